@@ -1,0 +1,1 @@
+"""Local Prompt Optimization as an async library."""

@@ -1,0 +1,1 @@
+"""The pure heart: text, scores, statistics, decisions. No await, no I/O, no clock."""

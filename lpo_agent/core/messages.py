@@ -1,0 +1,168 @@
+"""What agents are asked and what they answer: frozen messages and the typed topics they go by.
+
+A topic pairs one request type with one reply type, so a wrong message is a type error, not a
+surprise at run time. All messages survive a round trip through JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lpo_agent.core.scores import Outcome, Scored  # noqa: TC001 - pydantic reads them at run time
+from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span  # noqa: TC001
+
+
+class Message(BaseModel):
+    """Base of everything that crosses the bus."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic(Generic[Q, R]):
+    """A name to send requests to, with the types of request and reply."""
+
+    name: str
+    request: type[Q]
+    reply: type[R]
+
+
+class Failure(Message):
+    """Why a handler gave no reply.
+
+    ``kind`` is the name of the error's class; ``retryable`` tells that the same request may
+    succeed at another worker or at another time.
+    """
+
+    kind: str
+    detail: str
+    retryable: bool = False
+
+
+class Row(Message):
+    """One example: its id (unique in a run), the template's variables, and the wanted answer."""
+
+    id: str
+    variables: dict[str, str]
+    target: str
+
+
+class ScoreAsk(Message):
+    """Answer ``row`` with the prompt ``text`` and judge the answer."""
+
+    text: str
+    row: Row
+
+
+class ScoreReply(Message):
+    """The judgement, or why there is none."""
+
+    outcome: Outcome
+
+
+class Trace(Message):
+    """One example with what the task model made of it."""
+
+    row: Row
+    result: Scored
+
+
+class CritiqueAsk(Message):
+    """Explain why ``prompt`` fails on ``failures`` and not on ``passes``."""
+
+    prompt: Prompt
+    failures: tuple[Trace, ...]
+    passes: tuple[Trace, ...] = ()
+    replicate: int = 0
+
+
+class Critique(Message):
+    """The explanation (a "textual gradient" in ProTeGi's words).
+
+    ``offtopic`` is the share of the failed answers that name none of the possible answers:
+    high means that the form of the answers is wrong rather than their content.
+    """
+
+    text: str
+    offtopic: float = Field(default=0.0, ge=0.0, le=1.0)
+
+
+class Effect(Message):
+    """The measured worth of a phrase: mean score with it minus mean score without it.
+
+    Positive: the phrase helps. In [-1, 1]; ``n`` items were compared.
+    """
+
+    span: Span
+    influence: float
+    n: int
+
+
+class Mark(Message):
+    """A span to edit and why."""
+
+    span: Span
+    reason: str
+    influence: float | None = None
+
+
+class MarkAsk(Message):
+    """Choose the spans of ``prompt`` to edit next, at most ``budget`` of them."""
+
+    prompt: Prompt
+    critique: Critique
+    effects: tuple[Effect, ...] = ()
+    budget: int = Field(default=4, ge=1)
+    seed: int = 0
+
+
+class Marks(Message):
+    """The chosen spans, sorted by position."""
+
+    marks: tuple[Mark, ...]
+
+    def on(self, prompt: Prompt) -> MarkedPrompt:
+        """Return ``prompt`` with these spans marked."""
+        return MarkedPrompt(prompt=prompt, spans=tuple(mark.span for mark in self.marks))
+
+
+class Proposal(Message):
+    """One way to fill the marked spans."""
+
+    replacements: tuple[Replacement, ...]
+    note: str = ""
+
+
+class ProposeAsk(Message):
+    """Write ``n`` different fillings for the marked spans.
+
+    ``influences`` gives, span by span, what was measured (None where nothing was).
+    ``tried`` holds texts that were scored before and must not come again.
+    """
+
+    marked: MarkedPrompt
+    critique: Critique
+    influences: tuple[float | None, ...] = ()
+    failures: tuple[Trace, ...] = ()
+    tried: tuple[str, ...] = ()
+    n: int = Field(default=4, ge=1)
+    seed: int = 0
+
+
+class Proposals(Message):
+    """Fillings that the proposer believes in, best first; fewer than asked for is allowed."""
+
+    proposals: tuple[Proposal, ...]
+
+
+SCORE = Topic("score", ScoreAsk, ScoreReply)
+CRITIQUE = Topic("critique", CritiqueAsk, Critique)
+MARK = Topic("mark", MarkAsk, Marks)
+PROPOSE = Topic("propose", ProposeAsk, Proposals)

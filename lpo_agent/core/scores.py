@@ -1,0 +1,77 @@
+"""What scoring one item gives, and what many items add up to.
+
+A failed call is missing, never 0: an :class:`Unscored` item is counted apart and leaves the mean.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lpo_agent.core.stats import mean_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+class Scored(BaseModel):
+    """An item that was answered and judged: ``value`` in [0, 1], the model's ``output``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["scored"] = "scored"
+    value: float = Field(ge=0.0, le=1.0)
+    output: str
+    feedback: str = ""
+
+
+class Unscored(BaseModel):
+    """An item without a judgement, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["unscored"] = "unscored"
+    reason: str
+
+
+Outcome = Annotated[Scored | Unscored, Field(discriminator="kind")]
+
+
+class Score(BaseModel):
+    """The contract's SCORE: mean over ``n`` scored items, in [0, 1], with a 95 % interval.
+
+    ``mean`` and ``ci95`` are None when nothing was scored.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float | None
+    n: int
+    unscored: int
+    ci95: tuple[float, float] | None
+
+
+def summarize(outcomes: Iterable[Scored | Unscored]) -> Score:
+    """Add outcomes up to a :class:`Score`."""
+    values, missing = [], 0
+    for outcome in outcomes:
+        if isinstance(outcome, Scored):
+            values.append(outcome.value)
+        else:
+            missing += 1
+    if not values:
+        return Score(mean=None, n=0, unscored=missing, ci95=None)
+    return Score(mean=sum(values) / len(values), n=len(values), unscored=missing, ci95=mean_interval(values))
+
+
+def paired(
+    new: Mapping[str, Scored | Unscored], old: Mapping[str, Scored | Unscored], items: Sequence[str]
+) -> list[float]:
+    """Return new minus old, item by item, for the items scored in both, in the order of ``items``."""
+    differences = []
+    for item in items:
+        one, other = new.get(item), old.get(item)
+        if isinstance(one, Scored) and isinstance(other, Scored):
+            differences.append(one.value - other.value)
+    return differences

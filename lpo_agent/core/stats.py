@@ -1,0 +1,71 @@
+"""Intervals and tests on scores in [0, 1]. Exact where that is cheap, and free of dependencies."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Z95 = 1.959963984540054
+RESAMPLES = 4000
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return a 95 % interval for the mean of scores in [0, 1] (at least one value).
+
+    Wilson's interval (1927), which is exact enough at both ends for 0/1 scores and, because no
+    bounded score varies more than a 0/1 score of the same mean, wide enough for all others.
+    """
+    n, mean = len(values), math.fsum(values) / len(values)
+    centre = (mean + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(mean * (1 - mean) / n + Z95**2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """Return a 95 % percentile bootstrap interval for the mean of paired differences.
+
+    Seeded, so that the same differences give the same interval. Needs at least one difference.
+    """
+    rng, n = random.Random(seed), len(differences)
+    means = sorted(math.fsum(rng.choices(differences, k=n)) / n for _ in range(RESAMPLES))
+    return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+
+
+def paired_p_value(differences: Sequence[float], seed: int = 0) -> float:
+    """Return the two-sided p-value of "new and old are equally good on the same items".
+
+    For differences of -1, 0 and 1 (0/1 scores) McNemar's exact test; otherwise a sign-flip
+    permutation test with 4,000 seeded draws. 1.0 when no item differs.
+    """
+    nonzero = [d for d in differences if d]
+    if not nonzero:
+        return 1.0
+    if all(d in (-1, 1) for d in nonzero):
+        return _mcnemar(sum(d > 0 for d in nonzero), len(nonzero))
+    rng, observed = random.Random(seed), abs(math.fsum(nonzero))
+    extreme = sum(
+        abs(math.fsum(d if rng.random() < 0.5 else -d for d in nonzero)) >= observed - 1e-12 for _ in range(RESAMPLES)
+    )
+    return (extreme + 1) / (RESAMPLES + 1)
+
+
+def _mcnemar(wins: int, n: int) -> float:
+    tail = sum(math.comb(n, k) for k in range(min(wins, n - wins) + 1))
+    return min(1.0, tail / (1 << (n - 1)))
+
+
+def log_e_value(wins: int, losses: int) -> float:
+    """Return the log of the evidence that wins outnumber losses among paired 0/1 scores.
+
+    A beta(1, 1) mixture over win rates above one half against a rate of one half: under "no
+    better", the chance that it ever passes log(1 / alpha) is at most alpha, however often one
+    looks (Ville's inequality). The anytime-valid form of McNemar's test.
+    """
+    n = wins + losses
+    above_half = sum(math.comb(n + 1, k) for k in range(wins + 1)) / (1 << (n + 1))
+    log_beta = math.lgamma(wins + 1) + math.lgamma(losses + 1) - math.lgamma(n + 2)
+    return log_beta + math.log(above_half) + (n + 1) * math.log(2)

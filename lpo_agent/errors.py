@@ -1,0 +1,158 @@
+"""Every error the package raises on purpose, in one tree.
+
+::
+
+    LpoError                      exit code
+    +-- InputError                2   something the user gave is wrong
+    |   +-- ConfigError               an option, a config file, a metric, a model name
+    |   +-- DataError                 a data file or a row of it
+    |   +-- MarkupError               <edit>/<keep> tags or placeholders of a prompt
+    +-- ProviderError             3   a model's service said no (``retry`` says whether to ask again)
+    |   +-- AuthError                 key missing or refused
+    |   +-- QuotaError                account out of credit
+    |   +-- UnknownModelError         the service does not have the model
+    |   +-- UnreachableError          nothing answers at the address
+    |   +-- RequestRejected           this one request is refused; others may pass
+    |   +-- RateLimited               too many requests or tokens
+    |   +-- TransientError            time-out, overload, broken connection or reply
+    +-- BudgetExceeded            4   the next call would pass a cap
+    +-- TooManyUnscored           3   so many items failed that a score would mislead
+    +-- EditRejected              1   an edit is not local, or breaks a placeholder
+    +-- ReplyError                1   a model's reply does not parse
+    +-- JournalError              2   the journal cannot be read or written
+    +-- BusError                  1
+        +-- DeadlineExceeded          no reply in time
+        +-- BusClosed                 the bus was closed while waiting
+        +-- RequestFailed             the handler failed (``failure`` says how)
+
+Messages say what is wrong, where (file, row, option) and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from lpo_agent.core.messages import Failure
+    from lpo_agent.core.retry import Retry
+
+
+class LpoError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(LpoError):
+    """Something the user gave is wrong; nothing was spent."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """An option, a config file, a metric or a model name is wrong."""
+
+
+class DataError(InputError):
+    """A data file, or a row of it, is wrong."""
+
+
+class MarkupError(InputError):
+    """The tags or placeholders of a prompt are wrong."""
+
+
+class ProviderError(LpoError):
+    """A model's service did not give a usable answer.
+
+    ``retry`` is the advice for this failure; None means: asking again will not help.
+    ``fatal`` means that no other request to the same model can succeed either.
+    """
+
+    exit_code = 3
+    fatal: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, retry: Retry | None = None) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class AuthError(ProviderError):
+    """The key is missing or refused."""
+
+    fatal = True
+
+
+class QuotaError(ProviderError):
+    """The account has no credit left."""
+
+    fatal = True
+
+
+class UnknownModelError(ProviderError):
+    """The service does not know the model."""
+
+    fatal = True
+
+
+class UnreachableError(ProviderError):
+    """Nothing answers at the service's address."""
+
+    fatal = True
+
+
+class RequestRejected(ProviderError):
+    """This request is refused (too long, filtered, malformed); others may pass."""
+
+
+class RateLimited(ProviderError):
+    """The service asks to slow down."""
+
+
+class TransientError(ProviderError):
+    """A time-out, an overload, a broken connection or a broken reply."""
+
+
+class BudgetExceeded(LpoError):
+    """The next call would pass one of the run's caps, so it was not made."""
+
+    exit_code = 4
+
+
+class TooManyUnscored(LpoError):
+    """So many items could not be scored that a mean over the rest would mislead."""
+
+    exit_code = 3
+
+
+class EditRejected(LpoError):
+    """An edit leaves its spans, or adds a tag, or changes the placeholders."""
+
+
+class ReplyError(LpoError):
+    """A model's reply does not have the form that was asked for."""
+
+
+class JournalError(LpoError):
+    """The journal cannot be read or written, or does not hold what was asked for."""
+
+    exit_code = 2
+
+
+class BusError(LpoError):
+    """A request over the bus got no reply."""
+
+
+class DeadlineExceeded(BusError):
+    """No reply came within the request's time."""
+
+
+class BusClosed(BusError):
+    """The bus was closed while a request was waiting."""
+
+
+class RequestFailed(BusError):
+    """The handler failed; ``failure`` is what it said, on every kind of bus."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.kind}: {failure.detail}")
+        self.failure = failure

@@ -1,0 +1,1 @@
+"""Language models behind one Protocol, with retry, limits, budget and record as layers."""

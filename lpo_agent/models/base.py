@@ -1,0 +1,85 @@
+"""What a model is to the rest of the package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Turn(NamedTuple):
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a model.
+
+    ``max_tokens`` bounds the answer. ``temperature`` None leaves the service's default (models
+    that reason refuse any other). ``replicate`` tells apart repeated draws of the same request.
+    """
+
+    turns: tuple[Turn, ...]
+    max_tokens: int = 256
+    temperature: float | None = 0.0
+    replicate: int = 0
+
+    def key(self, model: Mapping[str, object], namespace: str = "") -> bytes:
+        """Return 16 bytes that stand for the content: model, messages, parameters, replicate.
+
+        ``model`` is whatever identifies the model beside its name (service, address, weights).
+        """
+        content = json.dumps([namespace, dict(model), asdict(self)], sort_keys=True, ensure_ascii=False)
+        return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+    @property
+    def estimated_tokens(self) -> int:
+        """Rough size in tokens, input and longest answer together (4 characters a token)."""
+        return sum(len(turn.content) for turn in self.turns) // 4 + 4 * len(self.turns) + self.max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that the service counted."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A model's answer. ``cached``: it was in the journal and cost nothing now."""
+
+    text: str
+    usage: Usage
+    truncated: bool = False
+    cached: bool = False
+
+
+class Model(Protocol):
+    """Anything that answers a :class:`Call`.
+
+    ``name`` is ``PROVIDER:NAME``; ``identity`` goes into the journal's keys, so two models that
+    may answer differently must differ there. ``complete`` raises ProviderError, nothing else.
+    """
+
+    @property
+    def name(self) -> str:
+        """``PROVIDER:NAME``."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What distinguishes this model's answers: service, address, weights."""
+        ...
+
+    async def complete(self, call: Call) -> Completion:
+        """Answer the call, once; raises ProviderError."""
+        ...
