@@ -1,0 +1,1 @@
+"""How requests reach agents: one request/serve contract, in memory or across machines."""

@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lpo_agent.core.scores import Outcome, Scored  # noqa: TC001 - pydantic reads them at run time
-from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span  # noqa: TC001
+from lpo_agent.core.scores import Outcome, Scored
+from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span
 
 
 class Message(BaseModel):

@@ -1,0 +1,1 @@
+"""The meta-prompts, one Markdown file a role, and their strict loader."""

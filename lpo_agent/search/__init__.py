@@ -1,0 +1,1 @@
+"""Who decides: branches that edit, a coordinator that keeps the books."""

@@ -1,0 +1,1 @@
+"""The search methods: what each gathers as evidence, proposes and keeps."""
