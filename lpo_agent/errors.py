@@ -33,6 +33,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lpo_agent.core.messages import Failure
     from lpo_agent.core.retry import Retry
 
@@ -156,3 +158,35 @@ class RequestFailed(BusError):
     def __init__(self, failure: Failure) -> None:
         super().__init__(f"{failure.kind}: {failure.detail}")
         self.failure = failure
+
+
+def leaves(exc: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions inside (nested) exception groups, or ``exc`` itself."""
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from leaves(inner)
+    else:
+        yield exc
+
+
+def worst(exc: BaseException) -> LpoError | None:
+    """Return the one error to tell the user about, or None if a leaf is a bug or a cancellation.
+
+    Failures that came over the bus turn back into what the handler raised.
+    """
+    found = [_revived(leaf) for leaf in leaves(exc)]
+    known = [error for error in found if isinstance(error, LpoError)]
+    if not known or len(known) < len(found):
+        return None
+    return max(known, key=lambda error: (getattr(error, "fatal", False), error.exit_code))
+
+
+def _revived(exc: BaseException) -> BaseException:
+    if not isinstance(exc, RequestFailed):
+        return exc
+    if exc.__cause__ is not None:
+        return exc.__cause__
+    kind = globals().get(exc.failure.kind)
+    if isinstance(kind, type) and issubclass(kind, LpoError) and kind is not RequestFailed:
+        return kind(exc.failure.detail)
+    return exc

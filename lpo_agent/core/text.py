@@ -84,9 +84,18 @@ class Prompt(BaseModel):
         return merge([*self.keep, *holes])
 
     def free_spans(self) -> list[Span]:
-        """Return the largest regions that may change, sorted; empty ones are insertion points."""
+        """Return the largest regions that may change, sorted; empty ones are insertion points.
+
+        Text may also be added where a region begins or ends with something that never changes,
+        such as after a placeholder at the end of the prompt.
+        """
         allowed = [Span(0, len(self.text))] if self.editable is None else list(self.editable)
-        return [piece for region in allowed for piece in subtract(region, self.frozen_spans())]
+        locked = self.frozen_spans()
+        pieces = {piece for region in allowed for piece in subtract(region, locked)}
+        edges = {edge for region in allowed for edge in region}
+        taken = {edge for piece in pieces for edge in piece}
+        free = {Span(e, e) for e in edges - taken if not any(hole.start < e < hole.end for hole in locked)}
+        return sorted(pieces | free)
 
 
 class MarkedPrompt(BaseModel):
@@ -212,7 +221,8 @@ def parse_prompt(source: str, variables: Iterable[str] | None = None) -> Prompt:
     prompt = Prompt(text=text, editable=editable, keep=tuple(merge(s for s in spans["keep"] if s.start < s.end)))
     if variables is not None:
         check_placeholders(text, frozenset(variables))
-    if not any(span.start == span.end or span.of(text).strip() for span in prompt.free_spans()):
+    by_hand = any(start == end for start, end in editable or ())
+    if not by_hand and not any(span.of(text).strip() for span in prompt.free_spans()):
         raise MarkupError("nothing in the prompt may change: <keep> and placeholders cover all of it")
     return prompt
 

@@ -19,6 +19,14 @@ class Turn(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that the service counted."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One request to a model.
 
@@ -41,16 +49,14 @@ class Call:
 
     @property
     def estimated_tokens(self) -> int:
-        """Rough size in tokens, input and longest answer together (4 characters a token)."""
-        return sum(len(turn.content) for turn in self.turns) // 4 + 4 * len(self.turns) + self.max_tokens
+        """Likely size in tokens, input and longest answer together (4 characters a token)."""
+        return sum(len(turn.content) for turn in self.turns) // 4 + 8 * len(self.turns) + self.max_tokens
 
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that the service counted."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
+    @property
+    def most_usage(self) -> Usage:
+        """The most that the call can use: a token is at least one byte, and templates add some."""
+        size = sum(len(turn.content.encode("utf-8", "surrogatepass")) + 32 for turn in self.turns)
+        return Usage(size + 64, self.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,154 @@
+"""Edit operators on marked spans: proposing without a model that can follow instructions.
+
+Delete, swap, paraphrase and add, as in GrIPS (Prasad et al. 2022, arXiv 2203.07281), with one
+difference: what is added comes from the task's data (its labels, their typical words, the form of
+its answers) instead of from deleted phrases only.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lpo_agent.core.messages import Proposal, Proposals, ProposeAsk
+from lpo_agent.core.text import Replacement, Span, splice
+from lpo_agent.errors import EditRejected, ProviderError
+from lpo_agent.models.base import Call, Turn
+from lpo_agent.prompts import load
+
+if TYPE_CHECKING:
+    from string import Template
+
+    from lpo_agent.core.facts import TaskFacts
+    from lpo_agent.core.text import MarkedPrompt
+    from lpo_agent.models.base import Model
+
+TRIES = 20
+PARAPHRASE_TOKENS = 24
+
+
+def _template() -> Template:
+    return load("paraphrase", {"phrase"})
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorProposer:
+    """Draws one or two operators for each proposal, seeded; never proposes a text twice."""
+
+    facts: TaskFacts
+    model: Model | None = None
+    template: Template = field(default_factory=_template)
+
+    async def propose(self, ask: ProposeAsk) -> Proposals:
+        """Return up to ``ask.n`` proposals whose texts differ from each other and from ``ask.tried``.
+
+        Raises ProviderError if paraphrasing fails for a reason that will not pass.
+        """
+        rng, seen = random.Random(ask.seed), {ask.marked.prompt.text, *ask.tried}
+        proposals: list[Proposal] = []
+        for _ in range(TRIES * ask.n):
+            if len(proposals) == ask.n:
+                break
+            proposal = await self._draw(ask, rng)
+            text = _result(ask.marked, proposal)
+            if text is not None and text not in seen:
+                seen.add(text)
+                proposals.append(proposal)
+        return Proposals(proposals=tuple(proposals))
+
+    async def _draw(self, ask: ProposeAsk, rng: random.Random) -> Proposal:
+        edits: dict[int, str] = {}
+        notes = []
+        for _ in range(1 if rng.random() < 0.6 else 2):
+            number = rng.randrange(len(ask.marked.spans))
+            note, new = await self._operate(ask, number, rng)
+            edits |= new
+            notes.append(note)
+        replacements = tuple(Replacement(number, text) for number, text in sorted(edits.items()))
+        return Proposal(replacements=replacements, note=", ".join(notes))
+
+    async def _operate(self, ask: ProposeAsk, number: int, rng: random.Random) -> tuple[str, dict[int, str]]:
+        span, text = ask.marked.spans[number], ask.marked.prompt.text
+        if span.start == span.end:
+            return "add", {number: _joined(text, span, rng.choice(fragments(self.facts)))}
+        operator = rng.choice(_operators(ask, number))
+        if operator == "swap":
+            other = rng.choice([n for n, s in enumerate(ask.marked.spans) if s.start < s.end and n != number])
+            return "swap", {number: ask.marked.spans[other].of(text), other: span.of(text)}
+        if operator == "paraphrase":
+            return "paraphrase", {number: await self._paraphrase(span.of(text), rng)}
+        if operator == "replace":
+            return "replace", {number: _joined(text, span, rng.choice(fragments(self.facts)))}
+        return "delete", {number: ""}
+
+    async def _paraphrase(self, phrase: str, rng: random.Random) -> str:
+        """Return the phrase in the model's own words, or unchanged if the model gives none."""
+        if self.model is None:
+            return phrase
+        turn = Turn("user", self.template.substitute(phrase=phrase))
+        call = Call((turn,), PARAPHRASE_TOKENS, temperature=1.0, replicate=rng.randrange(2**31))
+        try:
+            reply = (await self.model.complete(call)).text
+        except ProviderError as exc:
+            if exc.fatal:
+                raise
+            return phrase
+        line = reply.strip().split("\n")[0].strip(" \"'")
+        return line if 0 < len(line) <= 3 * len(phrase) + 10 else phrase
+
+
+def _operators(ask: ProposeAsk, number: int) -> list[str]:
+    """Return the operators for a phrase, repeated by weight: what hurts is deleted more often."""
+    influence = ask.influences[number] if number < len(ask.influences) else None
+    operators = ["delete", "replace", "paraphrase"]
+    if influence is not None and influence <= 0:
+        operators += ["delete"]
+    if sum(span.start < span.end for span in ask.marked.spans) > 1:
+        operators.append("swap")
+    return operators
+
+
+def fragments(facts: TaskFacts) -> list[str]:
+    """Return instruction fragments for a task: the answer's form, the labels, their typical words."""
+    general = ["Reply with the answer only.", "Do not explain.", "Answer:", "Read carefully."]
+    if facts.labels:
+        return [*general, *_label_fragments(facts)]
+    if facts.numeric:
+        return [*general, "Think step by step.", "The answer is a number.", "Give the final number only."]
+    if facts.longest <= 3:
+        return [*general, f"Answer with at most {facts.longest} word{'s' * (facts.longest > 1)}."]
+    return general
+
+
+def _label_fragments(facts: TaskFacts) -> list[str]:
+    listed = ", ".join(facts.labels)
+    options = f"{', '.join(facts.labels[:-1])} or {facts.labels[-1]}"
+    hinted = "; ".join(f"{label} ({', '.join(words)})" if words else label for label, words in facts.hints)
+    lines = "\n".join(f"{label}: {', '.join(words)}" for label, words in facts.hints if words)
+    shape = "word" if all(" " not in label for label in facts.labels) else "label"
+    found = [
+        f"Answer with one {shape}: {options}.",
+        f"Choose one of: {listed}.",
+        f"The answer is one of {listed}.",
+        f"Reply with only one {shape}.",
+        "Label:",
+        "Category:",
+    ]
+    return [*found, f"Choose from: {hinted}.", f"{lines}\n"] if lines else found
+
+
+def _joined(text: str, span: Span, fragment: str) -> str:
+    """Return the fragment with the white space that it needs between its neighbours."""
+    before, after = text[: span.start][-1:], text[span.end :][:1]
+    left = "" if not before or before.isspace() else " "
+    right = "" if not after or after.isspace() else " "
+    return f"{left}{fragment}{right}"
+
+
+def _result(marked: MarkedPrompt, proposal: Proposal) -> str | None:
+    try:
+        child = splice(marked, proposal.replacements)
+    except EditRejected:
+        return None
+    return child.text if child.text.strip() else None

@@ -1,0 +1,76 @@
+"""The scorer: one example answered by the task model and judged by the metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lpo_agent.core.messages import ScoreAsk, ScoreReply
+from lpo_agent.core.scores import Scored, Unscored
+from lpo_agent.core.text import PLACEHOLDER, fill
+from lpo_agent.errors import ProviderError
+from lpo_agent.metrics import MetricError
+from lpo_agent.models.base import Call, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lpo_agent.metrics import Metric
+    from lpo_agent.models.base import Model
+
+Placement = Literal["before", "after", "system"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Answers rows greedily and judges the answers.
+
+    ``max_tokens`` bounds an answer: few where the wanted answers are short.
+    """
+
+    model: Model
+    metric: Metric
+    placement: Placement = "before"
+    max_tokens: int = 256
+    temperature: float | None = 0.0
+
+    async def score(self, ask: ScoreAsk) -> ScoreReply:
+        """Return the outcome. A failure of this one item is an outcome too: Unscored.
+
+        Raises ProviderError where no other item could succeed either, and BudgetExceeded.
+        """
+        turns = place(ask.text, ask.row.variables, self.placement)
+        try:
+            reply = await self.model.complete(Call(turns, self.max_tokens, self.temperature))
+            judged = await self.metric.judge(reply.text, ask.row)
+        except ProviderError as exc:
+            if exc.fatal:
+                raise
+            return ScoreReply(outcome=Unscored(reason=f"{type(exc).__name__}: {exc}"))
+        except MetricError as exc:
+            return ScoreReply(outcome=Unscored(reason=f"metric: {exc}"))
+        return ScoreReply(outcome=Scored(value=judged.value, output=reply.text, feedback=judged.feedback))
+
+
+def place(text: str, variables: Mapping[str, str], placement: Placement) -> tuple[Turn, ...]:
+    """Return the conversation that puts an example to the task model.
+
+    Placeholders in ``text`` say where the example goes. Without any, ``placement`` does: the
+    prompt before the input, after it ("Q: input", "A: prompt" as in the paper), or as the system
+    message.
+    """
+    if PLACEHOLDER.search(text):
+        return (Turn("user", fill(text, variables)),)
+    example = _shown(variables)
+    prompt = fill(text, {})
+    if placement == "system":
+        return Turn("system", prompt), Turn("user", example)
+    if placement == "after":
+        return (Turn("user", f"Q: {example}\nA: {prompt}"),)
+    return (Turn("user", f"{prompt}\n\n{example}"),)
+
+
+def _shown(variables: Mapping[str, str]) -> str:
+    if len(variables) == 1:
+        return next(iter(variables.values()))
+    return "\n".join(f"{name}: {value}" for name, value in variables.items())

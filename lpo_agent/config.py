@@ -1,0 +1,145 @@
+"""What a run is told to do, checked, and the one place where the environment is read."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lpo_agent.core.budget import Budget
+from lpo_agent.data import Example
+from lpo_agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROVIDERS = ("openai", "anthropic", "local", "scripted")
+
+Method = Literal["auto", "lpo", "local-search"]
+Marker = Literal["auto", "llm", "influence", "random", "manual"]
+Placement = Literal["before", "after", "system"]
+
+
+class RunSpec(BaseModel):
+    """Everything that defines a run; what it finds depends on this and the models' answers only.
+
+    ``prompt`` may hold ``<edit>`` and ``<keep>`` tags. Rows come from ``examples`` or from files
+    (``data``, split by seed, or ``train``/``dev``/``test``). None leaves a choice to the program,
+    which says what it chose. ``rpm``/``tpm``: requests and tokens a minute. ``bus`` is "memory".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: str
+    examples: tuple[Example, ...] = ()
+    data: Path | None = None
+    train: Path | None = None
+    dev: Path | None = None
+    test: Path | None = None
+    metric: str | None = None
+    model: str
+    optimizer_model: str | None = None
+    base_url: str | None = None
+    optimizer_base_url: str | None = None
+    method: Method = "auto"
+    locality: Literal["enforce"] = "enforce"
+    marker: Marker = "auto"
+    branches: int | None = Field(default=None, ge=1, le=256)
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    proposals: int | None = Field(default=None, ge=1, le=64)
+    placement: Placement = "before"
+    max_tokens: int | None = Field(default=None, ge=1, le=100_000)
+    temperature: float | None = Field(default=0.0, ge=0.0, le=2.0)
+    optimizer_temperature: float | None = Field(default=0.7, ge=0.0, le=2.0)
+    seed: int = 0
+    rpm: float | None = Field(default=None, gt=0)
+    tpm: float | None = Field(default=None, gt=0)
+    concurrency: int = Field(default=16, ge=1, le=4096)
+    budget: Budget = Budget()
+    cache: bool = True
+    bus: Literal["memory"] = "memory"
+    prices: Path | None = None
+
+    @field_validator("model", "optimizer_model")
+    @classmethod
+    def _check_model(cls, name: str | None) -> str | None:
+        if name is not None:
+            split_model(name)
+        return name
+
+
+def split_model(name: str) -> tuple[str, str]:
+    """Return provider and name of ``PROVIDER:NAME``; raises ValueError."""
+    provider, colon, rest = name.partition(":")
+    if not colon or provider not in PROVIDERS or not rest:
+        known = ", ".join(f"{known}:NAME" for known in PROVIDERS)
+        raise ValueError(f"unknown model {name!r}; write one of {known}")
+    return provider, rest
+
+
+def make_spec(options: Mapping[str, Any]) -> RunSpec:
+    """Return a checked spec; raises ConfigError that names the option that is wrong."""
+    try:
+        return RunSpec.model_validate(dict(options))
+    except ValidationError as exc:
+        raise ConfigError("; ".join(_complaint(error) for error in exc.errors())) from None
+
+
+def _complaint(error: Any) -> str:
+    where = "-".join(str(part).replace("_", "-") for part in error["loc"])
+    if error["type"] == "missing":
+        return f"--{where} is required"
+    if error["type"] == "extra_forbidden":
+        return f"unknown option {where!r}"
+    text = error["msg"].removeprefix("Value error, ")
+    given = error["input"]
+    shown = f" (got {given!r})" if isinstance(given, (str, int, float)) and len(str(given)) < 80 else ""
+    return f"--{where}: {text[:1].lower()}{text[1:]}{shown}"
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """Return the options of a TOML file, dashes as underscores; raises ConfigError.
+
+    ``budget-usd`` and its like may also stand in a table ``[budget]``.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such config file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: not valid TOML: {exc}") from None
+    options = {key.replace("-", "_"): value for key, value in content.items()}
+    for name in ("usd", "calls", "tokens", "seconds"):
+        if (key := f"budget_{name}") in options:
+            options.setdefault("budget", {})[name] = options.pop(key)
+    return options
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What the machine tells: the state folder, and keys and addresses in the SDKs' own variables."""
+
+    home: Path
+    keys: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    base_urls: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.home / "journal.sqlite3"
+
+
+def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
+    """Read the environment (default: this process's), once."""
+    source = os.environ if variables is None else variables
+    home = source.get("LPO_HOME") or platformdirs.user_state_dir("lpo-agent", appauthor=False)
+    return Environment(
+        home=Path(home).expanduser(),
+        keys={name: source.get(f"{name.upper()}_API_KEY") or None for name in ("openai", "anthropic")},
+        base_urls={name: source.get(f"{name.upper()}_BASE_URL") or None for name in ("openai", "anthropic")},
+    )

@@ -1,0 +1,138 @@
+"""Facts about a run, in the order they happened. Events never steer; anyone may listen.
+
+The stream drives the live view, the logs and the journal; :mod:`lpo_agent.core.state` folds it
+into the state of a run. Prompts stand in events because observers need them; telemetry leaves
+them out of the logs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lpo_agent.core.scores import Score
+
+
+class Event(BaseModel):
+    """Base of all events."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunStarted(Event):
+    """The run is set up; nothing has been asked yet. ``why`` says why this method was chosen."""
+
+    type: Literal["run_started"] = "run_started"
+    run_id: str
+    method: str
+    why: str
+    model: str
+    optimizer_model: str
+    metric: str
+    train: int
+    dev: int
+    test: int
+    branches: int
+    steps: int
+    seed_prompt: str
+
+
+class PhaseStarted(Event):
+    """The run enters a phase; ``total`` scorings are expected in it (0: not known)."""
+
+    type: Literal["phase_started"] = "phase_started"
+    phase: Literal["search", "confirm", "test"]
+    total: int = 0
+
+
+class SeedScored(Event):
+    """The seed prompt's score on the dev split."""
+
+    type: Literal["seed_scored"] = "seed_scored"
+    score: Score
+
+
+class StepStarted(Event):
+    """A branch begins a step from a parent prompt."""
+
+    type: Literal["step_started"] = "step_started"
+    branch: int
+    step: int
+    parent: str
+
+
+class Marked(Event):
+    """A branch marked spans of its parent; ``rendered`` shows them as ``<edit>`` tags."""
+
+    type: Literal["marked"] = "marked"
+    branch: int
+    step: int
+    rendered: str
+    spans: int
+    tagged_fraction: float
+
+
+class CandidateRaced(Event):
+    """A candidate left its race: with what mean over how many items, and whether it won."""
+
+    type: Literal["candidate_raced"] = "candidate_raced"
+    branch: int
+    step: int
+    candidate: str
+    mean: float
+    parent_mean: float
+    items: int
+    survived: bool
+
+
+class StepFinished(Event):
+    """A branch ended a step; ``accepted`` is the id of its new parent, None if none was better."""
+
+    type: Literal["step_finished"] = "step_finished"
+    branch: int
+    step: int
+    accepted: str | None
+    text: str | None = None
+    mean: float | None = None
+    skipped: str | None = None
+
+
+class FinalistScored(Event):
+    """A finalist's score on the dev split."""
+
+    type: Literal["finalist_scored"] = "finalist_scored"
+    candidate: str
+    score: Score
+
+
+class SplitTested(Event):
+    """The seed or the final prompt was scored on the test split."""
+
+    type: Literal["split_tested"] = "split_tested"
+    which: Literal["seed", "best"]
+    score: Score
+
+
+class RunFinished(Event):
+    """The run is over."""
+
+    type: Literal["run_finished"] = "run_finished"
+    status: str
+    stop_reason: str
+    verdict: str
+
+
+AnyEvent = Annotated[
+    RunStarted
+    | PhaseStarted
+    | SeedScored
+    | StepStarted
+    | Marked
+    | CandidateRaced
+    | StepFinished
+    | FinalistScored
+    | SplitTested
+    | RunFinished,
+    Field(discriminator="type"),
+]

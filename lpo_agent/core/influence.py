@@ -1,0 +1,82 @@
+"""Which words of a prompt matter, and in which direction: phrases, and what leaving each out does.
+
+The measure is signed leave-one-out on examples: positive where the phrase helps, negative where it
+hurts. (Word importance by deletion: Hackmann et al. 2024, arXiv 2403.03028, which takes absolute
+values; the sign is what tells harmful words from helpful ones.)
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from lpo_agent.core.messages import Effect
+from lpo_agent.core.scores import paired
+from lpo_agent.core.text import MarkedPrompt, Replacement, Span, splice
+from lpo_agent.errors import EditRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lpo_agent.core.scores import Scored, Unscored
+    from lpo_agent.core.text import Prompt
+
+LONGEST = 5
+_PIECE = re.compile(r"[^\s.,;:!?\n]+(?:[ \t]+[^\s.,;:!?\n]+)*[.,;:!?]*|[.,;:!?]+")
+_WORD = re.compile(r"\S+")
+_JOINTS = {"and", "or", "but", "which", "that", "if", "when", "with", "for", "to", "in", "of", "as", "from", "by"}
+_SENTENCE_END = re.compile(r"[.!?:](?=\s|$)|\n+")
+
+
+def phrases(prompt: Prompt) -> list[Span]:
+    """Return the free text as phrases of one to five words, in order.
+
+    Phrases end at punctuation and before small joining words; punctuation belongs to its phrase.
+    """
+    return [phrase for region in prompt.free_spans() for phrase in _phrases_in(prompt.text, region)]
+
+
+def _phrases_in(text: str, region: Span) -> Iterator[Span]:
+    for piece in _PIECE.finditer(text, region.start, region.end):
+        words = [Span(*match.span()) for match in _WORD.finditer(text, *piece.span())]
+        start = 0
+        for at in range(1, len(words) + 1):
+            full = at - start >= LONGEST
+            joint = at < len(words) and at - start >= 2 and words[at].of(text).casefold() in _JOINTS
+            if at == len(words) or full or joint:
+                yield Span(words[start].start, words[at - 1].end)
+                start = at
+
+
+def insertion_points(prompt: Prompt) -> list[Span]:
+    """Return the empty spans where text may be added: region ends and after sentences, in order."""
+    points = set()
+    for region in prompt.free_spans():
+        points |= {region.start, region.end}
+        points |= {match.end() for match in _SENTENCE_END.finditer(prompt.text, region.start, region.end)}
+    return [Span(point, point) for point in sorted(points)]
+
+
+def without(prompt: Prompt, span: Span) -> Prompt | None:
+    """Return the prompt with the span's text left out, or None where that is not allowed."""
+    end = span.end + (prompt.text[span.end : span.end + 1] == " ")
+    for cut in (Span(span.start, end), span):
+        try:
+            child = splice(MarkedPrompt(prompt=prompt, spans=(cut,)), [Replacement(0, "")])
+        except (EditRejected, ValueError):
+            continue
+        return child if child.text.strip() else None
+    return None
+
+
+def effect(
+    span: Span,
+    whole: Mapping[str, Scored | Unscored],
+    ablated: Mapping[str, Scored | Unscored],
+    items: Sequence[str],
+) -> Effect | None:
+    """Return what the phrase at ``span`` is worth on ``items``, or None if nothing was scored twice."""
+    differences = paired(whole, ablated, items)
+    if not differences:
+        return None
+    return Effect(span=span, influence=sum(differences) / len(differences), n=len(differences))

@@ -1,0 +1,159 @@
+"""The result of a run: the JSON object of the contract, schema 1, and the verdict in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lpo_agent.core.scores import Score
+from lpo_agent.core.stats import paired_interval, paired_p_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SCHEMA = 1
+ALPHA = 0.05
+
+Status = Literal["completed", "stopped", "failed", "interrupted"]
+Verdict = Literal["improved", "no_significant_improvement", "not_tested"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SeedResult(_Part):
+    """The prompt that was given, without tags, and its scores."""
+
+    prompt: str
+    dev: Score | None
+    test: Score | None
+
+
+class BestResult(_Part):
+    """The prompt to use: the seed itself (step 0) unless another one was shown to be better.
+
+    ``marked_parent`` is the prompt it was made from, with ``<edit>`` tags around what was changed.
+    """
+
+    prompt: str
+    dev: Score | None
+    test: Score | None
+    marked_parent: str | None
+    step: int
+
+
+class TestDelta(_Part):
+    """Best minus seed on the same ``n`` untouched test items: mean, 95 % interval, p-value."""
+
+    __test__ = False
+
+    mean: float
+    ci95: tuple[float, float]
+    p_value: float = Field(ge=0.0, le=1.0)
+    n: int
+
+
+class LocalityResult(_Part):
+    """How local the accepted edits were.
+
+    ``checked`` edits were compared with their parents' untagged text, ``violations`` of them
+    changed some of it. ``tagged_fraction``: mean share of words inside tags. ``length_ratio``:
+    words of the best prompt over words of the seed prompt.
+    """
+
+    checked: int
+    violations: int
+    tagged_fraction: float | None
+    length_ratio: float
+
+
+class UsageResult(_Part):
+    """What the run cost. ``usd`` is None when the price of a model is not known."""
+
+    calls: int
+    cached_calls: int
+    failed_calls: int
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    wall_s: float
+
+
+class RunResult(_Part):
+    """What `lpo optimize --json` prints and `optimize()` returns.
+
+    ``challenger`` is the best other prompt when it was not shown to be better than the seed.
+    """
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    run_id: str
+    status: Status
+    stop_reason: str
+    verdict: Verdict
+    seed: SeedResult
+    best: BestResult
+    challenger: BestResult | None = None
+    test_delta: TestDelta | None
+    locality: LocalityResult
+    usage: UsageResult
+    method: str
+    notes: tuple[str, ...] = ()
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class EvaluateResult(_Part):
+    """What `lpo evaluate --json` prints: the score of one prompt on every item of a file."""
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    run_id: str
+    status: Status
+    stop_reason: str
+    score: Score
+    unscored: tuple[tuple[str, str], ...] = ()
+    usage: UsageResult
+    calls_per_s: float
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class CompareResult(_Part):
+    """What `lpo compare --json` prints: B minus A on the same items."""
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    run_id: str
+    status: Status
+    stop_reason: str
+    a: Score
+    b: Score
+    delta: TestDelta | None
+    usage: UsageResult
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def delta(differences: Sequence[float]) -> TestDelta | None:
+    """Return the paired comparison of two prompts, or None without a common item."""
+    if not differences:
+        return None
+    return TestDelta(
+        mean=sum(differences) / len(differences),
+        ci95=paired_interval(differences),
+        p_value=paired_p_value(differences),
+        n=len(differences),
+    )
+
+
+def verdict(tested: TestDelta | None, *, has_test: bool) -> Verdict:
+    """Judge a run by its one look at the test split: improved at the 5 % level, two-sided, or not.
+
+    Without a comparison the verdict depends on whether there was a test split to compare on: a
+    search that found nothing to compare has not improved anything.
+    """
+    if not has_test:
+        return "not_tested"
+    if tested is not None and tested.p_value < ALPHA and tested.mean > 0:
+        return "improved"
+    return "no_significant_improvement"

@@ -1,0 +1,331 @@
+"""The journal: every paid reply, every run and its events, durable in one sqlite file.
+
+Several runs and processes share it. One thread writes, in groups; who waits for a row is woken
+when the row is committed. Reads are done inline: a lookup takes microseconds, less than a thread
+hop. WAL with ``synchronous=NORMAL``: nothing acknowledged is lost when a process is killed. Not
+for network file systems.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import socket
+import sqlite3
+import threading
+import time
+import zlib
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import anyio
+from anyio import from_thread, to_thread
+
+from lpo_agent.core.budget import Totals
+from lpo_agent.errors import JournalError
+from lpo_agent.models.base import Completion, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from anyio.lowlevel import EventLoopToken
+
+GROUP: Final = 1000
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE replies (
+        id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, run TEXT NOT NULL, model TEXT NOT NULL,
+        text TEXT NOT NULL, truncated INTEGER NOT NULL, input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL, made REAL NOT NULL);
+    CREATE TABLE attempts (
+        id INTEGER PRIMARY KEY, run TEXT NOT NULL, failed INTEGER NOT NULL,
+        input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, usd REAL);
+    CREATE INDEX attempts_run ON attempts (run);
+    CREATE TABLE runs (
+        run TEXT PRIMARY KEY, kind TEXT NOT NULL, status TEXT NOT NULL, spec TEXT NOT NULL,
+        result TEXT, started REAL NOT NULL, ended REAL, seconds REAL NOT NULL DEFAULT 0,
+        pid INTEGER, process TEXT);
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY, run TEXT NOT NULL, type TEXT NOT NULL, body TEXT NOT NULL);
+    CREATE INDEX events_run ON events (run);
+    CREATE TABLE blobs (hash TEXT PRIMARY KEY, body BLOB NOT NULL);
+    """,
+)
+
+Status = Literal["running", "completed", "stopped", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as the journal knows it; times are seconds since 1970 (UTC)."""
+
+    run_id: str
+    kind: str
+    status: str
+    spec_json: str
+    result_json: str | None
+    started: float
+    ended: float | None
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """Someone who waits for a commit."""
+
+    token: EventLoopToken
+    done: anyio.Event = field(default_factory=anyio.Event)
+    error: sqlite3.Error | None = None
+
+
+_Row = tuple[str, tuple[object, ...], _Waiter | None]
+
+
+@asynccontextmanager
+async def open_journal(path: Path) -> AsyncIterator[Journal]:
+    """Open the journal, creating file and folder (readable by their owner only) as needed.
+
+    Raises JournalError if the file is no journal, comes from a newer version, or cannot be written.
+    """
+    journal = Journal(_connect(path), _connect(path), path)
+    try:
+        yield journal
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(journal.close)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            path.touch(mode=0o600)
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL", "cache_size=-65536"):
+            db.execute(f"PRAGMA {pragma}")
+        _migrate(db, path)
+    except (sqlite3.Error, OSError) as exc:
+        raise JournalError(f"{path}: the journal cannot be used: {exc}; see LPO_HOME") from None
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        db.execute("ROLLBACK")
+        raise JournalError(f"{path}: written by a newer version of lpo-agent (schema {version}); update it")
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        for statement in script.split(";"):
+            if statement.strip():
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version={number}")
+    db.execute("COMMIT")
+
+
+class Journal:
+    """Use :func:`open_journal`. Methods that write and return are durable once they have returned."""
+
+    def __init__(self, reader: sqlite3.Connection, writer: sqlite3.Connection, path: Path) -> None:
+        self._db, self._writer, self._path = reader, writer, path
+        self._queue: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
+        self._error: sqlite3.Error | None = None
+        self._thread = threading.Thread(target=self._write, name="lpo-journal", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is queued, fold the log into the file, and close; blocks."""
+        self._queue.put(None)
+        self._thread.join()
+        with closing(self._writer), closing(self._db):
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # replies
+
+    def get(self, key: bytes) -> Completion | None:
+        """Return the recorded reply with this key."""
+        row = self._db.execute(
+            "SELECT text, truncated, input_tokens, output_tokens FROM replies WHERE key=?", (key,)
+        ).fetchone()
+        return None if row is None else Completion(row[0], Usage(row[2], row[3]), truncated=bool(row[1]))
+
+    async def put(self, key: bytes, run_id: str, model: str, reply: Completion) -> None:
+        """Record a reply; the first one with a key stays."""
+        used = reply.usage
+        await self._durable(
+            "INSERT OR IGNORE INTO replies (key, run, model, text, truncated, input_tokens, output_tokens, made) "
+            "VALUES (?,?,?,?,?,?,?,?)",
+            (key, run_id, model, reply.text, int(reply.truncated), used.input_tokens, used.output_tokens, time.time()),
+        )
+
+    def book(self, run_id: str, reply: Completion | None, usd: float | None) -> None:
+        """Note an attempt that was paid for, None for one that failed; durable with the next commit."""
+        usage = reply.usage if reply else Usage()
+        row = (run_id, int(reply is None), usage.input_tokens, usage.output_tokens, 0.0 if reply is None else usd)
+        sql = "INSERT INTO attempts (run, failed, input_tokens, output_tokens, usd) VALUES (?,?,?,?,?)"
+        self._queue.put((sql, row, None))
+
+    def totals(self, run_id: str) -> Totals:
+        """Return what the run's earlier sessions spent."""
+        calls, failed, into, out, unknown, usd = self._db.execute(
+            "SELECT COUNT(*), SUM(failed), SUM(input_tokens), SUM(output_tokens), SUM(usd IS NULL), SUM(usd) "
+            "FROM attempts WHERE run=?",
+            (run_id,),
+        ).fetchone()
+        row = self._db.execute("SELECT seconds FROM runs WHERE run=?", (run_id,)).fetchone()
+        return Totals(
+            calls=calls,
+            failed_calls=failed or 0,
+            input_tokens=into or 0,
+            output_tokens=out or 0,
+            usd=None if unknown else usd or 0.0,
+            seconds=row[0] if row else 0.0,
+        )
+
+    # runs
+
+    async def create_run(self, run_id: str, kind: str, spec_json: str) -> None:
+        """Book a new run as running in this process."""
+        await self._durable(
+            "INSERT INTO runs (run, kind, status, spec, started, pid, process) VALUES (?,?,'running',?,?,?,?)",
+            (run_id, kind, spec_json, time.time(), os.getpid(), _process(os.getpid())),
+        )
+
+    async def reopen_run(self, run_id: str) -> None:
+        """Book a run as running again, in this process."""
+        await self._durable(
+            "UPDATE runs SET status='running', ended=NULL, pid=?, process=? WHERE run=?",
+            (os.getpid(), _process(os.getpid()), run_id),
+        )
+
+    async def finish_run(self, run_id: str, status: Status, result_json: str | None, seconds: float) -> None:
+        """Book how a run ended, and its time in all sessions."""
+        await self._durable(
+            "UPDATE runs SET status=?, result=?, ended=?, seconds=? WHERE run=?",
+            (status, result_json, time.time(), seconds, run_id),
+        )
+
+    def run(self, run_id: str) -> RunRecord:
+        """Return the run with this id, unique beginning of an id, or "last"; raises JournalError."""
+        if run_id == "last":
+            found = self.runs(1)
+        else:
+            found = [record for record in self.runs() if record.run_id.startswith(run_id)]
+            found = [record for record in found if record.run_id == run_id] or found
+        if not found:
+            raise JournalError(f"there is no run {run_id!r}; `lpo runs` lists them")
+        if len(found) > 1:
+            raise JournalError(f"{run_id!r} is the beginning of {len(found)} runs; give more of the id")
+        return found[0]
+
+    def runs(self, limit: int = -1) -> list[RunRecord]:
+        """Return the runs, newest first; one whose process is gone is "interrupted"."""
+        rows = self._db.execute(
+            "SELECT run, kind, status, spec, result, started, ended, pid, process FROM runs "
+            "ORDER BY started DESC, rowid DESC LIMIT ?",
+            (limit,),
+        )
+        return [
+            RunRecord(run, kind, _status(status, pid, process), spec, result, started, ended)
+            for run, kind, status, spec, result, started, ended, pid, process in rows
+        ]
+
+    # events and blobs
+
+    async def append(self, run_id: str, events: Sequence[tuple[str, str]]) -> None:
+        """Record events of a run as pairs of type and JSON."""
+        sql = "INSERT INTO events (run, type, body) VALUES (?,?,?)"
+        for kind, body in events[:-1]:
+            self._queue.put((sql, (run_id, kind, body), None))
+        for kind, body in events[-1:]:
+            await self._durable(sql, (run_id, kind, body))
+
+    def events(self, run_id: str) -> Iterator[str]:
+        """Yield a run's events as JSON, oldest first."""
+        for (body,) in self._db.execute("SELECT body FROM events WHERE run=? ORDER BY id", (run_id,)):
+            yield body
+
+    async def put_blob(self, text: str) -> str:
+        """Keep a text under the hash of its content, and return that."""
+        body = text.encode("utf-8", "surrogatepass")
+        key = hashlib.blake2b(body, digest_size=16).hexdigest()
+        await self._durable("INSERT OR IGNORE INTO blobs VALUES (?,?)", (key, zlib.compress(body)))
+        return key
+
+    def get_blob(self, key: str) -> str:
+        """Return a kept text; raises JournalError."""
+        row = self._db.execute("SELECT body FROM blobs WHERE hash=?", (key,)).fetchone()
+        if row is None:
+            raise JournalError(f"{self._path}: the rows of this run are missing")
+        return zlib.decompress(row[0]).decode("utf-8", "surrogatepass")
+
+    # the writer
+
+    async def _durable(self, sql: str, values: tuple[object, ...]) -> None:
+        if self._error is not None:
+            raise self._unwritable(self._error)
+        waiter = _Waiter(anyio.lowlevel.current_token())
+        self._queue.put((sql, values, waiter))
+        await waiter.done.wait()
+        if waiter.error is not None:
+            raise self._unwritable(waiter.error)
+
+    def _unwritable(self, error: sqlite3.Error) -> JournalError:
+        return JournalError(f"{self._path}: the journal cannot be written: {error}")
+
+    def _write(self) -> None:
+        ended = False
+        while not ended:
+            group = [self._queue.get()]
+            while len(group) < GROUP and not self._queue.empty():
+                group.append(self._queue.get())
+            ended = None in group
+            rows = [row for row in group if row is not None]
+            error = self._commit(rows)
+            self._error = self._error or error
+            _wake([waiter for _, _, waiter in rows if waiter is not None], error)
+
+    def _commit(self, rows: Sequence[_Row]) -> sqlite3.Error | None:
+        if not rows:
+            return None
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for sql, values, _ in rows:
+                self._writer.execute(sql, values)
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as exc:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            return exc
+        return None
+
+
+def _wake(waiters: Sequence[_Waiter], error: sqlite3.Error | None) -> None:
+    def settle() -> None:
+        for waiter in waiters:
+            waiter.error = error
+            waiter.done.set()
+
+    if waiters:
+        from_thread.run_sync(settle, token=waiters[0].token)
+
+
+def _status(status: str, pid: int, process: str) -> str:
+    return "interrupted" if status == "running" and _process(pid) != process else status
+
+
+def _process(pid: int) -> str:
+    """Return what tells a live process from an earlier one with the same number; "" if it is gone.
+
+    Where the system does not tell when a process began (other than Linux), its life must do.
+    """
+    try:
+        os.kill(pid, 0)
+        born = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (ProcessLookupError, PermissionError):
+        return ""
+    except OSError:
+        born = "?"
+    return f"{socket.gethostname()}:{pid}:{born}"

@@ -1,0 +1,256 @@
+"""The kinds of run: optimize a prompt, evaluate one, compare two."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from lpo_agent.bus.memory import MemoryBus
+from lpo_agent.core.events import PhaseStarted, RunFinished, RunStarted
+from lpo_agent.core.result import (
+    BestResult,
+    CompareResult,
+    EvaluateResult,
+    LocalityResult,
+    RunResult,
+    SeedResult,
+    Status,
+    UsageResult,
+    delta,
+    verdict,
+)
+from lpo_agent.core.scores import Unscored, paired, summarize
+from lpo_agent.core.text import parse_prompt
+from lpo_agent.errors import BudgetExceeded
+from lpo_agent.models.base import Usage
+from lpo_agent.runtime.probe import choose_method
+from lpo_agent.runtime.task import build_metric, call_tokens, fit, need
+from lpo_agent.runtime.wiring import serve_agents
+from lpo_agent.search.branch import Branch
+from lpo_agent.search.coordinator import Coordinator, Ground
+from lpo_agent.search.methods import plan_for
+from lpo_agent.search.plan import Locality
+from lpo_agent.search.scoring import Outcomes, Scoring, until_spent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from lpo_agent.bus.base import Bus
+    from lpo_agent.config import RunSpec
+    from lpo_agent.core.budget import Ledger
+    from lpo_agent.core.events import Event
+    from lpo_agent.core.scores import Score
+    from lpo_agent.models.prices import Prices
+    from lpo_agent.runtime.probe import Choice
+    from lpo_agent.runtime.task import Task
+    from lpo_agent.runtime.wiring import Models
+    from lpo_agent.search.coordinator import Findings
+    from lpo_agent.search.plan import Candidate, Plan
+
+Result = RunResult | EvaluateResult | CompareResult
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a job works with. ``metric`` is the caller's own, or None; ``stop`` asks for an early end."""
+
+    run_id: str
+    spec: RunSpec
+    task: Task
+    metric: object | None
+    other_prompt: str | None
+    models: Models
+    ledger: Ledger
+    prices: Prices
+    emit: Callable[[Event], None]
+    usage: Callable[[], UsageResult]
+    stop: anyio.Event
+
+
+async def optimize(context: Context) -> RunResult:
+    """Search for a better prompt; raises BudgetExceeded if not even the seed could be scored."""
+    spec, choice = context.spec, await choose_method(context.models.optimizer, context.spec.method)
+    task, plan = fit(context.task, plan_for(choice.method, spec), spec.budget)
+    context.emit(_started(context, task, plan, choice))
+    locality = Locality()
+    async with MemoryBus() as bus, anyio.create_task_group() as agents:
+        await serve_agents(
+            agents,
+            bus,
+            spec=spec,
+            task=task,
+            models=context.models,
+            metric=build_metric(task, context.metric, context.models.optimizer),
+            method=choice.method,
+            branches=plan.branches,
+        )
+        coordinator = _coordinator(context, task, plan, bus, locality)
+        agents.start_soon(_relay_stop, context.stop, coordinator)
+        findings = await coordinator.run()
+        agents.cancel_scope.cancel()
+    if findings.seed_dev is None or findings.seed_dev.n == 0:
+        raise BudgetExceeded(f"{findings.stopped_by or 'the run was stopped'} before the seed prompt was scored")
+    return _result(context, task, choice, findings, locality)
+
+
+async def _relay_stop(stop: anyio.Event, coordinator: Coordinator) -> None:
+    await stop.wait()
+    coordinator.stop("asked to stop")
+
+
+def _coordinator(context: Context, task: Task, plan: Plan, bus: Bus, locality: Locality) -> Coordinator:
+    scoring = Scoring(bus, in_flight=context.spec.concurrency)
+    branches = [
+        Branch(number, bus, scoring, task.splits.train, plan, locality, context.emit) for number in range(plan.branches)
+    ]
+    tokens = call_tokens(task)
+    usage = Usage(tokens - task.max_tokens, task.max_tokens)
+    price = context.prices.cost(context.spec.model, usage)
+    ground = Ground(task.splits.dev, task.splits.test, context.ledger, need(task, plan, price))
+    return Coordinator(task.seed, branches, scoring, plan=plan, ground=ground, emit=context.emit)
+
+
+def _started(context: Context, task: Task, plan: Plan, choice: Choice) -> RunStarted:
+    spec = context.spec
+    return RunStarted(
+        run_id=context.run_id,
+        method=choice.method,
+        why=choice.why,
+        model=spec.model,
+        optimizer_model=spec.optimizer_model or spec.model,
+        metric=task.metric_name,
+        train=len(task.splits.train),
+        dev=len(task.splits.dev),
+        test=len(task.splits.test),
+        branches=plan.branches,
+        steps=plan.steps,
+        seed_prompt=task.prompt.text,
+    )
+
+
+def _result(context: Context, task: Task, choice: Choice, found: Findings, locality: Locality) -> RunResult:
+    tested = delta(found.differences)
+    judged = verdict(tested, has_test=bool(task.splits.test) and (tested is not None or found.best is found.seed))
+    seed_part = _best(found.seed, found.seed_dev, found.seed_test)
+    found_part = _best(found.best, found.best_dev, found.best_test)
+    keep_seed = judged == "no_significant_improvement"
+    best = seed_part if keep_seed else found_part
+    context.emit(RunFinished(status=_status(found), stop_reason=found.stopped_by or "all steps done", verdict=judged))
+    return RunResult(
+        run_id=context.run_id,
+        status=_status(found),
+        stop_reason=found.stopped_by or "all steps done",
+        verdict=judged,
+        seed=SeedResult(prompt=found.seed.prompt.text, dev=found.seed_dev, test=found.seed_test),
+        best=best,
+        challenger=found_part if keep_seed and found.best is not found.seed else None,
+        test_delta=tested,
+        locality=_locality(locality, best.prompt, task),
+        usage=context.usage(),
+        method=choice.method,
+        notes=(*task.notes, *_skips(found)),
+    )
+
+
+def _status(found: Findings) -> Status:
+    return "stopped" if found.stopped_by else "completed"
+
+
+def _best(candidate: Candidate, dev: Score | None, test: Score | None) -> BestResult:
+    return BestResult(
+        prompt=candidate.prompt.text,
+        dev=dev,
+        test=test,
+        marked_parent=candidate.marked.render() if candidate.marked else None,
+        step=candidate.step,
+    )
+
+
+def _locality(locality: Locality, best: str, task: Task) -> LocalityResult:
+    fractions, words = locality.fractions, len(task.prompt.text.split())
+    return LocalityResult(
+        checked=locality.checked,
+        violations=locality.violations,
+        tagged_fraction=sum(fractions) / len(fractions) if fractions else None,
+        length_ratio=len(best.split()) / words if words else 1.0,
+    )
+
+
+def _skips(found: Findings) -> list[str]:
+    if not found.skipped:
+        return []
+    return [f"{len(found.skipped)} steps were skipped for unusable replies (last: {found.skipped[-1]})"]
+
+
+async def evaluate(context: Context) -> EvaluateResult:
+    """Score one prompt on every row."""
+    began = time.monotonic()
+    context.emit(PhaseStarted(phase="test", total=len(context.task.splits.dev)))
+    (outcomes,), stopped = await _score_all(context, [context.task.prompt.text])
+    usage, seconds = context.usage(), time.monotonic() - began
+    score = summarize(outcomes.values())
+    if stopped and not score.n:
+        raise BudgetExceeded(stopped)
+    missing = tuple((row, o.reason) for row, o in outcomes.items() if isinstance(o, Unscored))
+    return EvaluateResult(
+        run_id=context.run_id,
+        status="stopped" if stopped else "completed",
+        stop_reason=stopped or "all items scored",
+        score=score,
+        unscored=missing,
+        usage=usage,
+        calls_per_s=usage.calls / seconds if seconds > 0 else 0.0,
+    )
+
+
+async def compare(context: Context) -> CompareResult:
+    """Score two prompts on every row, and compare them pair by pair."""
+    rows = context.task.splits.dev
+    other = parse_prompt(context.other_prompt or "", set(rows[0].variables))
+    context.emit(PhaseStarted(phase="test", total=2 * len(rows)))
+    (old, new), stopped = await _score_all(context, [context.task.prompt.text, other.text])
+    if stopped and not old:
+        raise BudgetExceeded(stopped)
+    return CompareResult(
+        run_id=context.run_id,
+        status="stopped" if stopped else "completed",
+        stop_reason=stopped or "all items scored",
+        a=summarize(old.values()),
+        b=summarize(new.values()),
+        delta=delta(paired(new, old, [row.id for row in rows])),
+        usage=context.usage(),
+    )
+
+
+async def _score_all(context: Context, texts: list[str]) -> tuple[list[Outcomes], str | None]:
+    """Score every row under every text; what a spent budget or a stop cut off is not in the outcomes."""
+    spec, task = context.spec, context.task
+    rows, stopped = task.splits.dev, None
+    async with MemoryBus() as bus, anyio.create_task_group() as agents:
+        metric = build_metric(task, context.metric, context.models.optimizer)
+        await serve_agents(
+            agents, bus, spec=spec, task=task, models=context.models, metric=metric, method="local-search", branches=1
+        )
+        scoring = Scoring(bus, in_flight=spec.concurrency)
+        agents.start_soon(_cancel_on, context.stop, agents.cancel_scope)
+        stopped = await until_spent(partial(scoring.score_all, texts, rows))
+        agents.cancel_scope.cancel()
+    if context.stop.is_set():
+        stopped = "asked to stop"
+    return [scoring.known(text, rows) for text in texts], stopped
+
+
+async def _cancel_on(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+JOBS: Final[Mapping[str, Callable[[Context], Awaitable[Result]]]] = {
+    "optimize": optimize,
+    "evaluate": evaluate,
+    "compare": compare,
+}

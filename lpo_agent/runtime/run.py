@@ -1,0 +1,236 @@
+"""A run from the outside: opened, observed, waited for, stopped, resumed."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+
+from lpo_agent import data as data_files
+from lpo_agent.config import RunSpec, make_spec, read_environment
+from lpo_agent.core.budget import Ledger
+from lpo_agent.core.result import UsageResult
+from lpo_agent.errors import ConfigError, LpoError, leaves, worst
+from lpo_agent.journal import open_journal
+from lpo_agent.models.prices import load_prices
+from lpo_agent.runtime.jobs import JOBS, Context
+from lpo_agent.runtime.task import load_task
+from lpo_agent.runtime.wiring import Account, open_models
+from lpo_agent.telemetry import EventStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from typing import Any
+
+    from lpo_agent.config import Environment
+    from lpo_agent.core.events import Event
+    from lpo_agent.journal import Journal
+    from lpo_agent.runtime.jobs import Result
+    from lpo_agent.runtime.task import Task
+
+Kind = Literal["optimize", "evaluate", "compare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run was told to do, as the journal keeps it.
+
+    ``rows`` is the key of the run's rows in the journal, so a resume needs no files.
+    ``custom_metric``: the metric was the caller's own object, which no journal can keep.
+    """
+
+    kind: Kind
+    spec: RunSpec
+    rows: str
+    other_prompt: str | None = None
+    custom_metric: bool = False
+
+    def to_json(self) -> str:
+        """Return the order as text."""
+        spec = self.spec.model_copy(update={"examples": ()})
+        return json.dumps(asdict(self) | {"spec": spec.model_dump(mode="json")})
+
+
+def read_order(text: str) -> Order:
+    """Return the order that :meth:`Order.to_json` wrote."""
+    content: dict[str, Any] = json.loads(text)
+    return Order(**{**content, "spec": make_spec(content["spec"])})
+
+
+class Run:
+    """A run in progress. Iterate over it for events, or wait for its result."""
+
+    def __init__(self, run_id: str, task: Task, ledger: Ledger, stream: EventStream, began: float) -> None:
+        self.run_id, self.task = run_id, task
+        self._ledger, self._stream, self._began = ledger, stream, began
+        self._over, self._stop = anyio.Event(), anyio.Event()
+        self._result: Result | None = None
+        self._failure: LpoError | None = None
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """Yield the run's events, each once, until it is over."""
+        return self._stream.observe()
+
+    async def wait(self) -> Result:
+        """Return the result when the run is over; raises the LpoError that ended it."""
+        await self._over.wait()
+        return self.result
+
+    @property
+    def result(self) -> Result:
+        """The result of a finished run; raises the LpoError that ended it, or RuntimeError before."""
+        if self._failure is not None:
+            raise self._failure
+        if self._result is None:
+            raise RuntimeError("the run is not over yet")
+        return self._result
+
+    def usage(self) -> UsageResult:
+        """Return what was spent so far."""
+        totals = self._ledger.totals
+        return UsageResult(
+            calls=totals.calls,
+            cached_calls=totals.cached_calls,
+            failed_calls=totals.failed_calls,
+            input_tokens=totals.input_tokens,
+            output_tokens=totals.output_tokens,
+            usd=totals.usd,
+            wall_s=round(time.monotonic() - self._began, 3),
+        )
+
+    def stop(self) -> None:
+        """Ask for an early end: no further search, but an honest result."""
+        self._stop.set()
+
+    async def execute(
+        self, job: Callable[[anyio.Event], Awaitable[Result]], close: Callable[[str, str | None], Awaitable[None]]
+    ) -> None:
+        """Do the work; ``close`` books how it ended: status and result as JSON."""
+        status, text = "interrupted", None
+        try:
+            self._result = await job(self._stop)
+            status, text = self._result.status, self._result.model_dump_json(by_alias=True)
+        except* LpoError as group:
+            self._failure = worst(group)
+            if self._failure is None:
+                raise
+            status = "stopped" if isinstance(self._failure, BudgetExceeded) else "failed"
+        finally:
+            with anyio.CancelScope(shield=True):
+                await close(status, text)
+            self._over.set()
+
+
+def new_run_id(now: float) -> str:
+    """Return a run id that sorts by time: date, time, and four random letters."""
+    letters = "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz") for _ in range(4))
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{letters}"
+
+
+@asynccontextmanager
+async def open_run(
+    spec: RunSpec,
+    *,
+    kind: Kind = "optimize",
+    other_prompt: str | None = None,
+    env: Environment | None = None,
+    metric: object | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Run]:
+    """Start a run; leaving the block before its end cancels it, and the journal allows a resume.
+
+    ``metric`` may be the caller's own function or Metric object. ``say`` is told about downloads.
+    Raises InputError before anything is spent.
+    """
+    env = env or read_environment()
+    task = load_task(spec, kind)
+    async with open_journal(env.journal) as journal:
+        rows = journal.put_blob(data_files.to_json(task.splits))
+        kept = spec.model_copy(update={"examples": (), "data": None, "train": None, "dev": None, "test": None})
+        order = Order(kind, kept, rows, other_prompt, custom_metric=metric is not None)
+        run_id = new_run_id(time.time())
+        await journal.create_run(run_id, kind, order.to_json(), time.time())
+        async with _running(journal, env, task, order, run_id, metric, say) as run:
+            yield run
+
+
+@asynccontextmanager
+async def open_resumed(
+    run_id: str,
+    *,
+    env: Environment | None = None,
+    metric: object | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Run]:
+    """Go on with a run that was interrupted, by replay: only what is missing is asked for.
+
+    ``run_id`` may be a unique prefix. A run with the caller's own ``metric`` needs it again.
+    Raises JournalError for an unknown run, ConfigError for one that cannot be resumed.
+    """
+    env = env or read_environment()
+    async with open_journal(env.journal) as journal:
+        record = journal.run(run_id)
+        if record.status in {"completed", "running"}:
+            raise ConfigError(f"run {record.run_id} is {record.status}; there is nothing to resume")
+        order = read_order(record.spec_json)
+        if order.custom_metric and metric is None:
+            raise ConfigError(f"run {record.run_id} uses a metric object of the caller's; pass it to open_resumed")
+        splits = data_files.from_json(journal.get_blob(order.rows))
+        task = load_task(order.spec, order.kind, splits)
+        await journal.set_status(record.run_id, "running")
+        async with _running(journal, env, task, order, record.run_id, metric, say) as run:
+            yield run
+
+
+@asynccontextmanager
+async def _running(
+    journal: Journal,
+    env: Environment,
+    task: Task,
+    order: Order,
+    *,
+    run_id: str,
+    metric: object | None,
+    say: Callable[[str], None],
+) -> AsyncIterator[Run]:
+    prices = load_prices(order.spec.prices)
+    ledger = Ledger(order.spec.budget, already=journal.totals(run_id))
+    stream = EventStream(journal, run_id)
+    run = Run(run_id, task, ledger, stream)
+    account = Account(journal, ledger, prices, run_id, "" if order.spec.cache else run_id, say)
+
+    async def job(stop: anyio.Event) -> Result:
+        async with open_models(order.spec, env, account) as models:
+            context = Context(
+                run_id=run_id,
+                spec=order.spec,
+                task=task,
+                metric=metric,
+                other_prompt=order.other_prompt,
+                models=models,
+                ledger=ledger,
+                prices=prices,
+                emit=stream.emit,
+                usage=run.usage,
+                stop=stop,
+            )
+            return await JOBS[order.kind](context)
+
+    async def close(status: str, result: str | None) -> None:
+        stream.end()
+        await journal.finish_run(run_id, status, result)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stream.pump)
+            tasks.start_soon(run.execute, job, close)
+            yield run
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        only = list(leaves(group))
+        raise only[0] if len(only) == 1 else group from None

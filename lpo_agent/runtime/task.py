@@ -1,0 +1,112 @@
+"""A run's material: prompt, rows, metric, and the numbers that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lpo_agent import data as data_files
+from lpo_agent.core.text import parse_prompt
+from lpo_agent.errors import DataError
+from lpo_agent.metrics import answer_tokens, as_metric, default_metric
+from lpo_agent.search.plan import Candidate, Need, Plan
+
+if TYPE_CHECKING:
+    from lpo_agent.config import RunSpec
+    from lpo_agent.core.budget import Budget
+    from lpo_agent.core.text import Prompt
+    from lpo_agent.data import Splits
+    from lpo_agent.metrics import Metric
+    from lpo_agent.models.base import Model
+
+ENDGAME = 0.6
+"""Largest share of a budget that dev confirmation and test may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a run works on. ``metric_name`` and ``max_tokens`` are settled, by hand or by default."""
+
+    prompt: Prompt
+    splits: Splits
+    metric_name: str
+    max_tokens: int
+    labels: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seed(self) -> Candidate:
+        """The prompt that the search starts from."""
+        return Candidate(self.prompt)
+
+
+def load_task(spec: RunSpec, splits: Splits | None = None) -> Task:
+    """Read and check everything that needs no model.
+
+    ``splits`` are the rows of a run that is resumed. Raises DataError, MarkupError, ConfigError.
+    """
+    splits = splits or load_splits(spec)
+    rows = [*splits.train, *splits.dev, *splits.test]
+    metric_name = spec.metric or default_metric(rows)
+    as_metric(metric_name, labels=data_files.labels_of(rows), judge=None)
+    prompt = parse_prompt(spec.prompt, data_files.variables_of(rows))
+    notes = (f"{splits.leaked} rows were in the test split too and were dropped elsewhere",) if splits.leaked else ()
+    return Task(
+        prompt=prompt,
+        splits=splits,
+        metric_name=metric_name,
+        max_tokens=spec.max_tokens or answer_tokens(metric_name, rows),
+        labels=data_files.labels_of(rows),
+        notes=notes,
+    )
+
+
+def load_splits(spec: RunSpec) -> Splits:
+    """Read the spec's files or examples and split them by its seed; raises DataError."""
+    files = {name: getattr(spec, name) for name in ("data", "train", "dev", "test")}
+    if not spec.examples and not any(files.values()):
+        raise DataError("no examples are given; use --data FILE, or --train/--dev/--test")
+    given = {name: data_files.read_examples(path) if path else None for name, path in files.items()}
+    if spec.examples:
+        given["data"] = [*spec.examples, *(given["data"] or [])]
+    return data_files.split(**given, seed=spec.seed)
+
+
+def build_metric(task: Task, metric: object | None, judge: Model) -> Metric:
+    """Return the caller's own metric, or the one that the task names."""
+    return as_metric(metric if metric is not None else task.metric_name, labels=task.labels, judge=judge)
+
+
+def call_tokens(task: Task) -> int:
+    """Return a generous estimate of one scoring call's tokens, answer included."""
+    rows = [*task.splits.dev, *task.splits.test]
+    longest = max((sum(map(len, row.variables.values())) for row in rows), default=0)
+    return (2 * len(task.prompt.text) + longest) // 3 + 60 + task.max_tokens
+
+
+def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
+    """Shrink the end of a run to what its budget of calls can pay, and say so in the notes.
+
+    Finalists go first, then dev and test items in proportion; the search keeps 40 % of the calls.
+    """
+    if budget.calls is None:
+        return task, plan
+    room = int(ENDGAME * budget.calls)
+    dev, test = len(task.splits.dev), len(task.splits.test)
+    while plan.finalists > 1 and dev * (1 + plan.finalists) + 2 * test > room:
+        plan = replace(plan, finalists=plan.finalists - 1)
+    wanted = dev * (1 + plan.finalists) + 2 * test
+    if wanted <= room or not wanted:
+        return task, plan
+    share = room / wanted
+    splits = replace(
+        task.splits, dev=task.splits.dev[: max(1, int(dev * share))], test=task.splits.test[: int(test * share)]
+    )
+    note = f"a budget of {budget.calls} calls pays for {len(splits.dev)} of {dev} dev and {len(splits.test)} of {test} test items"
+    return replace(task, splits=splits, notes=(*task.notes, note)), plan
+
+
+def need(task: Task, plan: Plan, price: float | None) -> Need:
+    """Return what the end of the run may cost; ``price`` is USD for one scoring call, if known."""
+    calls = len(task.splits.dev) * (1 + plan.finalists) + 2 * len(task.splits.test)
+    return Need(calls=calls, tokens=calls * call_tokens(task), usd=None if price is None else calls * price)

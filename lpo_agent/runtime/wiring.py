@@ -1,0 +1,152 @@
+"""Models under their layers, and agents on the bus."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from lpo_agent.agents.critic import CountingCritic, Critic
+from lpo_agent.agents.marker import InfluenceMarker, ManualMarker, RandomMarker, TokenMarker
+from lpo_agent.agents.operators import OperatorProposer
+from lpo_agent.agents.proposer import Proposer
+from lpo_agent.agents.scorer import Scorer
+from lpo_agent.config import split_model
+from lpo_agent.core.facts import task_facts
+from lpo_agent.core.messages import CRITIQUE, MARK, PROPOSE, SCORE
+from lpo_agent.models.layers import Budgeted, Limited, Recorded, Retrying
+from lpo_agent.models.limits import Limiter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from anyio.abc import TaskGroup
+
+    from lpo_agent.bus.base import Bus
+    from lpo_agent.config import Environment, RunSpec
+    from lpo_agent.core.budget import Ledger
+    from lpo_agent.core.messages import MarkAsk, Marks, Q, R, Topic
+    from lpo_agent.journal import Journal
+    from lpo_agent.metrics import Metric
+    from lpo_agent.models.base import Model
+    from lpo_agent.models.prices import Prices
+    from lpo_agent.runtime.task import Task
+
+LOCAL_SLOTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The two roles, under all layers; one object where both are the same model."""
+
+    task: Model
+    optimizer: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What every call of a run goes through besides the model itself."""
+
+    journal: Journal
+    ledger: Ledger
+    prices: Prices
+    run_id: str
+    namespace: str
+    say: Callable[[str], None]
+
+
+@asynccontextmanager
+async def open_models(spec: RunSpec, env: Environment, account: Account) -> AsyncIterator[Models]:
+    """Open both models; raises ConfigError or AuthError for what is wrong before any call."""
+    async with AsyncExitStack() as stack:
+        opener = _Opener(stack, spec, env, account)
+        task = await opener.open(spec.model, spec.base_url)
+        name, base_url = spec.optimizer_model or spec.model, spec.optimizer_base_url
+        if base_url is None and split_model(name)[0] == split_model(spec.model)[0]:
+            base_url = spec.base_url
+        same = (name, base_url) == (spec.model, spec.base_url)
+        yield Models(task, task if same else await opener.open(name, base_url))
+
+
+@dataclass(frozen=True, slots=True)
+class _Opener:
+    stack: AsyncExitStack
+    spec: RunSpec
+    env: Environment
+    account: Account
+
+    async def open(self, name: str, base_url: str | None) -> Model:
+        """Return the model under all its layers, each with its own limiter and one shared ledger."""
+        spec, account = self.spec, self.account
+        limiter = Limiter(rpm=spec.rpm, tpm=spec.tpm, concurrency=spec.concurrency)
+        paid = Budgeted(await self._adapter(name, base_url, limiter), account.ledger, account.prices)
+        retried = Retrying(Limited(paid, limiter), limiter)
+        return Recorded(retried, account.journal, run_id=account.run_id, namespace=account.namespace)
+
+    async def _adapter(self, name: str, base_url: str | None, limiter: Limiter) -> Model:
+        provider, rest = split_model(name)
+        if provider == "local":
+            return await self._local(rest)
+        if provider == "scripted":
+            from lpo_agent.models.scripted import load_scripted  # noqa: PLC0415 - for tests and examples only
+
+            return load_scripted(name)
+        key, url = self.env.keys.get(provider), base_url or self.env.base_urls.get(provider)
+        if provider == "anthropic":
+            from lpo_agent.models.anthropic import AnthropicModel  # noqa: PLC0415 - its SDK is slow to import
+
+            anthropic = AnthropicModel(rest, api_key=key, base_url=url, on_headers=limiter.observe)
+            return await self.stack.enter_async_context(anthropic)
+        from lpo_agent.models.openai import OpenAIModel  # noqa: PLC0415 - its SDK is slow to import
+
+        openai = OpenAIModel(rest, api_key=key, base_url=url, on_headers=limiter.observe)
+        return await self.stack.enter_async_context(openai)
+
+    async def _local(self, name: str) -> Model:
+        from lpo_agent.models.local import open_local  # noqa: PLC0415 - needs the extra
+        from lpo_agent.models.weights import pull_smollm2  # noqa: PLC0415 - beside its only use
+
+        path = Path(name).expanduser()
+        if name == "smollm2":
+            pull = partial(pull_smollm2, self.env.home, say=self.account.say, progress=False)
+            path = await to_thread.run_sync(pull)
+        slots = min(LOCAL_SLOTS, self.spec.concurrency)
+        return await self.stack.enter_async_context(open_local(path, name=name, slots=slots))
+
+
+async def serve_agents(
+    tasks: TaskGroup, bus: Bus, *, spec: RunSpec, task: Task, models: Models, metric: Metric, method: str, branches: int
+) -> None:
+    """Start the four agents on the bus; method and marker decide which kind of each."""
+    scorer = Scorer(models.task, metric, spec.placement, task.max_tokens, spec.temperature)
+    critic: Critic | CountingCritic = CountingCritic(task.labels)
+    proposer: Proposer | OperatorProposer = OperatorProposer(
+        task_facts(task.splits.train, task.labels), models.optimizer
+    )
+    if method == "lpo":
+        critic = Critic(models.optimizer, spec.optimizer_temperature)
+        proposer = Proposer(models.optimizer, spec.optimizer_temperature)
+    await _start(tasks, bus, SCORE, scorer.score, spec.concurrency)
+    await _start(tasks, bus, CRITIQUE, critic.critique, branches)
+    await _start(tasks, bus, MARK, marker(spec, method, models), branches)
+    await _start(tasks, bus, PROPOSE, proposer.propose, branches)
+
+
+async def _start(
+    tasks: TaskGroup, bus: Bus, topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], concurrency: int
+) -> None:
+    await tasks.start(partial(bus.serve, topic, handler, concurrency=concurrency))
+
+
+def marker(spec: RunSpec, method: str, models: Models) -> Callable[[MarkAsk], Awaitable[Marks]]:
+    """Return the marker's handler; ``auto`` is the method's own."""
+    kind = spec.marker
+    if kind == "auto":
+        kind = "llm" if method == "lpo" else "influence"
+    if kind == "llm":
+        return TokenMarker(models.optimizer, spec.optimizer_temperature).mark
+    return {"influence": InfluenceMarker, "random": RandomMarker, "manual": ManualMarker}[kind]().mark

@@ -1,0 +1,188 @@
+"""One branch of the search. A step reads top to bottom: evidence, critique, marks, edits, race."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from lpo_agent.core import influence, policy
+from lpo_agent.core.events import CandidateRaced, Marked, StepStarted
+from lpo_agent.core.messages import (
+    CRITIQUE,
+    MARK,
+    PROPOSE,
+    CritiqueAsk,
+    Effect,
+    MarkAsk,
+    ProposeAsk,
+    Trace,
+)
+from lpo_agent.core.scores import Scored
+from lpo_agent.core.text import splice
+from lpo_agent.errors import EditRejected, RequestFailed
+from lpo_agent.search.plan import Candidate, StepReport
+from lpo_agent.search.race import race
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lpo_agent.bus.base import Bus
+    from lpo_agent.core.events import Event
+    from lpo_agent.core.messages import Critique, Marks, Proposals, Row
+    from lpo_agent.core.text import MarkedPrompt
+    from lpo_agent.search.plan import Locality, Plan
+    from lpo_agent.search.race import Standing
+    from lpo_agent.search.scoring import Scoring
+
+TIMEOUT = 24 * 3600.0  # see search.scoring
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Improves one prompt by local edits, step by step; knows nothing of other branches."""
+
+    number: int
+    bus: Bus
+    scoring: Scoring
+    rows: Sequence[Row]
+    plan: Plan
+    locality: Locality
+    emit: Callable[[Event], None]
+
+    async def step(self, step: int, parent: Candidate, tried: Sequence[str]) -> StepReport:
+        """Try to better ``parent``; ``tried`` are texts that must not be proposed again.
+
+        A step whose agents reply with nothing usable is skipped and says why.
+        """
+        self.emit(StepStarted(branch=self.number, step=step, parent=parent.id))
+        seed = self._seed(step)
+        try:
+            failures, passes = await self._evidence(parent)
+            critique = await self._ask_critic(parent, failures, passes, seed)
+            effects = await self._measure(parent, failures, passes)
+            marks = await self._ask_marker(parent, critique, effects, seed)
+            marked = marks.on(parent.prompt)
+            self._show(step, marked)
+            proposals = await self._ask_proposer(marked, marks, critique, failures=failures, tried=tried, seed=seed)
+        except RequestFailed as failed:
+            if failed.failure.kind != "ReplyError":
+                raise
+            return StepReport(self.number, step, skipped=failed.failure.detail)
+        children = self._children(step, marked, proposals)
+        standings = await race(self.scoring, parent, children, self.rows, self.plan)
+        return self._report(step, parent, standings)
+
+    async def _evidence(self, parent: Candidate) -> tuple[list[Trace], list[Trace]]:
+        """Score the parent where races start, and show what went wrong and what went right."""
+        first = max(self.plan.first_rung, self.plan.failures + self.plan.passes)
+        traces = await self._traces(parent, self.rows[:first])
+        if all(trace.result.value >= 0.5 for trace in traces):
+            traces = await self._traces(parent, self.rows[: self.plan.last_rung])
+        return policy.telling(traces, self.plan.failures, self.plan.passes)
+
+    async def _traces(self, parent: Candidate, rows: Sequence[Row]) -> list[Trace]:
+        outcomes = await self.scoring.score(parent.prompt.text, rows)
+        return [Trace(row=row, result=o) for row in rows if isinstance(o := outcomes.get(row.id), Scored)]
+
+    async def _ask_critic(
+        self, parent: Candidate, failures: Sequence[Trace], passes: Sequence[Trace], seed: int
+    ) -> Critique:
+        ask = CritiqueAsk(prompt=parent.prompt, failures=tuple(failures), passes=tuple(passes[:2]), replicate=seed)
+        return await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
+
+    async def _measure(
+        self, parent: Candidate, failures: Sequence[Trace], passes: Sequence[Trace]
+    ) -> tuple[Effect, ...]:
+        """Measure what each phrase is worth by leaving it out, all phrases at once."""
+        if not self.plan.measures:
+            return ()
+        rows = [trace.row for trace in [*failures, *passes]]
+        parts = [(span, influence.without(parent.prompt, span)) for span in influence.phrases(parent.prompt)]
+        ablated = [(span, prompt.text) for span, prompt in parts if prompt is not None]
+        async with anyio.create_task_group() as tasks:
+            for _, text in ablated:
+                tasks.start_soon(self.scoring.score, text, rows)
+        whole, ids = self.scoring.known(parent.prompt.text, rows), [row.id for row in rows]
+        effects = (influence.effect(span, whole, self.scoring.known(text, rows), ids) for span, text in ablated)
+        return tuple(effect for effect in effects if effect is not None)
+
+    async def _ask_marker(self, parent: Candidate, critique: Critique, effects: tuple[Effect, ...], seed: int) -> Marks:
+        ask = MarkAsk(prompt=parent.prompt, critique=critique, effects=effects, budget=self.plan.marks, seed=seed)
+        return await self.bus.request(MARK, ask, timeout=TIMEOUT)
+
+    async def _ask_proposer(
+        self,
+        marked: MarkedPrompt,
+        marks: Marks,
+        critique: Critique,
+        *,
+        failures: Sequence[Trace],
+        tried: Sequence[str],
+        seed: int,
+    ) -> Proposals:
+        ask = ProposeAsk(
+            marked=marked,
+            critique=critique,
+            influences=tuple(mark.influence for mark in marks.marks),
+            failures=tuple(failures),
+            tried=tuple(tried),
+            n=self.plan.proposals,
+            seed=seed,
+        )
+        return await self.bus.request(PROPOSE, ask, timeout=TIMEOUT)
+
+    def _children(self, step: int, marked: MarkedPrompt, proposals: Proposals) -> list[Candidate]:
+        """Splice the proposals in; those that would break the prompt are dropped."""
+        children: dict[str, Candidate] = {}
+        for proposal in proposals.proposals:
+            try:
+                prompt = splice(marked, proposal.replacements)
+            except EditRejected:
+                continue
+            if prompt.text != marked.prompt.text and prompt.text.strip():
+                child = Candidate(prompt, step, self.number, marked, proposal.note)
+                children.setdefault(child.id, child)
+        return list(children.values())
+
+    def _report(self, step: int, parent: Candidate, standings: Sequence[Standing]) -> StepReport:
+        tried = tuple(s.candidate.prompt.text for s in standings)
+        report = StepReport(self.number, step, tried=tried)
+        for s in standings:
+            child, wins = s.candidate, s.survived
+            wins = wins and policy.accepts(s.differences, parent.prompt.text, child.prompt.text)
+            self.emit(_raced(self.number, step, s, wins=wins))
+            if wins and self.locality.admits(child):
+                report = StepReport(self.number, step, child, s.mean, s.parent_mean, s.items, tried)
+        return report
+
+    def _show(self, step: int, marked: MarkedPrompt) -> None:
+        fraction = marked.tagged_fraction
+        self.emit(
+            Marked(
+                branch=self.number,
+                step=step,
+                rendered=marked.render(),
+                spans=len(marked.spans),
+                tagged_fraction=fraction,
+            )
+        )
+
+    def _seed(self, step: int) -> int:
+        """Return this step's own seed, so that timing never changes what is drawn."""
+        text = f"{self.plan.seed}:{self.number}:{step}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
+
+
+def _raced(branch: int, step: int, standing: Standing, *, wins: bool) -> CandidateRaced:
+    return CandidateRaced(
+        branch=branch,
+        step=step,
+        candidate=standing.candidate.id,
+        mean=standing.mean,
+        parent_mean=standing.parent_mean,
+        items=standing.items,
+        survived=wins,
+    )
