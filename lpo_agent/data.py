@@ -7,14 +7,16 @@ as they are published: BIG-bench Hard JSON, GSM8K JSON lines, MultiArith JSON.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import random
-from collections import defaultdict
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from lpo_agent.core.messages import Row
 from lpo_agent.errors import DataError
@@ -23,19 +25,46 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-SHARES: Final = {"train": 0.3, "dev": 0.3, "test": 0.4}
+SHARES: Final = {"train": 3, "dev": 3, "test": 4}
 NO_TEST_BELOW: Final = 10
 LABELS: Final = 20
 LABEL_WORDS: Final = 5
+_NAME: Final = re.compile(r"[A-Za-z_]\w*")
+_SOLUTION: Final = re.compile(r"(-?\d+)(?:\.0+)?|-?\d+\.\d+")
+_JSON: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+"""Keeps numbers as they are written: 1.50 stays 1.50, and no digit is lost."""
 
 
 class Example(BaseModel):
-    """One example: the ``input`` (text, or the template's variables by name) and the wanted answer."""
+    """One example: the ``input`` (text, or the template's variables by name) and the wanted answer.
+
+    Names of variables are what a prompt can hold as ``{name}``. The target may be empty.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: str | dict[str, str]
     target: str
+
+    @field_validator("input")
+    @classmethod
+    def _check_names(cls, given: str | dict[str, str]) -> str | dict[str, str]:
+        if given == {}:
+            raise ValueError("the input has no variables; give it at least one")
+        if bad := [name for name in variables(given) if not _NAME.fullmatch(name)]:
+            raise ValueError(f"{bad[0]!r} cannot be the name of a variable; use letters, digits and _")
+        return given
+
+    @field_validator("input", "target")
+    @classmethod
+    def _check_text(cls, given: str | dict[str, str]) -> str | dict[str, str]:
+        for text in given.values() if isinstance(given, dict) else (given,):
+            try:
+                text.encode()
+            except UnicodeEncodeError as exc:
+                half = ascii(text[exc.start])
+                raise ValueError(f"the text holds half a character ({half}); write the other half too") from None
+        return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +81,16 @@ class Splits:
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Return the examples of a file; raises DataError with file, line or row, and what to do."""
-    text = _read_text(path)
-    if path.suffix.lower() == ".csv":
-        records = _from_csv(text, path)
-    elif (document := _document(text)) is not None:
-        records = _from_document(document, path)
-    else:
-        records = _from_lines(text, path)
+    """Return the examples of a file; raises DataError with file, line or row, and what to do.
+
+    Other keys or columns beside ``input`` and ``target`` are ignored. A CSV file without a column
+    ``input`` has a variable in each column other than ``target``.
+    """
     examples: list[Example] = []
-    for where, record in records:
+    for where, record in _records(_read_text(path), path):
         example = _example(record, where)
-        if examples and variables(example.input) != variables(examples[0].input):
-            names, first = ", ".join(variables(example.input)), ", ".join(variables(examples[0].input))
-            raise DataError(f"{where}: has the variables {names}, but the first row has {first}")
+        if examples:
+            _check_same_variables(example, examples[0], where)
         examples.append(example)
     if not examples:
         raise DataError(f"{path}: no rows; each row needs an input and a target")
@@ -76,87 +101,106 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file") from None
+        raise DataError(f"{path}: there is no such file; check the path") from None
     except UnicodeDecodeError as exc:
         line = exc.object[: exc.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+        raise DataError(f"{path}, line {line}: not UTF-8 text (byte {exc.start}); save the file as UTF-8") from None
     except OSError as exc:
-        raise DataError(f"{path}: cannot be read: {exc.strerror}") from None
+        problem = "is a directory; name a file in it" if path.is_dir() else f"cannot be read: {exc.strerror}"
+        raise DataError(f"{path}: {problem}") from None
 
 
-def _document(text: str) -> object:
-    """Return the value of a text that is one JSON array or object over several lines, else None."""
-    first = text.lstrip()[:1]
-    lines = [line for line in text.splitlines() if line.strip()]
-    if first not in {"[", "{"} or (first == "{" and len(lines) > 1 and _is_json(lines[0])):
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, list) or "examples" in value else None
+def _records(text: str, path: Path) -> Iterator[tuple[str, object]]:
+    """Yield each row with the place where it stands, for messages."""
+    if path.suffix.lower() == ".csv":
+        return _from_csv(text, path)
+    rows = _document(text, path)
+    if rows is None:
+        return _from_lines(text, path)
+    return ((f"{path}, row {number}", row) for number, row in enumerate(rows, start=1))
 
 
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _from_document(document: Any, path: Path) -> Iterator[tuple[str, object]]:
-    rows = document if isinstance(document, list) else document["examples"]
-    if not isinstance(rows, list):
-        raise DataError(f'{path}: "examples" is not a list')
-    for number, row in enumerate(rows, start=1):
-        yield f"{path}, row {number}", row
+def _document(text: str, path: Path) -> list[object] | None:
+    """Return the rows of a text that is one JSON value; None if there is a value on each line."""
+    start = len(text) - len(text.lstrip())
+    if text.startswith("[", start):
+        value = _decode(text, path)
+    else:
+        try:
+            value, end = _JSON.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            if path.suffix.lower() == ".json":
+                _decode(text, path)
+            return None
+        if text[end:].strip():
+            return None
+    if isinstance(value, dict) and "examples" in value:
+        value = value["examples"]
+        if not isinstance(value, list):
+            raise DataError(f'{path}: "examples" is not a list; it must hold objects with input and target')
+    return value if isinstance(value, list) else [value]
 
 
 def _from_lines(text: str, path: Path) -> Iterator[tuple[str, object]]:
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield f"{path}, row {number}", json.loads(line)
-        except ValueError as exc:
-            problem = str(exc).split(": line", maxsplit=1)[0]
-            raise DataError(f"{path}, line {number}: not valid JSON ({problem})") from None
+        if line.strip():
+            yield f"{path}, line {number}", _decode(line, path, number)
+
+
+def _decode(text: str, path: Path, first_line: int = 1) -> Any:
+    advice = "write one JSON object a line, or a JSON list; a CSV file must be named .csv"
+    try:
+        return _JSON.decode(text)
+    except json.JSONDecodeError as exc:
+        line = first_line + exc.lineno - 1
+        raise DataError(f"{path}, line {line}: not valid JSON ({exc.msg}); {advice}") from None
+    except RecursionError:
+        raise DataError(f"{path}, line {first_line}: JSON nested too deeply; {advice}") from None
 
 
 def _from_csv(text: str, path: Path) -> Iterator[tuple[str, object]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = (fields for fields in reader if len(fields) > 1 or "".join(fields).strip())
     try:
-        for row in reader:
-            where = f"{path}, row {reader.line_num}"
-            if None in row or None in row.values():
-                raise DataError(f"{where}: has not as many fields as the header")
-            yield where, row if "input" in row else _gathered(row)
+        names = [name.strip() for name in next(rows, [])]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise DataError(f"{path}, line 1: there are two columns {twice[0]!r}; rename one")
+        for fields in rows:
+            where = f"{path}, line {reader.line_num}"
+            if len(fields) != len(names):
+                counts = f"has {len(fields)} fields, but the header has {len(names)}"
+                raise DataError(f"{where}: {counts}; put fields that hold commas in double quotes")
+            yield where, _gathered(dict(zip(names, fields, strict=True)))
     except csv.Error as exc:
-        raise DataError(f"{path}, line {reader.line_num}: not valid CSV ({exc})") from None
+        advice = 'write " inside a quoted field as "", or use JSON lines'
+        raise DataError(f"{path}, line {reader.line_num}: not valid CSV ({exc}); {advice}") from None
 
 
-def _gathered(row: Mapping[str, str]) -> dict[str, object]:
-    inputs = {name: value for name, value in row.items() if name != "target"}
-    return {"input": inputs} | ({"target": row["target"]} if "target" in row else {})
+def _gathered(row: Mapping[str, str]) -> Mapping[str, object]:
+    """Return a CSV row with its columns as the input's variables, unless it has an input."""
+    if "input" in row or "target" not in row:
+        return row
+    return {"input": {name: value for name, value in row.items() if name != "target"}, "target": row["target"]}
 
 
 def _example(record: object, where: str) -> Example:
     if not isinstance(record, dict):
-        raise DataError(f"{where}: not an object with an input and a target")
+        raise DataError(f"{where}: is {_kind(record)}, not an object with an input and a target")
     record = _published(record, where)
     for name in ("input", "target"):
         if name not in record:
-            has = ", ".join(map(str, record)) or "nothing"
-            raise DataError(f"{where}: has no {name!r} (it has: {has})")
+            has = ", ".join(record)[:200] or "nothing"
+            raise DataError(f"{where}: has no {name!r} (it has: {has}); each row needs an input and a target")
     given = record["input"]
-    if isinstance(given, dict):
-        value: str | dict[str, str] = {str(key): _text(v, where, str(key)) for key, v in given.items()}
-        if bad := [key for key in value if not key.isidentifier()]:
-            raise DataError(f"{where}: {bad[0]!r} cannot be the name of a variable; use letters, digits and _")
-    else:
-        value = _text(given, where, "input")
-    return Example(input=value, target=_text(record["target"], where, "target"))
+    value = {name: _text(v, where, name) for name, v in given.items()} if isinstance(given, dict) else None
+    try:
+        return Example(
+            input=_text(given, where, "input") if value is None else value,
+            target=_text(record["target"], where, "target"),
+        )
+    except ValidationError as exc:
+        problem = exc.errors()[0]["msg"].removeprefix("Value error, ")
+        raise DataError(f"{where}: {problem}") from None
 
 
 def _published(record: dict[str, Any], where: str) -> dict[str, Any]:
@@ -164,27 +208,43 @@ def _published(record: dict[str, Any], where: str) -> dict[str, Any]:
     if {"question", "answer"} <= record.keys() and "input" not in record:
         _, mark, answer = str(record["answer"]).rpartition("####")
         if not mark:
-            raise DataError(f"{where}: the answer has no #### before the result, as GSM8K has")
+            advice = "rename question and answer to input and target if this is not GSM8K"
+            raise DataError(f"{where}: the answer has no #### before the result; {advice}")
         return {"input": record["question"], "target": answer.strip().replace(",", "")}
     if {"sQuestion", "lSolutions"} <= record.keys():
         solutions = record["lSolutions"]
-        if not isinstance(solutions, list) or not solutions:
-            raise DataError(f"{where}: lSolutions is not a list with a number")
-        return {"input": str(record["sQuestion"]).strip(), "target": f"{float(solutions[0]):g}"}
+        number = _SOLUTION.fullmatch(str(solutions[0])) if isinstance(solutions, list) and len(solutions) == 1 else None
+        if number is None:
+            raise DataError(f"{where}: lSolutions is not a list of one number, as MultiArith has it")
+        return {"input": _text(record["sQuestion"], where, "sQuestion").strip(), "target": number[1] or number[0]}
     return record
 
 
 def _text(value: object, where: str, name: str) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    raise DataError(f"{where}: {name!r} is {json.dumps(value)[:40]}, not text or a number")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    raise DataError(f"{where}: {name!r} is {_kind(value)}, not text or a number")
+
+
+def _kind(value: object) -> str:
+    kinds = {dict: "an object", list: "a list", str: "text or a number", bool: "a boolean"}
+    return kinds.get(type(value), "null")
 
 
 def variables(given: str | dict[str, str]) -> tuple[str, ...]:
     """Return the names of the template's variables that an input gives, sorted."""
     return tuple(sorted(given)) if isinstance(given, dict) else ("input",)
+
+
+def _check_same_variables(example: Example, first: Example, where: str) -> None:
+    has, wanted = variables(example.input), variables(first.input)
+    if has != wanted:
+        raise DataError(
+            f"{where}: has the variables {', '.join(has)}, but the first row has {', '.join(wanted)}; "
+            "give every row the same"
+        )
 
 
 def split(
@@ -199,91 +259,113 @@ def split(
 
     ``data`` is shuffled by ``seed`` and divided 30/30/40 into train, dev and test, each class in
     proportion where there are at most 20 different targets; below ten rows nothing is kept for
-    test. ``train`` alone is halved into train and dev; ``dev`` alone serves as train too. Raises
-    DataError for fewer than two rows to learn and choose by.
+    test. Without ``data``, ``train`` alone is halved into train and dev, and ``dev`` alone serves
+    as train too. Rows that stand in test too are dropped from train and dev.
+
+    Raises DataError for fewer than two different rows to learn and choose by, for rows with
+    different variables, and if nothing is left for ``data`` to fill.
     """
     given = {"train": train, "dev": dev, "test": test}
     parts = {name: list(rows) for name, rows in given.items() if rows is not None}
     if data is not None:
         missing = [name for name in SHARES if name not in parts]
-        parts |= _divide(list(data), missing, seed)
-    elif "dev" not in parts and "train" in parts:
+        if not missing:
+            raise DataError("train, dev and test are given, so data has nothing to fill; leave one of the four out")
+        parts |= _divide(data, missing, seed)
+    elif "train" in parts and "dev" not in parts:
         parts |= _divide(parts["train"], ["train", "dev"], seed)
-    parts.setdefault("dev", [])
-    parts.setdefault("train", list(parts["dev"]))
-    parts.setdefault("test", [])
-    if len({*map(_identity, parts["train"] + parts["dev"])}) < 2:
-        raise DataError("one example only is too few to choose a prompt by; give at least 10, better 100")
-    return _without_leaks({name: _rows(name, parts[name]) for name in SHARES})
+    _check_examples(parts)
+    return _without_leaks(parts)
 
 
-def _divide(examples: list[Example], names: Sequence[str], seed: int) -> dict[str, list[Example]]:
+def _divide(data: Sequence[Example], names: Sequence[str], seed: int) -> dict[str, list[Example]]:
     """Deal the examples to the named splits by their shares, class by class."""
-    rng = random.Random(seed)
+    rng, examples = random.Random(seed), list(data)
     rng.shuffle(examples)
-    targets = {example.target for example in examples}
-    if len(targets) <= LABELS:
+    if len({example.target for example in examples}) <= LABELS:
         examples.sort(key=lambda example: example.target)
-    shares = {n: 0.0 if n == "test" and len(examples) < NO_TEST_BELOW else SHARES[n] for n in names}
-    whole = sum(shares.values()) or 1.0
+    shares = {name: 0 if name == "test" and len(examples) < NO_TEST_BELOW else SHARES[name] for name in names}
     parts: dict[str, list[Example]] = {name: [] for name in names}
     for count, example in enumerate(examples, start=1):
-        owed = {name: share / whole * count - len(parts[name]) for name, share in shares.items()}
+        owed = {name: share * count - sum(shares.values()) * len(parts[name]) for name, share in shares.items()}
         parts[max(owed, key=lambda name: owed[name])].append(example)
     for rows in parts.values():
         rng.shuffle(rows)
     return parts
 
 
+def _check_examples(parts: Mapping[str, Sequence[Example]]) -> None:
+    first: Example | None = None
+    for name, examples in parts.items():
+        for number, example in enumerate(examples, start=1):
+            first = first or example
+            _check_same_variables(example, first, f"{name}, row {number}")
+
+
+def _without_leaks(parts: Mapping[str, list[Example]]) -> Splits:
+    tested = {_identity(example) for example in parts.get("test", ())}
+    fresh = {
+        name: [example for example in parts[name] if _identity(example) not in tested]
+        for name in ("train", "dev")
+        if name in parts
+    }
+    leaked = sum(len(parts[name]) - len(rows) for name, rows in fresh.items())
+    dev = fresh.get("dev", [])
+    train = fresh.get("train", dev)
+    if leaked and not (train and dev):
+        empty = "dev" if train else "train"
+        raise DataError(f"every row of {empty} stands in the test split too; give {empty} rows of its own")
+    if not dev or not train or len({_identity(example) for example in (*train, *dev)}) < 2:
+        raise DataError(
+            "one example only, or none, to learn and choose by is too few; give at least 2 different ones, better 100"
+        )
+    return Splits(_rows("train", train), _rows("dev", dev), _rows("test", parts.get("test", ())), leaked)
+
+
+def _values(example: Example) -> dict[str, str]:
+    return example.input if isinstance(example.input, dict) else {"input": example.input}
+
+
+def _identity(example: Example) -> tuple[frozenset[tuple[str, str]], str]:
+    return frozenset(_values(example).items()), example.target
+
+
 def _rows(name: str, examples: Iterable[Example]) -> tuple[Row, ...]:
     return tuple(
-        Row(
-            id=f"{name}:{number}",
-            variables=example.input if isinstance(example.input, dict) else {"input": example.input},
-            target=example.target,
-        )
+        Row(id=f"{name}:{number}", variables=_values(example), target=example.target)
         for number, example in enumerate(examples)
     )
 
 
-def _identity(example: Example) -> tuple[str, str]:
-    return json.dumps(example.input, sort_keys=True), example.target
-
-
-def _without_leaks(parts: dict[str, tuple[Row, ...]]) -> Splits:
-    tested = {(tuple(sorted(row.variables.items())), row.target) for row in parts["test"]}
-
-    def fresh(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-        return tuple(row for row in rows if (tuple(sorted(row.variables.items())), row.target) not in tested)
-
-    train, dev = fresh(parts["train"]), fresh(parts["dev"])
-    leaked = len(parts["train"]) + len(parts["dev"]) - len(train) - len(dev)
-    if not train or not dev:
-        raise DataError("every row to learn and choose by stands in the test split too; give separate rows")
-    return Splits(train, dev, parts["test"], leaked)
-
-
 def whole(examples: Sequence[Example]) -> Splits:
-    """Return splits with every example in dev and nothing elsewhere, for evaluation."""
+    """Return splits with every example in dev and nothing elsewhere, for evaluation.
+
+    Raises DataError for rows with different variables.
+    """
+    _check_examples({"data": examples})
     return Splits((), _rows("item", examples), ())
 
 
 def variables_of(rows: Sequence[Row]) -> frozenset[str]:
-    """Return the names of the variables that the rows give."""
+    """Return the names of the variables that the rows give; splits give all rows the same."""
     return frozenset(rows[0].variables) if rows else frozenset()
 
 
-def labels_of(rows: Sequence[Row]) -> tuple[str, ...]:
+def labels_of(rows: Sequence[Row], most: int = LABELS) -> tuple[str, ...]:
     """Return the possible answers, sorted, where they are few and short; else nothing.
 
-    Few: at most 20, and each seen twice on average. Short: at most five words.
+    Few: two to ``most``, and each seen twice on average. Short: one to five words.
     """
-    seen: dict[str, int] = defaultdict(int)
-    for row in rows:
-        seen[row.target] += 1
-    few = 1 < len(seen) <= LABELS and 2 * len(seen) <= len(rows)
-    short = all(0 < len(target.split()) <= LABEL_WORDS for target in seen)
-    return tuple(sorted(seen)) if few and short else ()
+    labels = {row.target for row in rows}
+    few = 1 < len(labels) <= most and 2 * len(labels) <= len(rows)
+    short = all(0 < len(label.split()) <= LABEL_WORDS for label in labels)
+    return tuple(sorted(labels)) if few and short else ()
+
+
+def digest(rows: Iterable[Row]) -> str:
+    """Return 32 hexadecimal digits that stand for the rows' content and order; ids do not count."""
+    content = json.dumps([[row.variables, row.target] for row in rows], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def to_json(splits: Splits) -> str:

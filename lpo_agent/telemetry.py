@@ -56,14 +56,14 @@ class EventStream:
                 batch = [event]
                 while len(batch) < BATCH and self._receive.statistics().current_buffer_used:
                     batch.append(self._receive.receive_nowait())
-                await self._journal.append(self._run_id, [(e.type, e.model_dump_json()) for e in batch])
+                await self._journal.append(self._run_id, [(e.name, e.model_dump_json()) for e in batch])
                 for each in batch:
                     self._note(each)
                     self._out.send_nowait(each)
 
     def _note(self, event: Event) -> None:
         content = event.model_dump(mode="json", exclude=set(PRIVATE) | {"type"})
-        self._log.info(event.type, **{key: value for key, value in content.items() if key != "run_id"})
+        self._log.info(event.name, **{key: value for key, value in content.items() if key != "run_id"})
 
     async def observe(self) -> AsyncIterator[Event]:
         """Yield the events, each once, until the run is over."""

@@ -19,6 +19,11 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @property
+    def name(self) -> str:
+        """The event's type, as in its JSON."""
+        return str(type(self).model_fields["type"].default)
+
 
 class RunStarted(Event):
     """The run is set up; nothing has been asked yet. ``why`` says why this method was chosen."""

@@ -14,7 +14,7 @@ from lpo_agent.runtime.task import call_tokens, fit, load_task
 from lpo_agent.search.methods import plan_for
 
 if TYPE_CHECKING:
-    from lpo_agent.config import Environment, RunSpec
+    from lpo_agent.config import RunSpec
     from lpo_agent.search.plan import Plan
 
 
@@ -42,7 +42,7 @@ class PlanEstimate(BaseModel):
     notes: tuple[str, ...] = ()
 
 
-async def plan_run(spec: RunSpec, env: Environment | None = None) -> PlanEstimate:
+def plan_run(spec: RunSpec) -> PlanEstimate:
     """Return the estimate without asking a model; raises what a run would raise for bad input."""
     task = load_task(spec)
     method = "local-search" if spec.method == "auto" else spec.method

@@ -9,7 +9,7 @@ from lpo_agent.agents.marker import TokenMarker
 from lpo_agent.agents.proposer import Proposer
 from lpo_agent.core.messages import Critique, MarkAsk, ProposeAsk
 from lpo_agent.core.text import Prompt, splice
-from lpo_agent.errors import EditRejected, ReplyError
+from lpo_agent.errors import EditRejected, ReplyError, RequestRejected
 
 if TYPE_CHECKING:
     from lpo_agent.models.base import Model
@@ -36,13 +36,18 @@ async def choose_method(model: Model, wanted: str) -> Choice:
     if wanted != "auto":
         return Choice(wanted, "asked for")
     try:
-        marks = await TokenMarker(model, temperature=0.0).mark(MarkAsk(prompt=SAMPLE, critique=FAULT))
-        marked = marks.on(SAMPLE)
-        if marked.tagged_fraction > 0.7:
-            raise ReplyError("it tags nearly everything")
-        ask = ProposeAsk(marked=marked, critique=FAULT, n=1)
-        proposals = await Proposer(model, temperature=0.0).propose(ask)
-        splice(marked, proposals.proposals[0].replacements)
-    except (ReplyError, EditRejected) as exc:
+        await _try(model)
+    except (ReplyError, EditRejected, RequestRejected) as exc:
         return Choice("local-search", f"{model.name} cannot mark and fill spans in a probe ({exc})")
     return Choice("lpo", f"{model.name} marked and filled spans in a probe")
+
+
+async def _try(model: Model) -> None:
+    """Mark and edit the sample; raises ReplyError or EditRejected where that gives nothing usable."""
+    marks = await TokenMarker(model, temperature=0.0).mark(MarkAsk(prompt=SAMPLE, critique=FAULT))
+    marked = marks.on(SAMPLE)
+    if marked.tagged_fraction > 0.7:
+        raise ReplyError("it tags nearly everything")
+    ask = ProposeAsk(marked=marked, critique=FAULT, n=1)
+    proposals = await Proposer(model, temperature=0.0).propose(ask)
+    splice(marked, proposals.proposals[0].replacements)

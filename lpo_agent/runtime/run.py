@@ -15,7 +15,7 @@ from lpo_agent import data as data_files
 from lpo_agent.config import RunSpec, make_spec, read_environment
 from lpo_agent.core.budget import Ledger
 from lpo_agent.core.result import UsageResult
-from lpo_agent.errors import ConfigError, LpoError, leaves, worst
+from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, leaves, worst
 from lpo_agent.journal import open_journal
 from lpo_agent.models.prices import load_prices
 from lpo_agent.runtime.jobs import JOBS, Context
@@ -24,12 +24,12 @@ from lpo_agent.runtime.wiring import Account, open_models
 from lpo_agent.telemetry import EventStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from typing import Any
 
     from lpo_agent.config import Environment
     from lpo_agent.core.events import Event
-    from lpo_agent.journal import Journal
+    from lpo_agent.journal import Journal, Status
     from lpo_agent.runtime.jobs import Result
     from lpo_agent.runtime.task import Task
 
@@ -65,9 +65,9 @@ def read_order(text: str) -> Order:
 class Run:
     """A run in progress. Iterate over it for events, or wait for its result."""
 
-    def __init__(self, run_id: str, task: Task, ledger: Ledger, stream: EventStream, began: float) -> None:
+    def __init__(self, run_id: str, task: Task, ledger: Ledger, stream: EventStream) -> None:
         self.run_id, self.task = run_id, task
-        self._ledger, self._stream, self._began = ledger, stream, began
+        self._ledger, self._stream = ledger, stream
         self._over, self._stop = anyio.Event(), anyio.Event()
         self._result: Result | None = None
         self._failure: LpoError | None = None
@@ -100,7 +100,7 @@ class Run:
             input_tokens=totals.input_tokens,
             output_tokens=totals.output_tokens,
             usd=totals.usd,
-            wall_s=round(time.monotonic() - self._began, 3),
+            wall_s=round(self._ledger.seconds(), 3),
         )
 
     def stop(self) -> None:
@@ -108,10 +108,13 @@ class Run:
         self._stop.set()
 
     async def execute(
-        self, job: Callable[[anyio.Event], Awaitable[Result]], close: Callable[[str, str | None], Awaitable[None]]
+        self,
+        job: Callable[[anyio.Event], Awaitable[Result]],
+        close: Callable[[Status, str | None], Awaitable[None]],
     ) -> None:
-        """Do the work; ``close`` books how it ended: status and result as JSON."""
-        status, text = "interrupted", None
+        """Do the work; ``close`` books how it ended: the status, and the result as JSON."""
+        status: Status = "interrupted"
+        text: str | None = None
         try:
             self._result = await job(self._stop)
             status, text = self._result.status, self._result.model_dump_json(by_alias=True)
@@ -150,12 +153,12 @@ async def open_run(
     env = env or read_environment()
     task = load_task(spec, kind)
     async with open_journal(env.journal) as journal:
-        rows = journal.put_blob(data_files.to_json(task.splits))
+        rows = await journal.put_blob(data_files.to_json(task.splits))
         kept = spec.model_copy(update={"examples": (), "data": None, "train": None, "dev": None, "test": None})
         order = Order(kind, kept, rows, other_prompt, custom_metric=metric is not None)
         run_id = new_run_id(time.time())
-        await journal.create_run(run_id, kind, order.to_json(), time.time())
-        async with _running(journal, env, task, order, run_id, metric, say) as run:
+        await journal.create_run(run_id, kind, order.to_json())
+        async with _running(journal, env, task, order, run_id=run_id, metric=metric, say=say) as run:
             yield run
 
 
@@ -169,7 +172,7 @@ async def open_resumed(
 ) -> AsyncIterator[Run]:
     """Go on with a run that was interrupted, by replay: only what is missing is asked for.
 
-    ``run_id`` may be a unique prefix. A run with the caller's own ``metric`` needs it again.
+    ``run_id`` may be a unique beginning. A run with the caller's own ``metric`` needs it again.
     Raises JournalError for an unknown run, ConfigError for one that cannot be resumed.
     """
     env = env or read_environment()
@@ -182,8 +185,8 @@ async def open_resumed(
             raise ConfigError(f"run {record.run_id} uses a metric object of the caller's; pass it to open_resumed")
         splits = data_files.from_json(journal.get_blob(order.rows))
         task = load_task(order.spec, order.kind, splits)
-        await journal.set_status(record.run_id, "running")
-        async with _running(journal, env, task, order, record.run_id, metric, say) as run:
+        await journal.reopen_run(record.run_id)
+        async with _running(journal, env, task, order, run_id=record.run_id, metric=metric, say=say) as run:
             yield run
 
 
@@ -198,32 +201,22 @@ async def _running(
     metric: object | None,
     say: Callable[[str], None],
 ) -> AsyncIterator[Run]:
-    prices = load_prices(order.spec.prices)
-    ledger = Ledger(order.spec.budget, already=journal.totals(run_id))
+    spec, prices = order.spec, load_prices(order.spec.prices)
+    ledger = Ledger(spec.budget, already=journal.totals(run_id))
     stream = EventStream(journal, run_id)
     run = Run(run_id, task, ledger, stream)
-    account = Account(journal, ledger, prices, run_id, "" if order.spec.cache else run_id, say)
+    account = Account(journal, ledger, prices, run_id, "" if spec.cache else run_id, say)
 
     async def job(stop: anyio.Event) -> Result:
-        async with open_models(order.spec, env, account) as models:
+        async with open_models(spec, env, account) as models:
             context = Context(
-                run_id=run_id,
-                spec=order.spec,
-                task=task,
-                metric=metric,
-                other_prompt=order.other_prompt,
-                models=models,
-                ledger=ledger,
-                prices=prices,
-                emit=stream.emit,
-                usage=run.usage,
-                stop=stop,
+                run_id, spec, task, metric, order.other_prompt, models, ledger, prices, stream.emit, run.usage, stop
             )
             return await JOBS[order.kind](context)
 
-    async def close(status: str, result: str | None) -> None:
+    async def close(status: Status, result: str | None) -> None:
         stream.end()
-        await journal.finish_run(run_id, status, result)
+        await journal.finish_run(run_id, status, result, ledger.seconds())
 
     try:
         async with anyio.create_task_group() as tasks:
@@ -233,4 +226,6 @@ async def _running(
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         only = list(leaves(group))
-        raise only[0] if len(only) == 1 else group from None
+        if len(only) == 1:
+            raise only[0] from None
+        raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lpo_agent import data as data_files
 from lpo_agent.core.text import parse_prompt
@@ -40,41 +40,41 @@ class Task:
         return Candidate(self.prompt)
 
 
-def load_task(spec: RunSpec, splits: Splits | None = None) -> Task:
+def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = None) -> Task:
     """Read and check everything that needs no model.
 
     ``splits`` are the rows of a run that is resumed. Raises DataError, MarkupError, ConfigError.
     """
-    splits = splits or load_splits(spec)
+    splits = splits or load_splits(spec, kind)
     rows = [*splits.train, *splits.dev, *splits.test]
-    metric_name = spec.metric or default_metric(rows)
-    as_metric(metric_name, labels=data_files.labels_of(rows), judge=None)
+    labels = data_files.labels_of(rows)
+    metric_name = spec.metric or default_metric(rows, labels)
+    if metric_name != "judge":
+        as_metric(metric_name, labels=labels)
     prompt = parse_prompt(spec.prompt, data_files.variables_of(rows))
     notes = (f"{splits.leaked} rows were in the test split too and were dropped elsewhere",) if splits.leaked else ()
-    return Task(
-        prompt=prompt,
-        splits=splits,
-        metric_name=metric_name,
-        max_tokens=spec.max_tokens or answer_tokens(metric_name, rows),
-        labels=data_files.labels_of(rows),
-        notes=notes,
-    )
+    max_tokens = spec.max_tokens or answer_tokens(metric_name, rows)
+    return Task(prompt, splits, metric_name, max_tokens, labels, notes)
 
 
-def load_splits(spec: RunSpec) -> Splits:
-    """Read the spec's files or examples and split them by its seed; raises DataError."""
+def load_splits(spec: RunSpec, kind: str) -> Splits:
+    """Read the spec's files or examples; an optimization splits them by the seed. Raises DataError."""
     files = {name: getattr(spec, name) for name in ("data", "train", "dev", "test")}
-    if not spec.examples and not any(files.values()):
-        raise DataError("no examples are given; use --data FILE, or --train/--dev/--test")
-    given = {name: data_files.read_examples(path) if path else None for name, path in files.items()}
+    given = {name: data_files.read_examples(path) for name, path in files.items() if path}
     if spec.examples:
-        given["data"] = [*spec.examples, *(given["data"] or [])]
+        given["data"] = [*spec.examples, *given.get("data", [])]
+    if not given:
+        raise DataError("no examples are given; use --data FILE, or --train/--dev/--test")
+    if kind != "optimize":
+        return data_files.whole([example for examples in given.values() for example in examples])
+    if given.keys() == {"test"}:
+        raise DataError("--test alone leaves nothing to learn and choose by; give --data or --dev too")
     return data_files.split(**given, seed=spec.seed)
 
 
-def build_metric(task: Task, metric: object | None, judge: Model) -> Metric:
+def build_metric(task: Task, metric: Any, judge: Model) -> Metric:
     """Return the caller's own metric, or the one that the task names."""
-    return as_metric(metric if metric is not None else task.metric_name, labels=task.labels, judge=judge)
+    return as_metric(task.metric_name if metric is None else metric, labels=task.labels, judge=judge)
 
 
 def call_tokens(task: Task) -> int:
@@ -102,7 +102,8 @@ def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
     splits = replace(
         task.splits, dev=task.splits.dev[: max(1, int(dev * share))], test=task.splits.test[: int(test * share)]
     )
-    note = f"a budget of {budget.calls} calls pays for {len(splits.dev)} of {dev} dev and {len(splits.test)} of {test} test items"
+    paid = f"{len(splits.dev)} of {dev} dev and {len(splits.test)} of {test} test items"
+    note = f"a budget of {budget.calls} calls pays for {paid}"
     return replace(task, splits=splits, notes=(*task.notes, note)), plan
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -83,9 +84,11 @@ class _Opener:
         """Return the model under all its layers, each with its own limiter and one shared ledger."""
         spec, account = self.spec, self.account
         limiter = Limiter(rpm=spec.rpm, tpm=spec.tpm, concurrency=spec.concurrency)
-        paid = Budgeted(await self._adapter(name, base_url, limiter), account.ledger, account.prices)
+        adapter = await self._adapter(name, base_url, limiter)
+        book = partial(account.journal.book, account.run_id)
+        paid = Budgeted(adapter, account.ledger, account.prices, book)
         retried = Retrying(Limited(paid, limiter), limiter)
-        return Recorded(retried, account.journal, run_id=account.run_id, namespace=account.namespace)
+        return Recorded(retried, account.journal, account.ledger, account.run_id, account.namespace)
 
     async def _adapter(self, name: str, base_url: str | None, limiter: Limiter) -> Model:
         provider, rest = split_model(name)
@@ -110,10 +113,11 @@ class _Opener:
         from lpo_agent.models.local import open_local  # noqa: PLC0415 - needs the extra
         from lpo_agent.models.weights import pull_smollm2  # noqa: PLC0415 - beside its only use
 
-        path = Path(name).expanduser()
         if name == "smollm2":
             pull = partial(pull_smollm2, self.env.home, say=self.account.say, progress=False)
             path = await to_thread.run_sync(pull)
+        else:
+            path = Path(os.path.expanduser(name))  # noqa: ASYNC240, PTH111 - touches no disk
         slots = min(LOCAL_SLOTS, self.spec.concurrency)
         return await self.stack.enter_async_context(open_local(path, name=name, slots=slots))
 
@@ -149,4 +153,9 @@ def marker(spec: RunSpec, method: str, models: Models) -> Callable[[MarkAsk], Aw
         kind = "llm" if method == "lpo" else "influence"
     if kind == "llm":
         return TokenMarker(models.optimizer, spec.optimizer_temperature).mark
-    return {"influence": InfluenceMarker, "random": RandomMarker, "manual": ManualMarker}[kind]().mark
+    by_kind: dict[str, InfluenceMarker | RandomMarker | ManualMarker] = {
+        "influence": InfluenceMarker(),
+        "random": RandomMarker(),
+        "manual": ManualMarker(),
+    }
+    return by_kind[kind].mark

@@ -58,15 +58,11 @@ class Branch:
         A step whose agents reply with nothing usable is skipped and says why.
         """
         self.emit(StepStarted(branch=self.number, step=step, parent=parent.id))
-        seed = self._seed(step)
         try:
-            failures, passes = await self._evidence(parent)
-            critique = await self._ask_critic(parent, failures, passes, seed)
-            effects = await self._measure(parent, failures, passes)
-            marks = await self._ask_marker(parent, critique, effects, seed)
+            marks, critique, failures = await self.look(step, parent)
             marked = marks.on(parent.prompt)
             self._show(step, marked)
-            proposals = await self._ask_proposer(marked, marks, critique, failures=failures, tried=tried, seed=seed)
+            proposals = await self._ask_proposer(step, marked, marks, critique, failures=failures, tried=tried)
         except RequestFailed as failed:
             if failed.failure.kind != "ReplyError":
                 raise
@@ -74,6 +70,20 @@ class Branch:
         children = self._children(step, marked, proposals)
         standings = await race(self.scoring, parent, children, self.rows, self.plan)
         return self._report(step, parent, standings)
+
+    async def look(self, step: int, parent: Candidate) -> tuple[Marks, Critique, list[Trace]]:
+        """Find out what is wrong with ``parent`` and where to edit it; return marks, critique, failures."""
+        failures, passes = await self._evidence(parent)
+        critique = await self._ask_critic(step, parent, failures, passes)
+        effects = await self._measure(parent, failures, passes)
+        ask = MarkAsk(
+            prompt=parent.prompt,
+            critique=critique,
+            effects=effects,
+            budget=self.plan.marks,
+            seed=self._seed(step),
+        )
+        return await self.bus.request(MARK, ask, timeout=TIMEOUT), critique, failures
 
     async def _evidence(self, parent: Candidate) -> tuple[list[Trace], list[Trace]]:
         """Score the parent where races start, and show what went wrong and what went right."""
@@ -88,9 +98,11 @@ class Branch:
         return [Trace(row=row, result=o) for row in rows if isinstance(o := outcomes.get(row.id), Scored)]
 
     async def _ask_critic(
-        self, parent: Candidate, failures: Sequence[Trace], passes: Sequence[Trace], seed: int
+        self, step: int, parent: Candidate, failures: Sequence[Trace], passes: Sequence[Trace]
     ) -> Critique:
-        ask = CritiqueAsk(prompt=parent.prompt, failures=tuple(failures), passes=tuple(passes[:2]), replicate=seed)
+        ask = CritiqueAsk(
+            prompt=parent.prompt, failures=tuple(failures), passes=tuple(passes[:2]), replicate=self._seed(step)
+        )
         return await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
 
     async def _measure(
@@ -109,19 +121,15 @@ class Branch:
         effects = (influence.effect(span, whole, self.scoring.known(text, rows), ids) for span, text in ablated)
         return tuple(effect for effect in effects if effect is not None)
 
-    async def _ask_marker(self, parent: Candidate, critique: Critique, effects: tuple[Effect, ...], seed: int) -> Marks:
-        ask = MarkAsk(prompt=parent.prompt, critique=critique, effects=effects, budget=self.plan.marks, seed=seed)
-        return await self.bus.request(MARK, ask, timeout=TIMEOUT)
-
     async def _ask_proposer(
         self,
+        step: int,
         marked: MarkedPrompt,
         marks: Marks,
         critique: Critique,
         *,
         failures: Sequence[Trace],
         tried: Sequence[str],
-        seed: int,
     ) -> Proposals:
         ask = ProposeAsk(
             marked=marked,
@@ -130,7 +138,7 @@ class Branch:
             failures=tuple(failures),
             tried=tuple(tried),
             n=self.plan.proposals,
-            seed=seed,
+            seed=self._seed(step),
         )
         return await self.bus.request(PROPOSE, ask, timeout=TIMEOUT)
 

@@ -1,0 +1,122 @@
+"""The command `lpo`: from words to exit codes.
+
+Exit codes: 0 done, 1 a bug, 2 wrong input, 3 refused by a provider, 4 a budget spent before any
+result, 130 interrupted; 141 when nobody reads the output any more, as other programs have it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from lpo_agent.cli.args import build_parser
+from lpo_agent.errors import leaves, worst
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+INTERRUPTED = 130
+NOBODY_READS = 141
+WRONG_INPUT = 2
+BUG = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `--help` leaves by SystemExit.
+
+    This is the program's outermost boundary: whatever goes wrong becomes one line on standard error.
+    """
+    verbose = False
+    try:
+        parser = build_parser()
+        given: dict[str, Any] = vars(parser.parse_args(argv))
+        verbose = given.get("verbose", False)
+        _prepare(verbose=verbose)
+        if given.get("version"):
+            print(_version())
+        elif given.get("command") is None:
+            parser.error("no command")
+        else:
+            _command(given["command"])(given)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _interrupted(None)
+    except Exception as exc:  # noqa: BLE001 - nothing may reach the user as a traceback
+        return _failed(exc, verbose=verbose)
+    return 0
+
+
+def _prepare(*, verbose: bool) -> None:
+    """Send logs to standard error or nowhere, and let no character break the output."""
+    handler = logging.StreamHandler() if verbose else logging.NullHandler()
+    level = logging.INFO if verbose else logging.CRITICAL
+    logging.basicConfig(handlers=[handler], level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _version() -> str:
+    from importlib import metadata  # noqa: PLC0415 - slow to import, and needed only here
+
+    return f"lpo-agent {metadata.version('lpo-agent')}"
+
+
+def _command(name: str) -> Callable[[dict[str, Any]], None]:
+    from lpo_agent.cli import commands, doctor, history  # noqa: PLC0415 - `--help` must not wait for them
+
+    return {
+        "optimize": commands.optimize,
+        "evaluate": commands.evaluate,
+        "compare": commands.compare,
+        "mark": commands.mark,
+        "resume": commands.resume,
+        "models": commands.models,
+        "runs": history.runs,
+        "show": history.show_run,
+        "doctor": doctor.doctor,
+    }[name]
+
+
+def _failed(exc: Exception, *, verbose: bool) -> int:
+    """Say what went wrong in one line, and return the exit code."""
+    from lpo_agent.cli.session import Interrupted  # noqa: PLC0415 - `--help` must not wait for it
+
+    found = list(leaves(exc))
+    if isinstance(found[0], Interrupted):
+        return _interrupted(found[0].run_id)
+    if all(isinstance(leaf, BrokenPipeError) for leaf in found):
+        return _unread()
+    if (known := worst(exc)) is not None:
+        return _complain(str(known), known.exit_code)
+    if isinstance(found[0], OSError) and found[0].filename is not None:
+        return _complain(f"{found[0].filename}: {found[0].strerror}", WRONG_INPUT)
+    if verbose:
+        traceback.print_exception(exc)
+    hint = "" if verbose else "; this is a bug, --verbose shows where"
+    return _complain(f"{type(found[0]).__name__}: {found[0]}{hint}", BUG, kind="internal error")
+
+
+def _complain(text: str, code: int, *, kind: str = "error") -> int:
+    from lpo_agent.cli.words import one_line  # noqa: PLC0415 - beside its only use
+
+    print(f"lpo: {kind}: {one_line(text)}", file=sys.stderr)
+    return code
+
+
+def _interrupted(run_id: str | None) -> int:
+    print("lpo: interrupted", file=sys.stderr)
+    if run_id is not None:
+        print(f"resume with: lpo resume {run_id}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _unread() -> int:
+    """Let the interpreter's last flush go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return NOBODY_READS

@@ -1,0 +1,183 @@
+"""The command line's words. Imports nothing heavy, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final, NoReturn
+
+from lpo_agent.errors import ConfigError
+
+METHODS: Final = ("auto", "lpo", "local-search")
+LOCALITIES: Final = ("enforce",)
+MARKERS: Final = ("auto", "llm", "influence", "random", "manual")
+PLACEMENTS: Final = ("before", "after", "system")
+BUSES: Final = ("memory",)
+MODELS: Final = ("smollm2",)
+RUN_HELP: Final = "a run's id, a unique beginning of one, or `last`"
+
+
+class Parser(argparse.ArgumentParser):
+    """Leaves out what was not given, and complains in one line with exit code 2."""
+
+    def __init__(self, **settings: object) -> None:
+        settings |= {"argument_default": argparse.SUPPRESS, "allow_abbrev": False}
+        super().__init__(**settings)  # type: ignore[arg-type]  # passed on as argparse gives them
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError."""
+        raise ConfigError(f"{message} (see `{self.prog} --help`)")
+
+
+def build_parser() -> Parser:
+    """Return the parser; a value that was not given is missing in its namespace."""
+    parser = Parser(
+        prog="lpo",
+        description="Local Prompt Optimization: better prompts by small, proven-local edits, measured on your data.",
+        epilog="Exit codes: 0 done, 2 wrong input, 3 refused by a provider, 4 budget spent before any result, "
+        "130 interrupted.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for add in (_optimize, _evaluate, _compare, _mark, _runs, _show, _resume, _models, _doctor):
+        add(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse gives its type no public name
+
+
+def _optimize(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("optimize", help="search for a better prompt and prove it on untouched items")
+    _prompt(parser)
+    _data(parser)
+    _search(parser)
+    _task(parser)
+    _limits(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done and spent; call no model")
+    _output(parser)
+    parser.add_argument("--out", metavar="FILE", help="write the best prompt there, or the JSON if FILE ends in .json")
+
+
+def _evaluate(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("evaluate", help="score one prompt on every item of a file")
+    _prompt(parser)
+    parser.add_argument("--data", metavar="FILE", help="the items")
+    _task(parser)
+    _limits(parser)
+    _output(parser)
+
+
+def _compare(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("compare", help="score two prompts on the same items: is B better than A?")
+    parser.add_argument("prompt", metavar="A", help="a prompt's file, or - for standard input")
+    parser.add_argument("other", metavar="B", help="the other prompt's file")
+    parser.add_argument("--data", metavar="FILE", help="the items")
+    _task(parser)
+    _limits(parser)
+    _output(parser)
+
+
+def _mark(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("mark", help="show which words of a prompt would be edited, and why")
+    _prompt(parser)
+    _data(parser)
+    _search(parser)
+    _task(parser)
+    _limits(parser)
+    _output(parser)
+
+
+def _runs(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("runs", help="list the runs, newest first")
+    _output(parser)
+
+
+def _show(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("show", help="show what a run found")
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    _output(parser)
+    parser.add_argument("--out", metavar="FILE", help="write the best prompt there, or the JSON if FILE ends in .json")
+
+
+def _resume(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("resume", help="go on with an interrupted run; nothing is paid for twice")
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    _output(parser)
+    parser.add_argument("--out", metavar="FILE", help="write the best prompt there, or the JSON if FILE ends in .json")
+
+
+def _models(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("models", help="get the files of models that run on this machine")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    pull = actions.add_parser("pull", help="download and check a model's file")
+    pull.add_argument("name", choices=MODELS, help="the model")
+    pull.add_argument("--quiet", action="store_true", help="nothing on standard error but errors")
+    pull.add_argument("--verbose", action="store_true", help="log to standard error")
+
+
+def _doctor(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("doctor", help="say what works on this machine and what does not")
+    _output(parser)
+
+
+def _prompt(parser: Parser) -> None:
+    group = parser.add_argument_group("prompt")
+    group.add_argument("prompt", metavar="PROMPT", nargs="?", help="the prompt's file, or - for standard input")
+    group.add_argument("--text", help="the prompt itself, in place of a file")
+
+
+def _data(parser: Parser) -> None:
+    group = parser.add_argument_group("data (JSON lines or CSV with `input` and `target`)")
+    group.add_argument("--data", metavar="FILE", help="items, split by the seed into train, dev and test")
+    group.add_argument("--train", metavar="FILE", help="items to learn from")
+    group.add_argument("--dev", metavar="FILE", help="items to choose by")
+    group.add_argument("--test", metavar="FILE", help="items to judge by, once, at the end")
+
+
+def _search(parser: Parser) -> None:
+    group = parser.add_argument_group("search")
+    group.add_argument("--method", choices=METHODS, help="default: auto, which tests what the optimizer model can do")
+    group.add_argument("--locality", choices=LOCALITIES, help="default: enforce, nothing outside the marks can change")
+    group.add_argument("--marker", choices=MARKERS, help="who chooses the words to edit (default: the method's own)")
+    group.add_argument("--branches", metavar="N", help="searches side by side")
+    group.add_argument("--steps", metavar="N", help="steps of each branch")
+    group.add_argument("--proposals", metavar="N", help="candidates of each step")
+
+
+def _task(parser: Parser) -> None:
+    group = parser.add_argument_group("models and metric")
+    group.add_argument("--model", metavar="PROVIDER:NAME", help="answers the items, such as local:smollm2")
+    group.add_argument("--optimizer-model", metavar="PROVIDER:NAME", help="marks and proposes (default: --model)")
+    group.add_argument("--base-url", metavar="URL", help="the server of --model")
+    group.add_argument("--optimizer-base-url", metavar="URL", help="the server of --optimizer-model")
+    group.add_argument(
+        "--metric",
+        help="exact, normalized, contains, choice, numeric, regex, f1, json, judge, FILE.py:FUNCTION "
+        "or MODULE:FUNCTION (default: by the data)",
+    )
+    group.add_argument("--placement", choices=PLACEMENTS, help="where a prompt without {input} stands")
+    group.add_argument("--max-tokens", metavar="N", help="longest answer (default: by the data)")
+    group.add_argument(
+        "--temperature", metavar="T", help="of the answers: a number, or `default` for the service's own"
+    )
+    group.add_argument("--prices", metavar="FILE", help="TOML file with prices of models")
+
+
+def _limits(parser: Parser) -> None:
+    group = parser.add_argument_group("limits")
+    group.add_argument("--seed", metavar="N", help="of every random choice (default: 0)")
+    group.add_argument("--rpm", metavar="N", help="requests a minute")
+    group.add_argument("--tpm", metavar="N", help="tokens a minute")
+    group.add_argument("--concurrency", metavar="N", help="calls at the same time (default: 16)")
+    for name, unit in (("usd", "US dollars"), ("calls", "calls"), ("tokens", "tokens"), ("seconds", "seconds")):
+        group.add_argument(f"--budget-{name}", metavar="N", help=f"spend at most this many {unit}")
+    group.add_argument("--no-cache", dest="cache", action="store_false", help="use no replies of other runs")
+    group.add_argument("--bus", choices=BUSES, help="default: memory")
+    group.add_argument("--config", metavar="FILE", help="TOML file with the same keys; options win")
+
+
+def _output(parser: Parser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="one JSON value on standard output")
+    group.add_argument("--quiet", action="store_true", help="nothing on standard error but errors")
+    group.add_argument("--verbose", action="store_true", help="log to standard error, without prompts, rows or keys")

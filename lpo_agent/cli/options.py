@@ -1,0 +1,119 @@
+"""From the command line and the config file to what a run is told to do."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lpo_agent.config import RunSpec, load_config, make_spec
+from lpo_agent.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FLAGS: Final = ("json", "quiet", "verbose", "dry_run")
+BUDGETS: Final = ("usd", "calls", "tokens", "seconds")
+OWN: Final = frozenset({"command", "run", "prompt", "other", "text", "config", "out", *FLAGS})
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What to print, and where. ``out`` is None without `--out`."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    dry_run: bool = False
+    out: Path | None = None
+
+
+def settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with those of `--config` below them; raises ConfigError."""
+    own = _spelled(given)
+    if "config" not in own:
+        return own
+    path = Path(own["config"])
+    file = _spelled(_read_config(path))
+    if "prompt" in own or "text" in own:
+        file = {name: value for name, value in file.items() if name not in {"prompt", "text"}}
+    return file | own | {"budget": file.get("budget", {}) | own.get("budget", {})}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    content = load_config(path)
+    known = (RunSpec.model_fields.keys() | OWN | {"no_cache"}) - {"command", "run", "other", "config"}
+    for name, value in content.items():
+        shown = name.replace("_", "-")
+        if name not in known:
+            raise ConfigError(f"{path}: unknown option {shown!r}")
+        if name in {*FLAGS, "no_cache"} and not isinstance(value, bool):
+            raise ConfigError(f"{path}: {shown} must be true or false")
+        if name in {"prompt", "text", "out"} and not isinstance(value, str):
+            raise ConfigError(f"{path}: {shown} must be a text")
+    if not isinstance(content.get("budget", {}), dict):
+        raise ConfigError(f"{path}: budget must be a table with some of {', '.join(BUDGETS)}")
+    return content
+
+
+def _spelled(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options under the names that a spec has for them."""
+    named = dict(given)
+    caps = {name: named.pop(f"budget_{name}") for name in BUDGETS if f"budget_{name}" in named}
+    if caps:
+        named["budget"] = caps
+    if "no_cache" in named:
+        named["cache"] = not named.pop("no_cache")
+    if named.get("temperature") == "default":
+        named["temperature"] = None
+    return named
+
+
+def output(options: Mapping[str, Any]) -> Output:
+    """Return what the options say about output."""
+    out = options.get("out")
+    return Output(**{name: options.get(name, False) for name in FLAGS}, out=Path(out) if out is not None else None)
+
+
+def spec(options: Mapping[str, Any]) -> RunSpec:
+    """Return the checked spec, its prompt read; raises InputError."""
+    rest = {name: value for name, value in options.items() if name not in OWN}
+    return make_spec(rest | {"prompt": prompt(options)})
+
+
+def prompt(options: Mapping[str, Any]) -> str:
+    """Return the prompt that PROMPT or `--text` gives, exactly; raises ConfigError or DataError."""
+    if "text" in options and "prompt" in options:
+        raise ConfigError("give a prompt's file or --text, not both")
+    if "text" in options:
+        return _checked(options["text"])
+    if "prompt" not in options:
+        raise ConfigError("no prompt; give a file, - for standard input, or --text TEXT")
+    return read_prompt(options["prompt"])
+
+
+def _checked(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError("--text: not UTF-8 text") from None
+    return text
+
+
+def read_prompt(name: str) -> str:
+    """Return the text of a file, or of standard input for "-"; raises DataError.
+
+    Nothing is added or taken away, but for a byte-order mark.
+    """
+    shown = "standard input" if name == "-" else name
+    try:
+        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{shown}: there is no such prompt file; use --text to give the prompt itself") from None
+    except UnicodeDecodeError as exc:
+        line = exc.object[: exc.start].count(b"\n") + 1
+        raise DataError(f"{shown}, line {line}: not UTF-8 text; save the prompt as UTF-8") from None
+    except OSError as exc:
+        raise DataError(f"{shown}: cannot be read: {exc.strerror}") from None

@@ -1,0 +1,245 @@
+"""Results as a person reads them: what changed, what the numbers say, and what to type next.
+
+Nothing here is wider than 100 columns; prompts are wrapped, never cut.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lpo_agent.cli import words
+from lpo_agent.cli.diff import diff_text, marked_text
+from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from lpo_agent.core.messages import Marks
+    from lpo_agent.core.result import TestDelta, UsageResult
+    from lpo_agent.core.scores import Score
+    from lpo_agent.core.text import MarkedPrompt, Span
+    from lpo_agent.runtime import PlanEstimate
+
+WIDEST: Final = 100
+INDENT: Final = (0, 0, 0, 2)
+REASONS: Final = 5
+
+
+def console(stream: TextIO) -> Console:
+    """Return a console on ``stream`` that is at most 100 columns wide; read from the terminal, or 80."""
+    found = Console(file=stream, highlight=False, markup=False, emoji=False)
+    found.width = min(found.width, WIDEST)
+    return found
+
+
+def coloured(out: Console) -> bool:
+    """Tell whether colours show."""
+    return out.is_terminal and out.color_system is not None and not out.no_color
+
+
+def show_result(out: Console, result: RunResult | EvaluateResult | CompareResult) -> None:
+    """Print the report of a finished run."""
+    match result:
+        case RunResult():
+            _show_optimized(out, result)
+        case EvaluateResult():
+            _show_evaluated(out, result)
+        case CompareResult():
+            _show_compared(out, result)
+
+
+def _show_optimized(out: Console, result: RunResult) -> None:
+    found = result.challenger or result.best
+    colour = coloured(out)
+    if found.marked_parent is not None:
+        _block(
+            out,
+            "Last edit: of this prompt, only what stands in <edit> could change",
+            marked_text(found.marked_parent, colour=colour),
+        )
+    if found.prompt != result.seed.prompt:
+        what = "best prompt" if result.challenger is None else "challenger, which was not shown to be better"
+        _block(out, f"From the seed prompt to the {what}", diff_text(result.seed.prompt, found.prompt, colour=colour))
+    _block(out, "Best prompt", Text(words.visible(result.best.prompt)))
+    _heading(out, "Scores")
+    out.print(Padding(_scores(result), INDENT, expand=False))
+    if result.test_delta is not None:
+        _line(out, f"best minus seed, item by item on test: {words.difference(result.test_delta)}")
+    _block(out, "Verdict", Text("\n".join(verdict_lines(result))))
+    _heading(out, "Run")
+    checked, broken = words.count(result.locality.checked, "accepted edit"), result.locality.violations
+    _line(out, f"method {result.method}; {checked} checked: {words.count(broken, 'change')} outside the marks")
+    _spending(out, result.usage)
+    for note in result.notes:
+        _line(out, f"note: {words.one_line(note)}")
+    _next(out, result)
+
+
+def _scores(result: RunResult) -> Table:
+    table = _table("prompt", "split", "mean", "items", "95 % interval", "unscored")
+    rows: list[tuple[str, str, Score | None]] = []
+    for split in ("dev", "test"):
+        rows += [("seed", split, getattr(result.seed, split)), ("best", split, getattr(result.best, split))]
+        if result.challenger is not None:
+            rows.append(("challenger", split, getattr(result.challenger, split)))
+    for who, split, score in rows:
+        if score is not None:
+            mean, interval = words.mean(score.mean), words.interval(score.ci95)
+            table.add_row(who, split, mean, str(score.n), interval, str(score.unscored))
+    return table
+
+
+def verdict_lines(result: RunResult) -> list[str]:
+    """Return the verdict in plain words: what it means and what it does not mean."""
+    delta = result.test_delta
+    if result.verdict == "improved" and delta is not None:
+        return [f"improved: {_evidence(delta)}", *IMPROVED]
+    if result.verdict == "not_tested":
+        return ["not tested: no score on untouched items tells whether the best prompt is better", *NOT_TESTED]
+    if delta is None:
+        return ["no improvement found: no candidate beat the seed prompt on the dev items", *NOTHING_FOUND]
+    return [f"no significant improvement: {_evidence(delta)}", *NOT_SHOWN]
+
+
+IMPROVED: Final = (
+    "The best prompt beat the seed prompt on items that had no part in finding it.",
+    "If both were equally good, a difference as large would be rare: fewer than 5 in 100 such tests.",
+    "This holds for this model and for data like these, no further.",
+)
+NOT_SHOWN: Final = (
+    "The difference on untouched items may be chance, so the seed prompt stays the answer.",
+    "This does not show that both are equally good; more test items could tell.",
+)
+NOTHING_FOUND: Final = (
+    "The seed prompt stays the answer. More steps, more data or another optimizer model may find a better one.",
+)
+NOT_TESTED: Final = (
+    "Dev scores flatter the best prompt, since they were used to choose it.",
+    "Give more rows, or a file with --test, to know.",
+)
+
+
+def _evidence(delta: TestDelta) -> str:
+    low, high = delta.ci95
+    over = words.count(delta.n, "untouched test item")
+    return f"{words.p_value(delta.p_value)}, 95 % interval {low:+.2f}..{high:+.2f} on {over}"
+
+
+def _show_evaluated(out: Console, result: EvaluateResult) -> None:
+    _heading(out, "Score")
+    _line(out, words.score(result.score))
+    for reason, count in Counter(reason for _, reason in result.unscored).most_common(REASONS):
+        _line(out, f"unscored, {words.count(count, 'item')}: {words.one_line(reason)}")
+    _heading(out, "Run")
+    _spending(out, result.usage)
+    _line(out, f"{result.calls_per_s:.1f} calls/s")
+    _next(out, result)
+
+
+def _show_compared(out: Console, result: CompareResult) -> None:
+    _heading(out, "Scores")
+    for name, score in (("A", result.a), ("B", result.b)):
+        _line(out, f"{name}: {words.score(score)}")
+    if result.delta is not None:
+        _line(out, f"B minus A on the same {words.count(result.delta.n, 'item')}: {words.difference(result.delta)}")
+        _block(out, "Verdict", Text(_compared(result.delta)))
+    _heading(out, "Run")
+    _spending(out, result.usage)
+    _next(out, result)
+
+
+def _compared(delta: TestDelta) -> str:
+    if delta.p_value >= 0.05:
+        return "no significant difference: it may be chance; this does not show that both are equally good"
+    better, worse = ("B", "A") if delta.mean > 0 else ("A", "B")
+    return f"{better} is better than {worse} on these items; a difference as large is rarely chance"
+
+
+def show_marks(out: Console, marked: MarkedPrompt, marks: Marks) -> None:
+    """Print the marked prompt and the reason for each of its spans."""
+    _block(out, "Marked prompt", marked_text(marked.render(), colour=coloured(out)))
+    _heading(out, "Why")
+    for number, mark in enumerate(marks.marks, start=1):
+        _line(out, f"{number}. {_quoted(marked.prompt.text, mark.span)}: {words.one_line(mark.reason)}")
+
+
+def _quoted(text: str, span: Span) -> str:
+    if span.start == span.end:
+        before = words.one_line(text[max(0, span.start - 20) : span.start])
+        return f"place after {before!r}" if before else "place at the beginning"
+    return repr(words.visible(span.of(text)))
+
+
+def show_estimate(out: Console, plan: PlanEstimate) -> None:
+    """Print what `--dry-run` found out."""
+    _heading(out, "Plan (nothing was asked of a model)")
+    _line(
+        out, f"method {plan.method}: {plan.branches} branches of {plan.steps} steps, {plan.proposals} candidates each"
+    )
+    _line(out, f"{plan.train} train, {plan.dev} dev and {plan.test} test items")
+    _line(out, f"{plan.calls_low:,} to {plan.calls_high:,} calls")
+    _line(out, f"at most about {plan.input_tokens:,} tokens in, {plan.output_tokens:,} out: {words.money(plan.usd)}")
+    if plan.seconds is not None:
+        _line(out, f"at least {words.duration(plan.seconds)} at the request limit, if all calls are made")
+    for note in plan.notes:
+        _line(out, f"note: {words.one_line(note)}")
+
+
+def show_prompt(out: Console, text: str) -> None:
+    """Print a prompt, indented."""
+    _indented(out, Text(words.visible(text)))
+
+
+def _spending(out: Console, usage: UsageResult) -> None:
+    _line(out, f"{words.calls(usage)}; {words.tokens(usage)}")
+    _line(out, f"cost: {words.money(usage.usd)}; time: {words.duration(usage.wall_s)}")
+
+
+def _next(out: Console, result: RunResult | EvaluateResult | CompareResult) -> None:
+    _line(out, f"{result.status}: {words.one_line(result.stop_reason)}")
+    _line(out, f"run {result.run_id}; see it again with: lpo show {result.run_id}")
+    if isinstance(result, RunResult):
+        _line(out, f"save the best prompt with: lpo show {result.run_id} --out best.txt")
+    if result.status != "completed":
+        _line(out, f"go on with: lpo resume {result.run_id}")
+
+
+def _heading(out: Console, title: str) -> None:
+    out.print(Text(f"\n{title}", "bold"))
+
+
+def _block(out: Console, title: str, body: Text) -> None:
+    _heading(out, title)
+    _indented(out, body)
+
+
+def _line(out: Console, text: str) -> None:
+    _indented(out, Text(text))
+
+
+def _indented(out: Console, body: Text) -> None:
+    """Print a text wrapped and indented, without blanks at the ends of lines."""
+    for line in body.wrap(out, out.width - INDENT[-1], overflow="fold"):
+        out.print(Text(" " * INDENT[-1]).append_text(line), soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def rows_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a plain table."""
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*(Text(words.one_line(cell)) for cell in row))
+    return table
