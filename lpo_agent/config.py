@@ -52,6 +52,7 @@ class RunSpec(BaseModel):
     branches: int | None = Field(default=None, ge=1, le=256)
     steps: int | None = Field(default=None, ge=1, le=1000)
     proposals: int | None = Field(default=None, ge=1, le=64)
+    race_items: int | None = Field(default=None, ge=2, le=100_000)
     placement: Placement = "before"
     max_tokens: int | None = Field(default=None, ge=1, le=100_000)
     temperature: float | None = Field(default=0.0, ge=0.0, le=2.0)

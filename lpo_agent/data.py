@@ -257,7 +257,7 @@ def split(
 ) -> Splits:
     """Return the splits: those given as they are, the others from ``data``.
 
-    ``data`` is shuffled by ``seed`` and divided 30/30/40 into train, dev and test, each class in
+    ``data`` is shuffled by ``seed`` and divided 40/20/40 into train, dev and test, each class in
     proportion where there are at most 20 different targets; below ten rows nothing is kept for
     test. Without ``data``, ``train`` alone is halved into train and dev, and ``dev`` alone serves
     as train too. Rows that stand in test too are dropped from train and dev.

@@ -49,6 +49,11 @@ class EventStream:
         """Say that no event will follow."""
         self._send.close()
 
+    def close(self) -> None:
+        """Let go of everything, also of events that nobody looked at."""
+        for stream in (self._send, self._receive, self._out, self._observed):
+            stream.close()
+
     async def pump(self) -> None:
         """Carry events on until :meth:`end`, in batches."""
         async with self._receive, self._out:
@@ -65,8 +70,7 @@ class EventStream:
         content = event.model_dump(mode="json", exclude=set(PRIVATE) | {"type"})
         self._log.info(event.name, **{key: value for key, value in content.items() if key != "run_id"})
 
-    async def observe(self) -> AsyncIterator[Event]:
-        """Yield the events, each once, until the run is over."""
-        async with self._observed:
-            async for event in self._observed:
-                yield event
+    @property
+    def observed(self) -> AsyncIterator[Event]:
+        """The events, each once, until the run is over."""
+        return self._observed

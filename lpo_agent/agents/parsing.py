@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
@@ -76,15 +75,3 @@ def slot_options(reply: str, slots: int) -> list[dict[int, str]]:
     if not options:
         raise ReplyError("no <option> with a known <slot> was found")
     return options
-
-
-def json_object(reply: str) -> dict[str, object]:
-    """Read the one JSON object in a reply; a code fence around it is forgiven."""
-    for text in [*(match[1] for match in _FENCE.finditer(reply)), reply]:
-        try:
-            value = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            return value
-    raise ReplyError("the reply is not one JSON object")

@@ -14,9 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from lpo_agent.cli import options, show, words
 from lpo_agent.cli.commands import print_json, print_result, write_result
 from lpo_agent.config import read_environment
-from lpo_agent.core.events import AnyEvent
+from lpo_agent.core.events import AnyEvent, RunStarted
 from lpo_agent.core.result import SCHEMA, CompareResult, EvaluateResult, RunResult
-from lpo_agent.core.state import fold
+from lpo_agent.core.state import RunState, advance
 from lpo_agent.errors import ConfigError, JournalError
 from lpo_agent.journal import open_journal
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from lpo_agent.core.state import RunState
     from lpo_agent.journal import Journal, RunRecord
     from lpo_agent.runtime.jobs import Result
 
@@ -71,7 +70,10 @@ def show_run(given: Mapping[str, Any]) -> None:
 def _known(journal: Journal, name: str) -> tuple[RunRecord, RunState]:
     record = journal.run(name)
     adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
-    return record, fold(adapter.validate_json(event) for event in journal.events(record.run_id))
+    state = RunState()
+    for event in map(adapter.validate_json, journal.events(record.run_id)):
+        state = advance(RunState() if isinstance(event, RunStarted) else state, event)  # a resume begins anew
+    return record, state
 
 
 def _read(path: Path, query: Callable[[Journal], T]) -> T:

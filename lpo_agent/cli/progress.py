@@ -206,7 +206,7 @@ class Picture:
         usage, now = self.run.usage(), self.clock()
         self.pace.sample(now, usage)
         left = self.pace.left(self.state, usage, now)
-        rest = "not known yet" if left is None else f"~{words.duration(left)}"
+        rest = "not known yet" if left is None else words.roughly(left)
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold cyan", no_wrap=True)
         table.add_column(overflow="fold")

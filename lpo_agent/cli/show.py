@@ -227,6 +227,7 @@ def _line(out: Console, text: str) -> None:
 def _indented(out: Console, body: Text) -> None:
     """Print a text wrapped and indented, without blanks at the ends of lines."""
     for line in body.wrap(out, out.width - INDENT[-1], overflow="fold"):
+        line.rstrip()
         out.print(Text(" " * INDENT[-1]).append_text(line), soft_wrap=True)
 
 

@@ -72,6 +72,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} h"
 
 
+def roughly(seconds: float) -> str:
+    """Return a guess of seconds with no more digits than it deserves."""
+    return f"~{seconds:.0f} s" if seconds < 90 else f"~{seconds / 60:.0f} min"
+
+
 def visible(text: str) -> str:
     """Return ``text`` with control characters (other than line ends and tabs) and halves of pairs spelled out.
 

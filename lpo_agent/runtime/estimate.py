@@ -82,6 +82,6 @@ def search_calls(plan: Plan, rows: int, spans: int) -> int:
     for count in policy.rungs(plan.first_rung, min(plan.last_rung, rows)):
         race += (count - done) * field
         field, done = (field + 1) // 2, count
-    measuring = spans * (plan.failures + plan.passes) if plan.measures else 0
+    measuring = min(spans, plan.probes) * (plan.failures + plan.passes) if plan.measures else 0
     agents = plan.proposals if plan.measures else 3
     return plan.branches * plan.steps * (race + done + measuring + agents)

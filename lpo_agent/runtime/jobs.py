@@ -92,9 +92,13 @@ async def optimize(context: Context) -> RunResult:
         agents.start_soon(_relay_stop, context.stop, coordinator)
         findings = await coordinator.run()
         agents.cancel_scope.cancel()
-    if findings.seed_dev is None or findings.seed_dev.n == 0:
+    if not _whole(findings.seed_dev, len(task.splits.dev)):
         raise BudgetExceeded(f"{findings.stopped_by or 'the run was stopped'} before the seed prompt was scored")
     return _result(context, task, choice, findings, locality)
+
+
+def _whole(score: Score | None, items: int) -> bool:
+    return score is not None and score.n > 0 and score.n + score.unscored == items
 
 
 async def _relay_stop(stop: anyio.Event, coordinator: Coordinator) -> None:

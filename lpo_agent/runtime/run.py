@@ -74,7 +74,7 @@ class Run:
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """Yield the run's events, each once, until it is over."""
-        return self._stream.observe()
+        return self._stream.observed
 
     async def wait(self) -> Result:
         """Return the result when the run is over; raises the LpoError that ended it."""
@@ -229,3 +229,5 @@ async def _running(
         if len(only) == 1:
             raise only[0] from None
         raise
+    finally:
+        stream.close()

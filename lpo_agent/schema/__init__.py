@@ -9,16 +9,17 @@ import json
 from importlib.resources import files
 from typing import Any, Final
 
-from lpo_agent.core.result import RunResult
+from lpo_agent.core.result import SCHEMA, RunResult
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 FILE: Final = "result.schema.json"
 
 
 def result_schema() -> dict[str, Any]:
-    """Return the schema as it follows from the code."""
+    """Return the schema as it follows from the code; what has a default is printed too, so all is required."""
     schema = RunResult.model_json_schema(by_alias=True, mode="serialization")
-    return {"$schema": DIALECT, **schema}
+    schema["properties"]["schema"]["const"] = SCHEMA
+    return {"$schema": DIALECT, **schema, "required": list(schema["properties"])}
 
 
 def to_text(schema: dict[str, Any]) -> str:

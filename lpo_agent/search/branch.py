@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,7 @@ class Branch:
         """Find out what is wrong with ``parent`` and where to edit it; return marks, critique, failures."""
         failures, passes = await self._evidence(parent)
         critique = await self._ask_critic(step, parent, failures, passes)
-        effects = await self._measure(parent, failures, passes)
+        effects = await self._measure(step, parent, [*failures, *passes])
         ask = MarkAsk(
             prompt=parent.prompt,
             critique=critique,
@@ -105,14 +106,14 @@ class Branch:
         )
         return await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
 
-    async def _measure(
-        self, parent: Candidate, failures: Sequence[Trace], passes: Sequence[Trace]
-    ) -> tuple[Effect, ...]:
-        """Measure what each phrase is worth by leaving it out, all phrases at once."""
+    async def _measure(self, step: int, parent: Candidate, traces: Sequence[Trace]) -> tuple[Effect, ...]:
+        """Measure what phrases are worth by leaving each out; which ones is drawn where there are many."""
         if not self.plan.measures:
             return ()
-        rows = [trace.row for trace in [*failures, *passes]]
-        parts = [(span, influence.without(parent.prompt, span)) for span in influence.phrases(parent.prompt)]
+        rows, spans = [trace.row for trace in traces], influence.phrases(parent.prompt)
+        rng = random.Random(self._seed(step))
+        drawn = sorted(rng.sample(spans, min(self.plan.probes, len(spans))))
+        parts = [(span, influence.without(parent.prompt, span)) for span in drawn]
         ablated = [(span, prompt.text) for span, prompt in parts if prompt is not None]
         async with anyio.create_task_group() as tasks:
             for _, text in ablated:

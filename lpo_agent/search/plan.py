@@ -20,9 +20,9 @@ class Plan:
     ``branches`` run ``steps`` steps each, with ``proposals`` candidates a step and ``marks`` spans
     a marking. A race is judged first after ``first_rung`` training items and ends after
     ``last_rung``. ``failures`` and ``passes`` are the examples shown to the critic and used to
-    measure influence; ``measures`` turns that measuring on. Branches draw their parents from the
-    ``beam`` best prompts. ``finalists`` prompts go to the dev split. A branch may be ``lag`` steps
-    ahead of the slowest one before it waits for news.
+    measure influence; ``measures`` turns that measuring on, for at most ``probes`` phrases a step.
+    Branches draw their parents from the ``beam`` best prompts. ``finalists`` prompts go to the dev
+    split. A branch may be ``lag`` steps ahead of the slowest one before it waits for news.
     """
 
     branches: int = 4
@@ -31,9 +31,10 @@ class Plan:
     marks: int = 4
     first_rung: int = 8
     last_rung: int = 48
-    failures: int = 6
-    passes: int = 6
-    finalists: int = 3
+    failures: int = 3
+    passes: int = 3
+    probes: int = 6
+    finalists: int = 2
     beam: int = 2
     measures: bool = True
     lag: int = 2

@@ -33,14 +33,14 @@ class Scoring:
         self._bus = bus
         self._slots = anyio.CapacityLimiter(in_flight)
         self._known: dict[tuple[str, str], Scored | Unscored] = {}
+        self._flying: dict[tuple[str, str], anyio.Event] = {}
         self._unscored = 0
 
     async def score(self, text: str, rows: Sequence[Row]) -> Outcomes:
         """Return the outcome of each row under the prompt ``text``, by row id."""
         async with anyio.create_task_group() as tasks:
             for row in rows:
-                if (text, row.id) not in self._known:
-                    tasks.start_soon(self._score_one, text, row)
+                tasks.start_soon(self._score_one, text, row)
         return self.known(text, rows)
 
     async def score_all(self, texts: Iterable[str], rows: Sequence[Row]) -> None:
@@ -55,9 +55,19 @@ class Scoring:
         return {row_id: outcome for row_id, outcome in found.items() if outcome is not None}
 
     async def _score_one(self, text: str, row: Row) -> None:
-        async with self._slots:
-            reply = await self._bus.request(SCORE, ScoreAsk(text=text, row=row), timeout=TIMEOUT)
-        self._known[text, row.id] = reply.outcome
+        key = (text, row.id)
+        while key in self._flying:
+            await self._flying[key].wait()
+        if key in self._known:
+            return
+        landed = self._flying[key] = anyio.Event()
+        try:
+            async with self._slots:
+                reply = await self._bus.request(SCORE, ScoreAsk(text=text, row=row), timeout=TIMEOUT)
+            self._known[key] = reply.outcome
+        finally:
+            del self._flying[key]
+            landed.set()
         if isinstance(reply.outcome, Unscored):
             self._unscored += 1
             self._check(reply.outcome.reason)

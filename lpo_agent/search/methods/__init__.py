@@ -23,5 +23,8 @@ def plan_for(method: str, spec: RunSpec) -> Plan:
     """Return the method's plan with the spec's own numbers in it."""
     plan = LPO if method == "lpo" else LOCAL_SEARCH
     given = {name: getattr(spec, name) for name in ("branches", "steps", "proposals")}
+    if spec.race_items is not None:
+        first = min(plan.first_rung, max(1, spec.race_items // 4))
+        plan = replace(plan, first_rung=first, last_rung=spec.race_items)
     measures = plan.measures if spec.marker == "auto" else spec.marker == "influence"
     return replace(plan, **{k: v for k, v in given.items() if v is not None}, measures=measures, seed=spec.seed)

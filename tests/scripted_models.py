@@ -1,0 +1,63 @@
+"""Task and optimizer models played by functions, for runs without any model.
+
+The task: repeat the number in the input. The task model does so only if its prompt says "digits";
+otherwise it chats. With "please" in the prompt it refuses everything: a harmful word.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lpo_agent.models.base import Call
+
+
+def asked(call: Call) -> str:
+    """Return all that was asked in one text."""
+    return "\n".join(turn.content for turn in call.turns)
+
+
+def task(call: Call) -> str:
+    """Answer an example; every fifth number is beyond this model, whatever the prompt."""
+    text = asked(call)
+    numbers = re.findall(r"\d+", text)
+    if not numbers:
+        return "Gladly."
+    if "please" in text.casefold():
+        return "I would rather not."
+    if "number" not in text.casefold().replace("number:", "") or int(numbers[-1]) % 5 == 0:
+        return "What a lovely note!"
+    return numbers[-1]
+
+
+def capable(call: Call) -> str:
+    """Mark, critique and fill as a capable optimizer would; answer examples like :func:`task`."""
+    text = asked(call)
+    if text.startswith("You review a prompt"):
+        return "It never says that only a number is wanted."
+    if text.startswith("You improve a prompt by small local edits"):
+        prompt = text.split("~~~~\n")[1].rstrip("\n")
+        return prompt.replace("Say something about", "<edit>Say something about</edit>", 1).replace(
+            "Read the note", "<edit>Read</edit> the note", 1
+        )
+    if text.startswith("You improve a prompt by filling numbered slots"):
+        return (
+            '<option><slot number="1">Be nice and read</slot></option>'
+            '<option><slot number="1">Reply with only the number in</slot></option>'
+        )
+    return task(call)
+
+
+def weak(call: Call) -> str:
+    """Answer everything as if it were an example, as a small model does."""
+    return task(call)
+
+
+def coin(call: Call) -> str:
+    """Answer by a coin that the prompt's words toss, so that no prompt is better than another."""
+    import hashlib  # noqa: PLC0415 - loaded from a file by path
+
+    numbers = re.findall(r"\d+", asked(call))
+    heads = hashlib.blake2b(asked(call).encode()).digest()[0] % 2
+    return numbers[-1] if numbers and heads else "tails"
