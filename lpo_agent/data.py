@@ -285,9 +285,10 @@ def _divide(data: Sequence[Example], names: Sequence[str], seed: int) -> dict[st
     if len({example.target for example in examples}) <= LABELS:
         examples.sort(key=lambda example: example.target)
     shares = {name: 0 if name == "test" and len(examples) < NO_TEST_BELOW else SHARES[name] for name in names}
+    total = sum(shares.values())
     parts: dict[str, list[Example]] = {name: [] for name in names}
     for count, example in enumerate(examples, start=1):
-        owed = {name: share * count - sum(shares.values()) * len(parts[name]) for name, share in shares.items()}
+        owed = {name: share * count - total * len(parts[name]) for name, share in shares.items()}
         parts[max(owed, key=lambda name: owed[name])].append(example)
     for rows in parts.values():
         rng.shuffle(rows)

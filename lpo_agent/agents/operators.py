@@ -60,11 +60,12 @@ class OperatorProposer:
     async def _draw(self, ask: ProposeAsk, rng: random.Random) -> Proposal:
         edits: dict[int, str] = {}
         notes = []
-        for _ in range(1 if rng.random() < 0.6 else 2):
-            number = rng.randrange(len(ask.marked.spans))
-            note, new = await self._operate(ask, number, rng)
-            edits |= new
-            notes.append(note)
+        numbers = range(len(ask.marked.spans))
+        for number in rng.sample(numbers, min(len(numbers), 1 if rng.random() < 0.6 else 2)):
+            if number not in edits:
+                note, new = await self._operate(ask, number, rng)
+                edits = new | edits
+                notes.append(note)
         replacements = tuple(Replacement(number, text) for number, text in sorted(edits.items()))
         return Proposal(replacements=replacements, note=", ".join(notes))
 

@@ -142,6 +142,7 @@ def _search(parser: Parser) -> None:
     group.add_argument("--branches", metavar="N", help="searches side by side")
     group.add_argument("--steps", metavar="N", help="steps of each branch")
     group.add_argument("--proposals", metavar="N", help="candidates of each step")
+    group.add_argument("--race-items", metavar="N", help="training items that the best candidates are compared on")
 
 
 def _task(parser: Parser) -> None:

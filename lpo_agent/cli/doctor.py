@@ -120,7 +120,7 @@ async def _provider(env: Environment, provider: str, address: str) -> Check:
         return Check(name, ok=False, detail=f"neither {variable} nor {provider.upper()}_BASE_URL is set")
     host, problem = await reach(url or address)
     where = f"{host}: {problem or 'takes connections'}"
-    return Check(name, ok=bool(key) and problem is None, detail=f"{variable} is {'set' if key else 'not set'}; {where}")
+    return Check(name, ok=problem is None, detail=f"{variable} is {'set' if key else 'not set'}; {where}")
 
 
 async def reach(url: str) -> tuple[str, str | None]:

@@ -114,7 +114,7 @@ class Lines:
         """Print the run's notable facts until it is over."""
         async for event in run:
             if line := describe(event):
-                self.say(f"[{run.usage().wall_s:6.1f} s] {line}")
+                self.say(f"[{run.usage().wall_s:.1f} s] {line}")
 
 
 @dataclass(frozen=True, slots=True)

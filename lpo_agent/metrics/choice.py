@@ -27,10 +27,11 @@ class Choice:
 
     A reply chooses the label that it starts with, else the only label that it names; a reply that
     names several, or none, chooses nothing. Where two labels differ in punctuation only (C, C++),
-    it matters. Labels of one letter are named as ``(A)`` or by the letter in the label's case.
+    it matters. Labels of one letter are named as ``(A)`` or by the letter in the label's case;
+    those that a row's input lists as ``(A)`` count as labels too.
 
-    Without ``labels``, they follow from the row: the options that its input lists as ``(A)``, yes
-    and no, true and false, or the target alone.
+    Without ``labels``, they follow from the target: A to E, yes and no, true and false, or the
+    target alone.
     """
 
     labels: tuple[str, ...] = ()
@@ -40,7 +41,7 @@ class Choice:
         """Return 1 if the target is chosen; raises MetricError for an empty target."""
         if not row.target.strip():
             raise MetricError("the target is empty, so no reply can choose it; choose another metric")
-        labels = _by_key([*(self.labels or _labels_in(row)), row.target])
+        labels = _by_key([*_listed(row), *(self.labels or _usual(row.target)), row.target])
         start, named = _mentions(output, labels)
         chosen = start or (next(iter(named)) if len(named) == 1 else None)
         if chosen is not None:
@@ -63,13 +64,18 @@ def _by_key(labels: Iterable[str]) -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: -len(item[0])))
 
 
-def _labels_in(row: Row) -> tuple[str, ...]:
-    """Return the labels to choose from that a row tells by itself."""
-    target = _key(row.target)
-    if _OPTION.fullmatch(target):
-        listed = [letter for text in row.variables.values() for letter in _LISTED_OPTION.findall(text)]
-        return tuple(dict.fromkeys(listed or "ABCDE"))
-    return next((pair for pair in _PAIRS if target in pair), ())
+def _listed(row: Row) -> list[str]:
+    """Return the options that a row's input lists, where the target is one; not all need be targets."""
+    if not _OPTION.fullmatch(_key(row.target)):
+        return []
+    return [letter for text in row.variables.values() for letter in _LISTED_OPTION.findall(text)]
+
+
+def _usual(target: str) -> tuple[str, ...]:
+    """Return the labels that a target like this usually stands beside."""
+    if _OPTION.fullmatch(_key(target)):
+        return tuple("ABCDE")
+    return next((pair for pair in _PAIRS if _key(target) in pair), ())
 
 
 def _mentions(output: str, labels: dict[str, str]) -> tuple[str | None, set[str]]:

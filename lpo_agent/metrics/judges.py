@@ -67,12 +67,13 @@ class Custom:
 
     async def judge(self, output: str, row: Row) -> Judgement:
         """Return the function's value; raises MetricError if it raises or returns something else."""
-        content = {**row.variables, "target": row.target}
+        given = output, row.target, {**row.variables, "target": row.target}
         try:
             if inspect.iscoroutinefunction(self.function):
-                value = await self.function(output, row.target, content)
+                value = await self.function(*given)
             else:
-                value = await to_thread.run_sync(self.function, output, row.target, content, abandon_on_cancel=True)
+                # In a tuple, because trio refuses a thread's result that is a coroutine.
+                (value,) = await to_thread.run_sync(lambda: (self.function(*given),), abandon_on_cancel=True)
                 value = await value if inspect.isawaitable(value) else value
         except LpoError:
             raise

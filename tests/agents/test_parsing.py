@@ -52,13 +52,11 @@ def test_every_valid_tagging_is_accepted_and_lies_in_free_text(text: str, data: 
     end = data.draw(st.integers(start, len(text)))
     prompt = Prompt(text=text)
     reply = f"{text[:start]}<edit>{text[start:end]}</edit>{text[end:]}"
-    try:
-        spans = tagged_spans(reply, prompt)
-    except ReplyError as problem:
-        assert "no tagged text" in str(problem)
-        return
-    covered = {i for span in spans for i in range(*span)}
     frozen = {i for span in prompt.frozen_spans() for i in range(*span)}
+    if set(range(start, end)) <= frozen:  # nothing is tagged that may change; a tag at its edge may still count
+        return
+    spans = tagged_spans(reply, prompt)
+    covered = {i for span in spans for i in range(*span)}
     assert covered == set(range(start, end)) - frozen
 
 

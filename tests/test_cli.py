@@ -1,0 +1,475 @@
+"""The command line from the outside: words in; output, files and exit codes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import pytest
+
+from lpo_agent.cli import args, files, main, options
+from lpo_agent.cli.doctor import examine, reach
+from lpo_agent.config import Environment, RunSpec
+from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
+
+MODELS = '''
+import os, signal
+from pathlib import Path
+from lpo_agent.errors import AuthError
+
+def answer(call):
+    """Obeys only a prompt that names the answers."""
+    prompt, _, text = call.turns[-1].content.rpartition("\\n\\n")
+    if "odd" in prompt:
+        return "odd" if int(text.split()[-1]) % 2 else "even"
+    return "I would say: hm."
+
+def refused(call):
+    raise AuthError("the key is refused")
+
+def broken(call):
+    raise AssertionError("no call may be made")
+
+def interrupted(call):
+    """Sends its own process a signal once, in the middle of the run."""
+    mark = Path(os.environ["LPO_HOME"]) / "signalled"
+    if "hm" in call.turns[-1].content and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.Signals[os.environ["SIGNAL"]])
+    return answer(call)
+
+def chatty(output, target, row):
+    print("judging")
+    return float(output == target)
+'''
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with some good and bad files, and a state folder of its own."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    rows = [json.dumps({"input": f"number {n}", "target": "odd" if n % 2 else "even"}) for n in range(60)]
+    texts = {
+        "rows.jsonl": "\n".join(rows) + "\n",
+        "prompt.txt": "Is it odd or not?",
+        "plain.txt": "Which kind?",
+        "empty.jsonl": "",
+        "one.jsonl": rows[0],
+        "target.jsonl": f'{rows[0]}\n{{"input": "x"}}\n',
+        "bad.jsonl": f"{rows[0]}\n{{bad\n",
+        "models.py": MODELS,
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "latin.txt").write_bytes(b"caf\xe9")
+    (folder / "latin.jsonl").write_bytes(rows[0].encode() + b"\n\xe9")
+    monkeypatch.chdir(folder)
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LPO_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("COLUMNS", "100")
+    return folder
+
+
+@pytest.fixture
+def lpo(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process."""
+
+    def run(*words: str) -> Ended:
+        capsys.readouterr()
+        code = main(words)
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+def model(function: str = "answer") -> list[str]:
+    return ["--model", f"scripted:models.py:{function}"]
+
+
+SEARCH = ["--data", "rows.jsonl", "--metric", "exact", "--method", "local-search"]
+GOOD = [*SEARCH, *model()]
+
+
+def process(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lpo_agent", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **settings)
+
+
+BAD_INPUT = {
+    "no prompt file": (["none.txt", *GOOD], "none.txt: there is no such prompt file"),
+    "prompt not UTF-8": (["latin.txt", *GOOD], "latin.txt, line 1: not UTF-8"),
+    "prompt is a folder": ([".", *GOOD], ".: cannot be read"),
+    "no prompt": (GOOD, "no prompt"),
+    "two prompts": (["prompt.txt", "--text", "x", *GOOD], "not both"),
+    "empty prompt": (["--text", " ", *GOOD], "the prompt is empty"),
+    "nothing free": (["--text", "<keep>All of it</keep>", *GOOD], "nothing in the prompt may change"),
+    "nested tags": (["--text", "<edit>a<edit>b</edit></edit>", *GOOD], "nested"),
+    "open tag": (["--text", "<edit>a", *GOOD], "never closed"),
+    "unknown placeholder": (["--text", "Do {thing}", *GOOD], "{thing}"),
+    "no data": (["prompt.txt", *model()], "--data"),
+    "no data file": (["prompt.txt", "--data", "none.jsonl", *model()], "none.jsonl"),
+    "empty data": (["prompt.txt", "--data", "empty.jsonl", *model()], "empty.jsonl"),
+    "no target": (["prompt.txt", "--data", "target.jsonl", *model()], "2: has no 'target'"),
+    "bad JSON": (["prompt.txt", "--data", "bad.jsonl", *model()], "bad.jsonl, line 2"),
+    "data not UTF-8": (["prompt.txt", "--data", "latin.jsonl", *model()], "latin.jsonl, line 2"),
+    "one example": (["prompt.txt", "--data", "one.jsonl", *model()], "one example"),
+    "no model": (["prompt.txt", *SEARCH], "--model is required"),
+    "unknown provider": (["prompt.txt", *SEARCH, "--model", "acme:x"], "unknown model 'acme:x'"),
+    "no model file": (["prompt.txt", *SEARCH, "--model", "local:none.gguf"], "none.gguf"),
+    "unknown metric": (["prompt.txt", *GOOD, "--metric", "vibes"], "unknown metric 'vibes'"),
+    "unknown method": (["prompt.txt", *GOOD, "--method", "ape"], "'local-search'"),
+    "unknown locality": (["prompt.txt", *GOOD, "--locality", "nudge"], "'enforce'"),
+    "unknown bus": (["prompt.txt", *GOOD, "--bus", "nats://localhost"], "'memory'"),
+    "unknown option": (["prompt.txt", *GOOD, "--speed", "9"], "--speed"),
+    "negative budget": (["prompt.txt", *GOOD, "--budget-calls=-5"], "--budget-calls"),
+    "budget of nothing": (["prompt.txt", *GOOD, "--budget-usd", "0"], "--budget-usd"),
+    "no number": (["prompt.txt", *GOOD, "--branches", "many"], "--branches"),
+    "no config file": (["prompt.txt", *GOOD, "--config", "none.toml"], "none.toml"),
+    "config is a folder": (["prompt.txt", *GOOD, "--config", "."], ".: Is a directory"),
+    "no price file": (["prompt.txt", *GOOD, "--prices", "none.toml"], "none.toml"),
+    "out in no folder": (["prompt.txt", *GOOD, "--out", "none/best.txt"], "--out none/best.txt"),
+    "out is a folder": (["prompt.txt", *GOOD, "--out", "."], "is a folder"),
+}
+
+
+@pytest.mark.parametrize(("words", "says"), BAD_INPUT.values(), ids=BAD_INPUT.keys())
+def test_bad_input_gets_one_line_and_code_2(lpo: Run, words: list[str], says: str) -> None:
+    ended = lpo("optimize", *words)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1
+    assert ended.err.startswith("lpo: error: ")
+    assert says in ended.err
+
+
+@pytest.mark.parametrize("words", [[], ["bench"], ["show"], ["resume", "x"], ["show", "x"], ["models", "pull", "x"]])
+def test_bad_commands_get_one_line_and_code_2(lpo: Run, words: list[str]) -> None:
+    ended = lpo(*words)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("choices", "field"),
+    [
+        (args.METHODS, "method"),
+        (args.LOCALITIES, "locality"),
+        (args.MARKERS, "marker"),
+        (args.PLACEMENTS, "placement"),
+        (args.BUSES, "bus"),
+    ],
+)
+def test_choices_are_those_of_the_spec(choices: tuple[str, ...], field: str) -> None:
+    assert set(choices) == set(get_args(RunSpec.model_fields[field].annotation))
+
+
+def test_every_field_of_the_spec_can_be_set_from_the_command_line() -> None:
+    words = ["optimize", "p", "--no-cache"]
+    for name in ("data", "train", "dev", "test", "metric", "model", "optimizer-model", "base-url"):
+        words += [f"--{name}", "x"]
+    for name in ("optimizer-base-url", "branches", "steps", "proposals", "max-tokens", "temperature", "seed", "rpm"):
+        words += [f"--{name}", "1"]
+    for name in ("tpm", "concurrency", "budget-calls", "prices", "race-items"):
+        words += [f"--{name}", "1"]
+    words += ["--method", "lpo", "--locality", "enforce", "--marker", "llm", "--placement", "after", "--bus", "memory"]
+    given = vars(args.build_parser().parse_args(words))
+    in_code_only = {"examples", "optimizer_temperature"}
+    assert RunSpec.model_fields.keys() - in_code_only - {"budget"} <= given.keys()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from lpo_agent.cli import main\n"
+        "try: main(['optimize', '--help'])\n"
+        "except SystemExit as exc: assert exc.code == 0\n"
+        "heavy = {'pydantic', 'anyio', 'rich', 'openai', 'anthropic', 'sqlite3'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert "--budget-usd" in done.stdout
+
+
+def test_version(lpo: Run) -> None:
+    assert lpo("--version").out.startswith("lpo-agent ")
+
+
+def test_optimize_prints_exactly_one_json_object(lpo: Run) -> None:
+    ended = lpo("optimize", "plain.txt", *GOOD, "--json")
+    assert ended.code == 0
+    result = RunResult.model_validate_json(ended.out)
+    assert (result.status, result.seed.prompt) == ("completed", "Which kind?")
+    assert json.loads(ended.out)["schema"] == 1
+    assert "method local-search" in ended.err
+    assert "seed prompt on dev" in ended.err
+
+
+def test_quiet_leaves_standard_error_empty(lpo: Run) -> None:
+    ended = lpo("optimize", "plain.txt", *GOOD, "--quiet")
+    assert (ended.code, ended.err) == (0, "")
+    assert "Verdict" in ended.out
+
+
+def test_what_a_metric_prints_stays_out_of_the_json(lpo: Run) -> None:
+    ended = lpo("evaluate", "plain.txt", *model(), "--data", "rows.jsonl", "--metric", "models.py:chatty", "--json")
+    assert EvaluateResult.model_validate_json(ended.out).score.n == 60
+    assert "judging" in ended.err
+
+
+def test_out_gets_the_exact_best_prompt(lpo: Run, home: Path) -> None:
+    ended = lpo("optimize", "plain.txt", *GOOD, "--json", "--out", "best.txt")
+    best = RunResult.model_validate_json(ended.out).best.prompt
+    assert (home / "best.txt").read_text(encoding="utf-8") == best
+    assert not list(home.glob(".*"))
+
+
+def test_out_ending_in_json_gets_the_result(lpo: Run, home: Path) -> None:
+    ended = lpo("optimize", "plain.txt", *GOOD, "--json", "--out", "best.json")
+    assert json.loads((home / "best.json").read_text(encoding="utf-8")) == json.loads(ended.out)
+
+
+def test_unwritable_out_is_noticed_before_any_call(lpo: Run) -> None:
+    ended = lpo("optimize", "plain.txt", *SEARCH, *model("broken"), "--out", "none/best.txt")
+    assert ended.code == 2
+    assert "none/best.txt" in ended.err
+
+
+def test_out_replaces_what_a_link_points_to_and_leaves_devices_alone(home: Path) -> None:
+    (home / "old.txt").write_text("old", encoding="utf-8")
+    (home / "link.txt").symlink_to("old.txt")
+    files.check_writable(home / "link.txt")
+    files.write_text(home / "link.txt", "new\n")
+    assert (home / "link.txt").is_symlink()
+    assert (home / "old.txt").read_bytes() == b"new\n"
+    files.check_writable(Path(os.devnull))
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+def test_dry_run_asks_no_model(lpo: Run) -> None:
+    ended = lpo("optimize", "plain.txt", *SEARCH, *model("broken"), "--dry-run", "--json")
+    plan = json.loads(ended.out)
+    assert ended.code == 0
+    assert 0 < plan["calls_low"] <= plan["calls_high"]
+    assert "nothing was asked" in lpo("optimize", "plain.txt", *SEARCH, *model("broken"), "--dry-run").out
+
+
+def test_a_budget_spent_before_any_result_is_code_4(lpo: Run) -> None:
+    ended = lpo("optimize", "plain.txt", *GOOD, "--budget-calls", "1", "--quiet")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (4, "", 1)
+
+
+def test_a_refused_key_is_code_3(lpo: Run) -> None:
+    ended = lpo("optimize", "plain.txt", *SEARCH, *model("refused"), "--quiet")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err == "lpo: error: the key is refused\n"
+
+
+def test_a_missing_key_is_code_3(lpo: Run) -> None:
+    ended = lpo("optimize", "plain.txt", *SEARCH, "--model", "openai:x", "--quiet")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (3, "", 1)
+    assert "OPENAI_API_KEY" in ended.err
+
+
+def test_a_bug_is_one_line_and_a_traceback_only_on_demand(lpo: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("oh \x1b[31m\nno")
+
+    monkeypatch.setattr(options, "settings", fail)
+    ended = lpo("optimize", "plain.txt")
+    assert ended.code == 1
+    assert (
+        ended.err == "lpo: internal error: ZeroDivisionError: oh \\u001b[31m no; this is a bug, --verbose shows where\n"
+    )
+    assert "Traceback" in lpo("optimize", "plain.txt", "--verbose").err
+
+
+def test_a_config_file_gives_what_options_do_not(lpo: Run, home: Path) -> None:
+    text = """
+        prompt = "plain.txt"
+        data = "rows.jsonl"
+        model = "scripted:models.py:broken"
+        no-cache = true
+        json = true
+        budget-calls = 7
+        concurrency = 1
+        [budget]
+        seconds = 100
+    """
+    (home / "lpo.toml").write_text(text, encoding="utf-8")
+    ended = lpo("evaluate", "--config", "lpo.toml", "--text", "odd?", *model(), "--budget-seconds", "50")
+    result = EvaluateResult.model_validate_json(ended.out)
+    assert (result.status, result.usage.calls) == ("stopped", 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("colour = 1", "lpo.toml: unknown option 'colour'"),
+        ("quiet = 'yes'", "quiet must be true or false"),
+        ("text = 1", "text must be a text"),
+        ("budget = 5", "budget must be a table"),
+        ("method = 'ape'", "--method"),
+        ("= 1", "not valid TOML"),
+    ],
+)
+def test_a_bad_config_file_is_named(lpo: Run, home: Path, text: str, says: str) -> None:
+    (home / "lpo.toml").write_text(text, encoding="utf-8")
+    ended = lpo("optimize", "plain.txt", *SEARCH[:2], *model(), "--config", "lpo.toml")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert says in ended.err
+
+
+def test_temperature_can_be_the_services_own(home: Path) -> None:
+    given = options.settings({"text": "x", "model": "openai:x", "temperature": "default"})
+    assert options.spec(given).temperature is None
+
+
+def test_compare(lpo: Run) -> None:
+    ended = lpo("compare", "plain.txt", "prompt.txt", *model(), "--data", "rows.jsonl", "--metric", "exact", "--json")
+    result = CompareResult.model_validate_json(ended.out)
+    assert (result.a.mean, result.b.mean) == (0.0, 1.0)
+    assert "B is better than A" in lpo("show", "last").out
+
+
+def test_mark_gives_a_reason_for_every_span(lpo: Run) -> None:
+    ended = lpo("mark", "prompt.txt", *GOOD, "--json")
+    marked = json.loads(ended.out)
+    assert marked["marked"].count("<edit>") == len(marked["spans"]) > 0
+    assert all(span["reason"] for span in marked["spans"])
+    assert "1. " in lpo("mark", "prompt.txt", *GOOD).out
+
+
+def test_runs_and_show(lpo: Run, home: Path) -> None:
+    assert lpo("runs").out == "no runs yet\n"
+    assert json.loads(lpo("runs", "--json").out) == []
+    first = json.loads(lpo("optimize", "plain.txt", *GOOD, "--json").out)
+    second = json.loads(lpo("evaluate", "plain.txt", *GOOD[:2], *model(), "--json").out)
+    listed = json.loads(lpo("runs", "--json").out)
+    assert [run["run_id"] for run in listed] == [second["run_id"], first["run_id"]]
+    assert {(run["kind"], run["status"]) for run in listed} == {("optimize", "completed"), ("evaluate", "completed")}
+    assert listed[0]["started"].endswith("Z")
+    assert first["run_id"] in lpo("runs").out
+    assert json.loads(lpo("show", first["run_id"], "--json").out) == first
+    assert json.loads(lpo("show", "last", "--json").out) == second
+    assert lpo("show", first["run_id"], "--out", "best.txt", "--json").code == 0
+    assert (home / "best.txt").read_text(encoding="utf-8") == first["best"]["prompt"]
+
+
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_run_cleanly_and_it_can_be_resumed(home: Path, sent: str) -> None:
+    (home / "hm.txt").write_text("Is this hm or what?", encoding="utf-8")
+    environment = os.environ | {"SIGNAL": sent}
+    stopped = process("optimize", "hm.txt", *SEARCH, *model("interrupted"), "--quiet", "--json", env=environment)
+    assert (stopped.returncode, stopped.stdout) == (130, "")
+    said, hint = stopped.stderr.splitlines()
+    assert said == "lpo: interrupted"
+    run_id = hint.removeprefix("resume with: lpo resume ")
+    (listed,) = json.loads(process("runs", "--json").stdout)
+    assert (listed["run_id"], listed["status"]) == (run_id, "interrupted")
+    shown = process("show", run_id[:12])
+    assert f"go on with: lpo resume {run_id}" in shown.stdout
+    resumed = process("resume", run_id, "--json", "--quiet", env=environment)
+    result = RunResult.model_validate_json(resumed.stdout)
+    assert (resumed.returncode, result.run_id, result.status) == (0, run_id, "completed")
+
+
+def test_a_second_signal_kills() -> None:
+    code = """
+import anyio, os, signal
+from lpo_agent.cli.session import _cancel_on_signal
+
+async def main():
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_cancel_on_signal, tasks.cancel_scope)
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+anyio.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGINT
+
+
+def test_nobody_reading_the_output_is_no_error(home: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "lpo_agent", "runs"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_prompt_can_come_from_standard_input(home: Path) -> None:
+    done = process("evaluate", "-", *model(), "--data", "rows.jsonl", "--json", input="Is it odd or not?")
+    assert EvaluateResult.model_validate_json(done.stdout).score.mean == 1.0
+
+
+@pytest.mark.parametrize("stream", [{"encoding": "latin-1"}, {"encoding": "ascii"}])
+def test_output_survives_any_encoding(home: Path, stream: dict[str, str]) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": stream["encoding"]}
+    done = process("mark", "--text", "Grüße, 数字?", *GOOD, env=environment, **stream)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u6570" in done.stdout
+
+
+def test_doctor_tells_keys_from_none_and_never_shows_one(lpo: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://user:secret@127.0.0.1:{port}/v1")
+        ended = lpo("doctor")
+        checks = {check["name"]: check for check in json.loads(lpo("doctor", "--json").out)["checks"]}
+    assert ended.code == 0
+    assert "secret" not in ended.out
+    assert checks["models openai:..."]["ok"] is True
+    assert f"127.0.0.1:{port}: takes connections" in checks["models openai:..."]["detail"]
+    assert checks["models anthropic:..."]["ok"] is False
+    assert checks["model file"]["ok"] is False
+
+
+@pytest.mark.anyio
+async def test_doctor_sees_damaged_weights_and_a_useless_state_folder(home: Path) -> None:
+    state = home / "state"
+    (state / "models").mkdir(parents=True)
+    (state / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"GGUF, but not for long")
+    (state / "journal.sqlite3").write_text("no journal at all", encoding="utf-8")
+    checks = {check.name: check for check in await examine(Environment(state), services={})}
+    assert "damaged" in checks["model file"].detail
+    assert checks["journal"].ok is False
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("url", ["nonsense", "http://", "http://[::1", "ftp://host/x"])
+async def test_reach_names_a_bad_address(url: str) -> None:
+    _, problem = await reach(url)
+    assert problem is not None
+    assert "not an address" in problem
+
+
+@pytest.mark.anyio
+async def test_reach_sees_that_nothing_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert await reach(f"http://127.0.0.1:{port}/v1") == (f"127.0.0.1:{port}", "nothing answers")
