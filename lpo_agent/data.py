@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-SHARES: Final = {"train": 3, "dev": 3, "test": 4}
+SHARES: Final = {"train": 4, "dev": 2, "test": 4}
 NO_TEST_BELOW: Final = 10
 LABELS: Final = 20
 LABEL_WORDS: Final = 5
@@ -259,7 +259,7 @@ def split(
 
     ``data`` is shuffled by ``seed`` and divided 40/20/40 into train, dev and test, each class in
     proportion where there are at most 20 different targets; below ten rows nothing is kept for
-    test. Without ``data``, ``train`` alone is halved into train and dev, and ``dev`` alone serves
+    test. Without ``data``, ``train`` alone is divided two to one into train and dev, and ``dev`` alone serves
     as train too. Rows that stand in test too are dropped from train and dev.
 
     Raises DataError for fewer than two different rows to learn and choose by, for rows with

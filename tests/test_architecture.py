@@ -21,7 +21,7 @@ ALLOWED = {
     "loading": {"errors"},
     "bus": {"bus", "core", "errors"},
     "agents": {"agents", "core", "errors", "prompts", "metrics", "models.base"},
-    "metrics": {"core", "errors", "loading", "prompts", "models.base", "agents.asking", "data"},
+    "metrics": {"metrics", "core", "errors", "loading", "prompts", "models.base", "agents.asking", "data"},
     "data": {"core", "errors"},
     "journal": {"core", "errors", "models.base"},
     "models": {"models", "core", "errors", "loading", "journal"},
@@ -50,7 +50,7 @@ def imported(tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
 def test_imports_point_inward(name: str, path: Path) -> None:
-    room = name.split(".")[0]
+    room = name.partition(".")[0]
     if room in FREE:
         return
     wrong = {
@@ -76,7 +76,7 @@ def test_broad_excepts_stand_only_at_boundaries() -> None:
                 found.add(name)
             assert not (isinstance(node, ast.ExceptHandler) and node.type is None), name
     # The bus and the command line are boundaries, and so is the caller's own metric.
-    assert found <= {"bus.memory", "cli.__init__", "metrics"}
+    assert found <= {"bus.memory", "cli.__init__", "metrics.judges"}
 
 
 def test_modules_and_functions_stay_small() -> None:

@@ -253,7 +253,7 @@ def test_a_split_is_a_partition_and_repeats(examples: list[Example], seed: int) 
 def test_each_split_has_each_class_in_proportion(n: int, classes: int, seed: int) -> None:
     examples = numbered(n, classes)
     parts = split(data=examples, seed=seed)
-    for name, share in (("train", 0.3), ("dev", 0.3), ("test", 0.4)):
+    for name, share in (("train", 0.4), ("dev", 0.2), ("test", 0.4)):
         rows = getattr(parts, name)
         assert abs(len(rows) - share * n) <= 1
         counts = Counter(row.target for row in rows)
@@ -273,7 +273,7 @@ def test_the_caller_s_list_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "sizes"), [(2, (1, 1, 0)), (3, (2, 1, 0)), (9, (5, 4, 0)), (10, (3, 3, 4)), (100, (30, 30, 40))]
+    ("n", "sizes"), [(2, (1, 1, 0)), (3, (2, 1, 0)), (9, (6, 3, 0)), (10, (4, 2, 4)), (100, (40, 20, 40))]
 )
 def test_sizes_of_the_splits(n: int, sizes: tuple[int, int, int]) -> None:
     parts = split(data=numbered(n))
@@ -292,7 +292,7 @@ def test_given_splits_stay_and_the_data_fills_the_others() -> None:
     given = numbered(50)
     parts = split(data=given[20:], dev=given[:20])
     assert inputs(parts.dev) == [example.input for example in given[:20]]
-    assert (len(parts.train), len(parts.test)) == (13, 17)
+    assert (len(parts.train), len(parts.test)) == (15, 15)
     parts = split(data=given[4:], train=given[:2], dev=given[2:4])
     assert len(parts.test) == 46
 
@@ -304,10 +304,10 @@ def test_dev_alone_serves_as_train_too() -> None:
     assert parts.test == ()
 
 
-def test_train_alone_is_halved() -> None:
+def test_train_alone_is_divided_two_to_one() -> None:
     given = numbered(30)
     parts = split(train=given[:20], test=given[20:])
-    assert (len(parts.train), len(parts.dev), len(parts.test)) == (10, 10, 10)
+    assert (len(parts.train), len(parts.dev), len(parts.test)) == (13, 7, 10)
     assert sorted(inputs((*parts.train, *parts.dev))) == sorted(str(example.input) for example in given[:20])
 
 

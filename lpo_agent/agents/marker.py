@@ -46,7 +46,7 @@ class TokenMarker:
             self.model,
             question,
             lambda reply: tagged_spans(reply, ask.prompt),
-            max_tokens=len(ask.prompt.text) // 2 + 300,
+            max_tokens=len(ask.prompt.text) // 2 + 64,
             temperature=self.temperature,
             replicate=ask.seed,
         )

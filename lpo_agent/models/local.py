@@ -75,6 +75,7 @@ def _start(path: Path, slots: int, context: int) -> Any:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.hostnames, params.port = ["127.0.0.1"], 0
     params.verbosity, params.warmup = SILENT, False
+    params.cache_ram_mib = 0  # answers are in the journal; keeping prompts too would only take memory
     try:
         return xllamacpp.Server(params)
     except RuntimeError as exc:

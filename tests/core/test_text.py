@@ -55,7 +55,7 @@ def prompts(draw: st.DrawFn) -> Prompt:
 def marked_prompts(draw: st.DrawFn) -> MarkedPrompt:
     """Draw a prompt with spans inside its free regions."""
     prompt = draw(prompts())
-    spans = []
+    spans: list[Span] = []
     for free in prompt.free_spans():
         for span in draw(disjoint(free.end - free.start, most=2)):
             moved = Span(span.start + free.start, span.end + free.start)
