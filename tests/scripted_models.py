@@ -21,7 +21,7 @@ def asked(call: Call) -> str:
 def task(call: Call) -> str:
     """Answer an example; every fifth number is beyond this model, whatever the prompt."""
     text = asked(call)
-    numbers = re.findall(r"\d+", text)
+    numbers: list[str] = re.findall(r"\d+", text)
     if not numbers:
         return "Gladly."
     if "please" in text.casefold():
@@ -58,6 +58,6 @@ def coin(call: Call) -> str:
     """Answer by a coin that the prompt's words toss, so that no prompt is better than another."""
     import hashlib  # noqa: PLC0415 - loaded from a file by path
 
-    numbers = re.findall(r"\d+", asked(call))
+    numbers: list[str] = re.findall(r"\d+", asked(call))
     heads = hashlib.blake2b(asked(call).encode()).digest()[0] % 2
     return numbers[-1] if numbers and heads else "tails"

@@ -50,11 +50,6 @@ PHASES: Final = {
 class Watched(Protocol):
     """What a view needs of a run."""
 
-    @property
-    def run_id(self) -> str:
-        """Return the run's id."""
-        ...
-
     def __aiter__(self) -> AsyncIterator[Event]:
         """Yield the events until the run is over."""
         ...
@@ -62,11 +57,6 @@ class Watched(Protocol):
     def usage(self) -> UsageResult:
         """Return what was spent so far."""
         ...
-
-
-def beginning(run: Watched) -> str:
-    """Return the first line about a run."""
-    return f"run {run.run_id}: getting the models ready; should it be cut off, go on with: lpo resume {run.run_id}"
 
 
 def describe(event: Event) -> str | None:  # noqa: PLR0911 - one line an event
@@ -99,9 +89,9 @@ def describe(event: Event) -> str | None:  # noqa: PLR0911 - one line an event
 def _started(event: RunStarted) -> str:
     optimizer = "" if event.optimizer_model == event.model else f", optimizer {event.optimizer_model}"
     return (
-        f"method {event.method} ({words.one_line(event.why)}), model {event.model}{optimizer}, "
+        f"run {event.run_id}: method {event.method} ({words.one_line(event.why)}), model {event.model}{optimizer}, "
         f"metric {event.metric}, {event.train} train, {event.dev} dev and {event.test} test items, "
-        f"{event.branches} branches of {event.steps} steps"
+        f"{event.branches} branches x {words.count(event.steps, 'step')}"
     )
 
 
@@ -122,7 +112,6 @@ class Lines:
 
     async def follow(self, run: Watched) -> None:
         """Print the run's notable facts until it is over."""
-        self.say(beginning(run))
         async for event in run:
             if line := describe(event):
                 self.say(f"[{run.usage().wall_s:.1f} s] {line}")
@@ -267,7 +256,6 @@ class LiveView:
         picture = Picture(run, self.clock)
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             async with anyio.create_task_group() as tasks:
-                self.say(beginning(run))
                 tasks.start_soon(self._draw, live, picture)
                 async for event in run:
                     picture.note(event)

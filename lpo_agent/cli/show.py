@@ -180,9 +180,7 @@ def _quoted(text: str, span: Span) -> str:
 def show_estimate(out: Console, plan: PlanEstimate) -> None:
     """Print what `--dry-run` found out."""
     _heading(out, "Plan (nothing was asked of a model)")
-    _line(
-        out, f"method {plan.method}: {plan.branches} branches of {plan.steps} steps, {plan.proposals} candidates each"
-    )
+    _line(out, f"method {plan.method}: {plan.branches} branches x {plan.steps} steps, {plan.proposals} candidates each")
     _line(out, f"{plan.train} train, {plan.dev} dev and {plan.test} test items")
     _line(out, f"{plan.calls_low:,} to {plan.calls_high:,} calls")
     _line(out, f"at most about {plan.input_tokens:,} tokens in, {plan.output_tokens:,} out: {words.money(plan.usd)}")

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 TIMEOUT: Final = 180.0
 _KEY: Final = re.compile(r"\b(?:sk|key|pk)-[\w-]{6,}")
+_NOBODY: Final = re.compile(
+    r"ConnectError|ClientConnectorError|ConnectorDNS|ConnectionRefused|refused|gaierror|Name or service|No route"
+)
 _NO_CREDIT: Final = ("insufficient_quota", "billing", "credit balance")
 
 
@@ -45,6 +48,10 @@ def missing_key(provider: str) -> AuthError:
 
 def translate(exc: Exception, sdk: Any, model: str, url: str) -> ProviderError:
     """Return this package's error for an exception of an SDK (``sdk`` is its module)."""
+    if isinstance(exc, sdk.APIConnectionError) and _nobody_there(exc):
+        return UnreachableError(
+            f"nothing answers at {url}; is the server running, and the address right?", retry=Retry()
+        )
     if isinstance(exc, sdk.APITimeoutError):
         return TransientError(f"{url}: no answer in {TIMEOUT:g} s", retry=Retry())
     if isinstance(exc, sdk.APIResponseValidationError):
@@ -52,21 +59,17 @@ def translate(exc: Exception, sdk: Any, model: str, url: str) -> ProviderError:
     if isinstance(exc, sdk.APIStatusError):
         return _by_status(exc, model, url)
     if isinstance(exc, sdk.APIConnectionError):
-        return _connection(exc, url)
+        return TransientError(f"{url}: the connection broke", retry=Retry())
     return TransientError(f"{url}: {type(exc).__name__}: {mask(str(exc))}", retry=Retry())
 
 
-def _connection(exc: BaseException, url: str) -> ProviderError:
-    """Tell "nothing is there" from a connection that broke."""
+def _nobody_there(exc: BaseException) -> bool:
+    """Tell an address where nothing listens from a connection that broke or was too slow."""
     names, cause = "", exc.__cause__ or exc.__context__
     while cause is not None:
         names += f" {type(cause).__name__} {cause}"
         cause = cause.__cause__ or cause.__context__
-    if re.search(r"ConnectError|ClientConnectorError|ConnectorDNS|refused|gaierror|Name or service|No route", names):
-        return UnreachableError(
-            f"nothing answers at {url}; is the server running, and the address right?", retry=Retry()
-        )
-    return TransientError(f"{url}: the connection broke", retry=Retry())
+    return bool(_NOBODY.search(names))
 
 
 def _by_status(exc: Any, model: str, url: str) -> ProviderError:

@@ -25,7 +25,7 @@ from lpo_agent.core.result import (
 )
 from lpo_agent.core.scores import Unscored, paired, summarize
 from lpo_agent.core.text import parse_prompt
-from lpo_agent.errors import BudgetExceeded
+from lpo_agent.errors import BudgetExceeded, TooManyUnscored
 from lpo_agent.models.base import Usage
 from lpo_agent.runtime.probe import choose_method
 from lpo_agent.runtime.task import build_metric, call_tokens, fit, need
@@ -199,6 +199,9 @@ async def evaluate(context: Context) -> EvaluateResult:
     score = summarize(outcomes.values())
     if stopped and not score.n:
         raise BudgetExceeded(stopped)
+    if not score.n:
+        reasons = [o.reason for o in outcomes.values() if isinstance(o, Unscored)]
+        raise TooManyUnscored(f"not one of {score.unscored} items could be scored (last: {reasons[-1]})")
     missing = tuple((row, o.reason) for row, o in outcomes.items() if isinstance(o, Unscored))
     return EvaluateResult(
         run_id=context.run_id,

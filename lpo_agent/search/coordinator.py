@@ -9,6 +9,7 @@ what all branches found up to step ``t - lag``. A branch therefore waits only wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,7 +21,7 @@ from lpo_agent.search.plan import ranked
 from lpo_agent.search.scoring import until_spent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from lpo_agent.core.budget import Ledger, Reservation
     from lpo_agent.core.events import Event
@@ -89,7 +90,7 @@ class Coordinator:
         """
         hold = self._put_aside()
         try:
-            self._spent(await until_spent(self._search))
+            await self._search()
         finally:
             if hold is not None:
                 self._ground.ledger.release(hold)
@@ -117,8 +118,15 @@ class Coordinator:
         with self._scope:
             async with anyio.create_task_group() as tasks:
                 for branch in self._branches:
-                    tasks.start_soon(self._follow, branch)
-                tasks.start_soon(self._score_seed)
+                    tasks.start_soon(self._part, partial(self._follow, branch))
+                tasks.start_soon(self._part, self._score_seed)
+
+    async def _part(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do a part of the search. A spent budget ends it, lets nobody wait for it, and cancels nobody."""
+        if reason := await until_spent(work):
+            self._spent(reason)
+            for step in self._complete:
+                step.set()
 
     async def _score_seed(self) -> None:
         if self.findings.seed_dev and self.findings.seed_dev.n + self.findings.seed_dev.unscored == len(

@@ -26,7 +26,8 @@ GRACE = 20
 class Scoring:
     """Asks the scorer, remembers outcomes, and stops a run that mostly fails.
 
-    Raises TooManyUnscored once more than 30 % of at least 20 scorings failed.
+    Raises TooManyUnscored once more than 30 % of at least 20 scorings failed. When the budget is
+    spent, calls in flight still end and their answers are kept; then RequestFailed is raised.
     """
 
     def __init__(self, bus: Bus, *, in_flight: int) -> None:
@@ -35,13 +36,17 @@ class Scoring:
         self._known: dict[tuple[str, str], Scored | Unscored] = {}
         self._flying: dict[tuple[str, str], anyio.Event] = {}
         self._unscored = 0
+        self._refused: RequestFailed | None = None
 
     async def score(self, text: str, rows: Sequence[Row]) -> Outcomes:
         """Return the outcome of each row under the prompt ``text``, by row id."""
         async with anyio.create_task_group() as tasks:
             for row in rows:
                 tasks.start_soon(self._score_one, text, row)
-        return self.known(text, rows)
+        known = self.known(text, rows)
+        if self._refused is not None and len(known) < len({row.id for row in rows}):
+            raise self._refused
+        return known
 
     async def score_all(self, texts: Iterable[str], rows: Sequence[Row]) -> None:
         """Score each row under each of the texts, all at once."""
@@ -63,14 +68,28 @@ class Scoring:
         landed = self._flying[key] = anyio.Event()
         try:
             async with self._slots:
-                reply = await self._bus.request(SCORE, ScoreAsk(text=text, row=row), timeout=TIMEOUT)
-            self._known[key] = reply.outcome
+                outcome = await self._ask(text, row)
+            if outcome is not None:
+                self._note(key, outcome)
         finally:
             del self._flying[key]
             landed.set()
-        if isinstance(reply.outcome, Unscored):
+
+    async def _ask(self, text: str, row: Row) -> Scored | Unscored | None:
+        """Return the outcome, or None where the budget is spent."""
+        try:
+            return (await self._bus.request(SCORE, ScoreAsk(text=text, row=row), timeout=TIMEOUT)).outcome
+        except RequestFailed as failed:
+            if not _is_budget(failed):
+                raise
+            self._refused = failed
+            return None
+
+    def _note(self, key: tuple[str, str], outcome: Scored | Unscored) -> None:
+        self._known[key] = outcome
+        if isinstance(outcome, Unscored):
             self._unscored += 1
-            self._check(reply.outcome.reason)
+            self._check(outcome.reason)
 
     def _check(self, reason: str) -> None:
         attempts = len(self._known)

@@ -114,7 +114,7 @@ async def test_a_budget_of_calls_is_never_passed_and_the_end_is_paid_first(tmp_p
 
 async def test_a_budget_too_small_for_any_result_says_so(tmp_path: Path) -> None:
     with pytest.raises(BudgetExceeded, match="before the seed prompt was scored"):
-        await finish(tmp_path, method="lpo", model=model("capable"), budget={"calls": 1})
+        await finish(tmp_path, method="lpo", model=model("capable"), budget={"tokens": 1})
 
 
 async def test_a_stopped_run_still_ends_honestly(tmp_path: Path) -> None:
