@@ -77,7 +77,7 @@ class _Waiter:
 
     token: EventLoopToken
     done: anyio.Event = field(default_factory=anyio.Event)
-    error: sqlite3.Error | None = None
+    error: Exception | None = None
 
 
 _Row = tuple[str, tuple[object, ...], _Waiter | None]
@@ -131,7 +131,6 @@ class Journal:
     def __init__(self, reader: sqlite3.Connection, writer: sqlite3.Connection, path: Path) -> None:
         self._db, self._writer, self._path = reader, writer, path
         self._queue: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
-        self._error: sqlite3.Error | None = None
         self._thread = threading.Thread(target=self._write, name="lpo-journal", daemon=True)
         self._thread.start()
 
@@ -264,16 +263,11 @@ class Journal:
     # the writer
 
     async def _durable(self, sql: str, values: tuple[object, ...]) -> None:
-        if self._error is not None:
-            raise self._unwritable(self._error)
         waiter = _Waiter(anyio.lowlevel.current_token())
         self._queue.put((sql, values, waiter))
         await waiter.done.wait()
         if waiter.error is not None:
-            raise self._unwritable(waiter.error)
-
-    def _unwritable(self, error: sqlite3.Error) -> JournalError:
-        return JournalError(f"{self._path}: the journal cannot be written: {error}")
+            raise JournalError(f"{self._path}: the journal cannot be written: {waiter.error}")
 
     def _write(self) -> None:
         ended = False
@@ -283,26 +277,28 @@ class Journal:
                 group.append(self._queue.get())
             ended = None in group
             rows = [row for row in group if row is not None]
-            error = self._commit(rows)
-            self._error = self._error or error
-            _wake([waiter for _, _, waiter in rows if waiter is not None], error)
+            if self._commit(rows) is None:
+                _wake(rows, None)
+                continue
+            for row in rows:  # one bad row must not take the others with it
+                _wake([row], self._commit([row]))
 
-    def _commit(self, rows: Sequence[_Row]) -> sqlite3.Error | None:
-        if not rows:
-            return None
+    def _commit(self, rows: Sequence[_Row]) -> Exception | None:
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             for sql, values, _ in rows:
                 self._writer.execute(sql, values)
             self._writer.execute("COMMIT")
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, UnicodeError, OverflowError) as exc:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             return exc
         return None
 
 
-def _wake(waiters: Sequence[_Waiter], error: sqlite3.Error | None) -> None:
+def _wake(rows: Sequence[_Row], error: Exception | None) -> None:
+    waiters = [waiter for _, _, waiter in rows if waiter is not None]
+
     def settle() -> None:
         for waiter in waiters:
             waiter.error = error

@@ -146,7 +146,7 @@ BAD_INPUT = {
     "budget of nothing": (["prompt.txt", *GOOD, "--budget-usd", "0"], "--budget-usd"),
     "no number": (["prompt.txt", *GOOD, "--branches", "many"], "--branches"),
     "no config file": (["prompt.txt", *GOOD, "--config", "none.toml"], "none.toml"),
-    "config is a folder": (["prompt.txt", *GOOD, "--config", "."], ".: Is a directory"),
+    "config is a folder": (["prompt.txt", *GOOD, "--config", "."], ".: cannot be read: Is a directory"),
     "no price file": (["prompt.txt", *GOOD, "--prices", "none.toml"], "none.toml"),
     "out in no folder": (["prompt.txt", *GOOD, "--out", "none/best.txt"], "--out none/best.txt"),
     "out is a folder": (["prompt.txt", *GOOD, "--out", "."], "is a folder"),

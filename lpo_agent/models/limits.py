@@ -94,7 +94,7 @@ class Limiter:
         """Wait for the turn of a call of about ``tokens`` tokens, and hold a place while it runs."""
         async with self._calls:
             async with self._turn():
-                while (wait := self._wait(tokens)) > 0:
+                while (wait := self._wait(tokens)) > 1e-6:  # less is rounding
                     await self._sleep(wait)
                 self.requests.take(1)
                 self.tokens.take(tokens)

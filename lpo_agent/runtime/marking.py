@@ -12,7 +12,6 @@ from lpo_agent.core.budget import Ledger
 from lpo_agent.journal import open_journal
 from lpo_agent.models.prices import load_prices
 from lpo_agent.runtime.probe import choose_method
-from lpo_agent.runtime.run import new_run_id
 from lpo_agent.runtime.task import build_metric, load_task
 from lpo_agent.runtime.wiring import Account, open_models, serve_agents
 from lpo_agent.search.branch import Branch
@@ -42,7 +41,7 @@ async def mark_prompt(
     env, task = env or read_environment(), load_task(spec)
     async with open_journal(env.journal) as journal:
         ledger, prices = Ledger(spec.budget), load_prices(spec.prices)
-        account = Account(journal, ledger, prices, new_run_id(0), "", say)
+        account = Account(journal, ledger, prices, "mark", "", say)
         async with (
             open_models(spec, env, account) as models,
             MemoryBus() as bus,

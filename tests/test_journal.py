@@ -1,0 +1,159 @@
+"""Durable, shared, and honest about runs that died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from lpo_agent.errors import JournalError
+from lpo_agent.journal import MIGRATIONS, open_journal
+from lpo_agent.models.base import Completion, Usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+WRITER = """
+import sys, anyio
+from pathlib import Path
+from lpo_agent.journal import open_journal
+from lpo_agent.models.base import Completion, Usage
+
+async def main():
+    async with open_journal(Path(sys.argv[1])) as journal:
+        await journal.create_run(sys.argv[2], "optimize", "{}")
+        for n in range(int(sys.argv[3])):
+            journal.book(sys.argv[2], Completion("x", Usage(2, 1)), 0.5)
+            await journal.put(f"{sys.argv[2]}{n}".encode(), sys.argv[2], "m", Completion(str(n), Usage(2, 1)))
+            print(n, flush=True)
+
+anyio.run(main)
+"""
+
+
+async def test_replies_stay_and_the_first_one_wins(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "journal.sqlite3"
+    async with open_journal(path) as journal:
+        assert journal.get(b"k") is None
+        await journal.put(b"k", "run", "m", Completion("one \U0001f600", Usage(3, 4), truncated=True))
+        await journal.put(b"k", "run", "m", Completion("two", Usage(9, 9)))
+    async with open_journal(path) as journal:
+        assert journal.get(b"k") == Completion("one \U0001f600", Usage(3, 4), truncated=True)
+    assert path.stat().st_mode & 0o077 == 0
+
+
+async def test_many_tasks_write_at_once(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j") as journal:
+        async with anyio.create_task_group() as tasks:
+            for n in range(300):
+                tasks.start_soon(journal.put, str(n).encode(), "run", "m", Completion(str(n), Usage()))
+        assert [journal.get(str(n).encode()) for n in range(300)] == [Completion(str(n), Usage()) for n in range(300)]
+
+
+async def test_a_bad_row_fails_alone(tmp_path: Path) -> None:
+    outcomes = []
+
+    async with open_journal(tmp_path / "j") as journal:
+
+        async def put(text: str) -> None:
+            try:
+                await journal.put(text.encode("utf-8", "replace"), "run", "m", Completion(text, Usage()))
+                outcomes.append("kept")
+            except JournalError:
+                outcomes.append("refused")
+
+        async with anyio.create_task_group() as tasks:
+            for text in ("a", "half a pair: \ud800", "b"):
+                tasks.start_soon(put, text)
+        assert journal.get(b"a")
+        assert journal.get(b"b")
+    assert sorted(outcomes) == ["kept", "kept", "refused"]
+
+
+async def test_runs_events_and_rows(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j") as journal:
+        for name in ("20260101-a", "20260101-b"):
+            await journal.create_run(name, "optimize", '{"n": 1}')
+        await journal.append("20260101-a", [("one", "1"), ("two", "2")])
+        await journal.finish_run("20260101-a", "completed", "{}", 2.5)
+        key = await journal.put_blob("rows \ud800")
+        assert journal.get_blob(key) == "rows \ud800"
+        assert list(journal.events("20260101-a")) == ["1", "2"]
+        assert [record.run_id for record in journal.runs()] == ["20260101-b", "20260101-a"]
+        assert journal.run("last").run_id == "20260101-b"
+        assert journal.run("20260101-a").status == "completed"
+        assert journal.totals("20260101-a").seconds == 2.5
+        with pytest.raises(JournalError, match="beginning of 2 runs"):
+            journal.run("2026")
+        with pytest.raises(JournalError, match="no run 'x'"):
+            journal.run("x")
+
+
+def killed_writer(path: Path) -> int:
+    """Write from another process, kill it in the middle, and return the last number it was told is durable."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), "run", "100000"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 50:
+                process.send_signal(signal.SIGKILL)
+                break
+        rest = process.stdout.read().splitlines(keepends=True)
+    return max([int(line), *(int(more) for more in rest if more.endswith("\n"))])
+
+
+async def test_a_killed_process_loses_nothing_acknowledged_and_its_run_shows_as_interrupted(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    last = killed_writer(path)
+    async with open_journal(path) as journal:
+        assert all(journal.get(f"run{n}".encode()) for n in range(last + 1))
+        assert journal.run("run").status == "interrupted"
+        totals = journal.totals("run")
+        assert totals.calls >= last + 1
+        assert totals.input_tokens == 2 * totals.calls
+        assert totals.usd == totals.calls / 2
+
+
+async def test_processes_share_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    async with anyio.create_task_group() as tasks:
+        for name in ("a", "b"):
+            tasks.start_soon(anyio.run_process, [sys.executable, "-c", WRITER, str(path), name, "200"])
+    async with open_journal(path) as journal:
+        assert all(journal.get(f"{name}{n}".encode()) for name in "ab" for n in range(200))
+
+
+async def test_a_run_of_this_process_is_running(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j") as journal:
+        await journal.create_run("r", "optimize", "{}")
+        assert journal.run("r").status == "running"
+
+
+async def test_files_that_are_no_journal_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello " * 500, encoding="utf-8")
+    newer = tmp_path / "newer"
+    with sqlite3.connect(newer) as db:
+        db.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
+    db.close()
+    for name, reason in (("text", "cannot be used"), ("newer", "newer version"), ("text/j", "cannot be used")):
+        with pytest.raises(JournalError, match=reason):
+            async with open_journal(tmp_path / name):
+                pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a full device to write to")
+async def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j") as journal:
+        await journal.put(b"a", "run", "m", Completion("x", Usage()))
+        journal._writer.execute("PRAGMA query_only=1")
+        with pytest.raises(JournalError, match="cannot be written"):
+            await journal.put(b"b", "run", "m", Completion("x", Usage()))
