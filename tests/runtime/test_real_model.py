@@ -34,8 +34,8 @@ def weights() -> Path:
 
 
 def small_run(**model: str) -> RunSpec:
-    options = {"branches": 1, "steps": 1, "proposals": 2, "race_items": 4, "max_tokens": 14, "method": "local-search"}
-    examples = tuple(read_examples(EXAMPLE / "messages.jsonl")[:20])
+    options = {"branches": 1, "steps": 1, "proposals": 2, "race_items": 4, "max_tokens": 8, "method": "local-search"}
+    examples = tuple(read_examples(EXAMPLE / "messages.jsonl")[:10])
     prompt = (EXAMPLE / "prompt.txt").read_text(encoding="utf-8")
     return make_spec({"prompt": prompt, "examples": examples, "cache": False, **options, **model})
 
@@ -54,7 +54,7 @@ async def test_a_run_through_each_sdk_gives_a_valid_result(
     assert result.status == "completed"
     assert result.seed.dev is not None
     assert result.seed.dev.unscored == 0
-    assert result.usage.calls > 20
+    assert result.usage.calls > 10
     assert result.usage.input_tokens > result.usage.output_tokens > 0
     assert result.usage.usd is None  # nobody knows what this server charges
 
