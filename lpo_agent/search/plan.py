@@ -33,7 +33,7 @@ class Plan:
     last_rung: int = 48
     failures: int = 3
     passes: int = 3
-    probes: int = 6
+    probes: int = 4
     finalists: int = 2
     beam: int = 2
     measures: bool = True
