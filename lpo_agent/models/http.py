@@ -69,7 +69,7 @@ def _nobody_there(exc: BaseException) -> bool:
     while cause is not None:
         names += f" {type(cause).__name__} {cause}"
         cause = cause.__cause__ or cause.__context__
-    return bool(_NOBODY.search(names))
+    return "ConnectionReset" not in names and bool(_NOBODY.search(names))
 
 
 def _by_status(exc: Any, model: str, url: str) -> ProviderError:
