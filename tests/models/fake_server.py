@@ -136,8 +136,7 @@ class FakeServer:
         await runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        content = await request.read()
-        asked = Asked(len(self.calls), request.path, request.headers.copy(), json.loads(content or b"{}"))
+        asked = Asked(len(self.calls), request.path, dict(request.headers), await request.json())
         self._count(asked)
         try:
             reply = self._script(asked)

@@ -1,20 +1,16 @@
-"""What every adapter must do, against a real HTTP server on loopback."""
+"""One contract for every adapter, through the real SDKs, against a real HTTP server."""
 
 from __future__ import annotations
 
-import email.utils
-import json
-import socket
-import time
-from typing import TYPE_CHECKING, Any
+import contextlib
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from anyio import to_thread
 
-from lpo_agent.core.retry import Retry
 from lpo_agent.errors import (
     AuthError,
+    ProviderError,
     QuotaError,
     RateLimited,
     RequestRejected,
@@ -30,31 +26,108 @@ from tests.models.fake_server import Reply, failure, fake_server
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lpo_agent.errors import ProviderError
-
 pytestmark = pytest.mark.anyio
 
 Adapter = type[OpenAIModel] | type[AnthropicModel]
-BOTH: list[Adapter] = [OpenAIModel, AnthropicModel]
-SECRET = "the secret word is swordfish"
+CALL = Call((Turn("system", "Be brief."), Turn("user", "Say ok.")), max_tokens=7)
 
 
-@pytest.fixture(params=BOTH, ids=["openai", "anthropic"])
+@pytest.fixture(params=[OpenAIModel, AnthropicModel])
 def adapter(request: pytest.FixtureRequest) -> Adapter:
-    found: Adapter = request.param
-    return found
+    kind: Adapter = request.param
+    return kind
 
 
-def call(text: str = SECRET, **options: Any) -> Call:
-    return Call((Turn("user", text),), **options)
+def address(adapter: Adapter, url: str) -> str:
+    return f"{url}/v1" if adapter is OpenAIModel else url
 
 
-async def failure_of(adapter: Adapter, reply: Reply) -> ProviderError:
-    """Return the error for a reply; one call must be one request, as retries are owned elsewhere."""
+async def test_an_answer_with_its_usage(adapter: Adapter) -> None:
+    shown: list[Mapping[str, str]] = []
+    with fake_server() as server:
+        server.reply_with(Reply("fine", headers={"x-test": "1"}))
+        async with adapter("m", api_key="k", base_url=address(adapter, server.url), on_headers=shown.append) as model:
+            reply = await model.complete(CALL)
+        body = server.calls[0].body
+    assert (reply.text, reply.usage, reply.truncated) == ("fine", Usage(7, 3), False)
+    assert shown[0]["x-test"] == "1"
+    assert (body["max_tokens"], body["temperature"], body["model"]) == (7, 0.0, "m")
+    system = body["system"] if adapter is AnthropicModel else body["messages"][0]["content"]
+    assert system == "Be brief."
+    assert body["messages"][-1] == {"role": "user", "content": "Say ok."}
+
+
+async def test_no_temperature_is_sent_when_none_is_wanted(adapter: Adapter) -> None:
+    with fake_server() as server:
+        async with adapter("m", base_url=address(adapter, server.url)) as model:
+            await model.complete(Call(CALL.turns, temperature=None))
+        assert "temperature" not in server.calls[0].body
+
+
+async def test_a_cut_answer_says_so(adapter: Adapter) -> None:
+    with fake_server() as server:
+        server.reply_with(Reply("fi", finish="length" if adapter is OpenAIModel else "max_tokens"))
+        async with adapter("m", base_url=address(adapter, server.url)) as model:
+            assert (await model.complete(CALL)).truncated
+
+
+FAILURES: dict[str, tuple[Reply, type[ProviderError], bool, float | None]] = {
+    "bad key": (failure(401, "bad key sk-abcdefgh1234"), AuthError, False, None),
+    "forbidden": (failure(403), AuthError, False, None),
+    "no credit": (failure(429, kind="insufficient_quota"), QuotaError, False, None),
+    "low balance": (failure(400, "Your credit balance is too low"), QuotaError, False, None),
+    "no model": (failure(404), UnknownModelError, False, None),
+    "too long": (failure(400, "too long"), RequestRejected, False, None),
+    "unprocessable": (failure(422), RequestRejected, False, None),
+    "rate": (failure(429), RateLimited, True, None),
+    "rate, wait": (failure(429, headers={"retry-after": "3"}), RateLimited, True, 3.0),
+    "rate, wait a bit": (failure(429, headers={"retry-after-ms": "250"}), RateLimited, True, 0.25),
+    "error": (failure(500), TransientError, True, None),
+    "overloaded": (failure(529, headers={"retry-after": "9"}), TransientError, True, 9.0),
+    "reset": (Reply(reset=True), TransientError, True, None),
+    "cut off": (Reply(cut=True), TransientError, True, None),
+    "not JSON": (Reply(body=b"<html>"), TransientError, True, None),
+    "empty": (Reply(body={"choices": [], "content": None}), TransientError, True, None),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_failures_are_translated_once_and_asked_once(adapter: Adapter, name: str) -> None:
+    reply, expected, again, after = FAILURES[name]
     with fake_server() as server:
         server.reply_with(reply)
-        async with adapter("m", base_url=f"{server.url}/v1") as model:
-            with pytest.raises((AuthError, QuotaError, RateLimited, RequestRejected, TransientError, UnknownModelError, UnreachableError)) as caught:
-                await model.complete(call())
-    assert len(server.calls) == 1
-    return caught.value
+        async with adapter("m", api_key="sk-secretsecret", base_url=address(adapter, server.url)) as model:
+            with pytest.raises(ProviderError) as raised:
+                await model.complete(CALL)
+        assert len(server.calls) == 1
+    assert type(raised.value) is expected
+    assert (raised.value.retry is not None) is again
+    assert raised.value.retry is None or raised.value.retry.after == after
+    assert "sk-" not in str(raised.value)
+    assert "Say ok" not in str(raised.value)
+
+
+async def test_nobody_at_the_address(adapter: Adapter) -> None:
+    with fake_server() as server:
+        url = server.url
+    async with adapter("m", base_url=address(adapter, url)) as model:
+        with pytest.raises(UnreachableError, match="nothing answers"):
+            await model.complete(CALL)
+
+
+async def test_a_missing_key_is_noticed_before_any_call(adapter: Adapter) -> None:
+    with pytest.raises(AuthError, match="_API_KEY"):
+        async with adapter("m"):
+            pass
+
+
+async def test_a_cancelled_call_leaves_the_server(adapter: Adapter) -> None:
+    with fake_server() as server:
+        server.reply_with(Reply(held=True))
+        async with adapter("m", base_url=address(adapter, server.url)) as model, anyio.create_task_group() as tasks:
+            tasks.start_soon(model.complete, CALL)
+            await anyio.to_thread.run_sync(server.wait_for_calls, 1)
+            tasks.cancel_scope.cancel()
+        with contextlib.suppress(TimeoutError):
+            server.wait_for_hang_up()
+        assert server.hung_up == 1
