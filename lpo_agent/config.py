@@ -30,7 +30,8 @@ class RunSpec(BaseModel):
 
     ``prompt`` may hold ``<edit>`` and ``<keep>`` tags. Rows come from ``examples`` or from files
     (``data``, split by seed, or ``train``/``dev``/``test``). None leaves a choice to the program,
-    which says what it chose. ``rpm``/``tpm``: requests and tokens a minute. ``bus`` is "memory".
+    which says what it chose. ``rpm``, ``tpm``, ``input_tpm``, ``output_tpm``: requests and tokens a
+    minute. ``timeout``: seconds for one answer. ``bus`` is "memory".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,7 +61,10 @@ class RunSpec(BaseModel):
     seed: int = 0
     rpm: float | None = Field(default=None, gt=0)
     tpm: float | None = Field(default=None, gt=0)
-    concurrency: int = Field(default=16, ge=1, le=4096)
+    input_tpm: float | None = Field(default=None, gt=0)
+    output_tpm: float | None = Field(default=None, gt=0)
+    concurrency: int = Field(default=128, ge=1, le=4096)
+    timeout: float | None = Field(default=None, gt=0)
     budget: Budget = Budget()
     cache: bool = True
     bus: Literal["memory"] = "memory"

@@ -12,6 +12,7 @@
     |   +-- QuotaError                account out of credit
     |   +-- UnknownModelError         the service does not have the model
     |   +-- UnreachableError          nothing answers at the address
+    |   +-- OutageError               the service answered before and stopped for good
     |   +-- RequestRejected           this one request is refused; others may pass
     |   +-- RateLimited               too many requests or tokens
     |   +-- TransientError            time-out, overload, broken connection or reply
@@ -67,15 +68,16 @@ class ProviderError(LpoError):
     """A model's service did not give a usable answer.
 
     ``retry`` is the advice for this failure; None means: asking again will not help.
-    ``fatal`` means that no other request to the same model can succeed either.
+    ``fatal`` means that no other request to the same model can succeed either. ``unsure`` means
+    that the service may have charged for the request, though no usable answer came.
     """
 
     exit_code = 3
     fatal: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, retry: Retry | None = None) -> None:
+    def __init__(self, message: str, *, retry: Retry | None = None, unsure: bool = False) -> None:
         super().__init__(message)
-        self.retry = retry
+        self.retry, self.unsure = retry, unsure
 
 
 class AuthError(ProviderError):
@@ -98,6 +100,12 @@ class UnknownModelError(ProviderError):
 
 class UnreachableError(ProviderError):
     """Nothing answers at the service's address."""
+
+    fatal = True
+
+
+class OutageError(ProviderError):
+    """The service has not answered for so long that the run ends; it can be resumed."""
 
     fatal = True
 

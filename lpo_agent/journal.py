@@ -9,8 +9,8 @@ for network file systems.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-import queue
 import socket
 import sqlite3
 import threading
@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
 from anyio import from_thread, to_thread
+from anyio.lowlevel import current_token
 
 from lpo_agent.core.budget import Totals
+from lpo_agent.core.scores import Scored
 from lpo_agent.errors import JournalError
 from lpo_agent.models.base import Completion, Usage
 
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 
     from anyio.lowlevel import EventLoopToken
 
-GROUP: Final = 1000
+    from lpo_agent.core.budget import Spent
+
 MIGRATIONS: Final = (
     """
     CREATE TABLE replies (
@@ -53,7 +56,28 @@ MIGRATIONS: Final = (
     CREATE INDEX events_run ON events (run);
     CREATE TABLE blobs (hash TEXT PRIMARY KEY, body BLOB NOT NULL);
     """,
+    """
+    ALTER TABLE attempts ADD COLUMN unsure_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE attempts ADD COLUMN unsure_usd REAL NOT NULL DEFAULT 0;
+    CREATE TABLE outcomes (
+        id INTEGER PRIMARY KEY, run TEXT NOT NULL, prompt BLOB NOT NULL, item TEXT NOT NULL,
+        value REAL NOT NULL, output TEXT NOT NULL, feedback TEXT NOT NULL);
+    CREATE INDEX outcomes_run ON outcomes (run);
+    """,
 )
+
+REPLY: Final = (
+    "INSERT OR IGNORE INTO replies (key, run, model, text, truncated, input_tokens, output_tokens, made) "
+    "VALUES (?,?,?,?,?,?,?,?)"
+)
+ATTEMPT: Final = (
+    "INSERT INTO attempts (run, failed, input_tokens, output_tokens, usd, unsure_tokens, unsure_usd) "
+    "VALUES (?,?,?,?,?,?,?)"
+)
+OUTCOME: Final = "INSERT INTO outcomes (run, prompt, item, value, output, feedback) VALUES (?,?,?,?,?,?)"
+
+BUNDLE: Final = 64
+"""Rows a statement."""
 
 Status = Literal["running", "completed", "stopped", "failed", "interrupted"]
 
@@ -71,16 +95,17 @@ class RunRecord:
     ended: float | None
 
 
+_Row = tuple[str, tuple[object, ...]]
+
+
 @dataclass(eq=False, slots=True)
-class _Waiter:
-    """Someone who waits for a commit."""
+class _Group:
+    """Rows that are committed together, and what their authors wait for."""
 
-    token: EventLoopToken
-    done: anyio.Event = field(default_factory=anyio.Event)
-    error: Exception | None = None
-
-
-_Row = tuple[str, tuple[object, ...], _Waiter | None]
+    rows: list[_Row] = field(default_factory=list)
+    urgent: bool = False
+    done: anyio.Event | None = None
+    failed: dict[int, Exception] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -89,7 +114,7 @@ async def open_journal(path: Path) -> AsyncIterator[Journal]:
 
     Raises JournalError if the file is no journal, comes from a newer version, or cannot be written.
     """
-    journal = Journal(_connect(path), _connect(path), path)
+    journal = Journal(_connect(path), _connect(path), path, current_token())
     try:
         yield journal
     finally:
@@ -102,7 +127,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
             path.touch(mode=0o600)
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10, cached_statements=512)
         for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL", "cache_size=-65536"):
             db.execute(f"PRAGMA {pragma}")
         _migrate(db, path)
@@ -128,15 +153,19 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 class Journal:
     """Use :func:`open_journal`. Methods that write and return are durable once they have returned."""
 
-    def __init__(self, reader: sqlite3.Connection, writer: sqlite3.Connection, path: Path) -> None:
-        self._db, self._writer, self._path = reader, writer, path
-        self._queue: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
+    def __init__(
+        self, reader: sqlite3.Connection, writer: sqlite3.Connection, path: Path, token: EventLoopToken
+    ) -> None:
+        self._db, self._writer, self._path, self._token = reader, writer, path, token
+        self._group: _Group | None = None
+        self._lock, self._work, self._closing = threading.Lock(), threading.Semaphore(0), False
         self._thread = threading.Thread(target=self._write, name="lpo-journal", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Write what is queued, fold the log into the file, and close; blocks."""
-        self._queue.put(None)
+        self._closing = True
+        self._work.release(2)  # one for rows that nobody waits for, one for the end
         self._thread.join()
         with closing(self._writer), closing(self._db):
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -154,34 +183,44 @@ class Journal:
         """Record a reply; the first one with a key stays."""
         used = reply.usage
         await self._durable(
-            "INSERT OR IGNORE INTO replies (key, run, model, text, truncated, input_tokens, output_tokens, made) "
-            "VALUES (?,?,?,?,?,?,?,?)",
+            REPLY,
             (key, run_id, model, reply.text, int(reply.truncated), used.input_tokens, used.output_tokens, time.time()),
         )
 
-    def book(self, run_id: str, reply: Completion | None, usd: float | None) -> None:
-        """Note an attempt that was paid for, None for one that failed; durable with the next commit."""
-        usage = reply.usage if reply else Usage()
-        row = (run_id, int(reply is None), usage.input_tokens, usage.output_tokens, 0.0 if reply is None else usd)
-        sql = "INSERT INTO attempts (run, failed, input_tokens, output_tokens, usd) VALUES (?,?,?,?,?)"
-        self._queue.put((sql, row, None))
+    def book(self, run_id: str, spent: Spent) -> None:
+        """Note what an attempt cost; durable with the next commit."""
+        self._add(ATTEMPT, (run_id, *spent), urgent=spent.failed)
 
     def totals(self, run_id: str) -> Totals:
         """Return what the run's earlier sessions spent."""
-        calls, failed, into, out, unknown, usd = self._db.execute(
-            "SELECT COUNT(*), SUM(failed), SUM(input_tokens), SUM(output_tokens), SUM(usd IS NULL), SUM(usd) "
-            "FROM attempts WHERE run=?",
+        calls, failed, into, out, unknown, usd, unsure_tokens, unsure_usd = self._db.execute(
+            "SELECT COUNT(*), TOTAL(failed), TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(usd IS NULL), TOTAL(usd),"
+            " TOTAL(unsure_tokens), TOTAL(unsure_usd) FROM attempts WHERE run=?",
             (run_id,),
         ).fetchone()
         row = self._db.execute("SELECT seconds FROM runs WHERE run=?", (run_id,)).fetchone()
         return Totals(
             calls=calls,
-            failed_calls=failed or 0,
-            input_tokens=into or 0,
-            output_tokens=out or 0,
-            usd=None if unknown else usd or 0.0,
+            failed_calls=int(failed),
+            input_tokens=int(into),
+            output_tokens=int(out),
+            usd=None if unknown else usd,
             seconds=row[0] if row else 0.0,
+            unsure_tokens=int(unsure_tokens),
+            unsure_usd=unsure_usd,
         )
+
+    # outcomes
+
+    def keep(self, run_id: str, prompt: bytes, item: str, outcome: Scored) -> None:
+        """Note an item's outcome under a prompt (by its hash); durable with the next commit."""
+        self._add(OUTCOME, (run_id, prompt, item, outcome.value, outcome.output, outcome.feedback))
+
+    def outcomes(self, run_id: str) -> Iterator[tuple[bytes, str, Scored]]:
+        """Yield what the run's earlier sessions scored: prompt, item, outcome."""
+        sql = "SELECT prompt, item, value, output, feedback FROM outcomes WHERE run=? ORDER BY id"
+        for prompt, item, value, output, feedback in self._db.execute(sql, (run_id,)):
+            yield prompt, item, Scored(value=value, output=output, feedback=feedback)
 
     # runs
 
@@ -237,7 +276,7 @@ class Journal:
         """Record events of a run as pairs of type and JSON."""
         sql = "INSERT INTO events (run, type, body) VALUES (?,?,?)"
         for kind, body in events[:-1]:
-            self._queue.put((sql, (run_id, kind, body), None))
+            self._add(sql, (run_id, kind, body))
         for kind, body in events[-1:]:
             await self._durable(sql, (run_id, kind, body))
 
@@ -262,31 +301,44 @@ class Journal:
 
     # the writer
 
+    def _add(self, sql: str, values: tuple[object, ...], *, urgent: bool = False) -> _Group:
+        """Put a row into the group that is committed next; the first urgent one wakes the writer."""
+        with self._lock:
+            group = self._group = self._group or _Group()
+            group.rows.append((sql, values))
+            wake, group.urgent = urgent and not group.urgent, group.urgent or urgent
+        if wake:
+            self._work.release()
+        return group
+
     async def _durable(self, sql: str, values: tuple[object, ...]) -> None:
-        waiter = _Waiter(anyio.lowlevel.current_token())
-        self._queue.put((sql, values, waiter))
-        await waiter.done.wait()
-        if waiter.error is not None:
-            raise JournalError(f"{self._path}: the journal cannot be written: {waiter.error}")
+        group = self._add(sql, values, urgent=True)
+        number = len(group.rows) - 1
+        group.done = done = group.done or anyio.Event()
+        await done.wait()
+        if number in group.failed:
+            raise JournalError(f"{self._path}: the journal cannot be written: {group.failed[number]}")
 
     def _write(self) -> None:
-        ended = False
-        while not ended:
-            group = [self._queue.get()]
-            while len(group) < GROUP and not self._queue.empty():
-                group.append(self._queue.get())
-            ended = None in group
-            rows = [row for row in group if row is not None]
-            if self._commit(rows) is None:
-                _wake(rows, None)
-                continue
-            for row in rows:  # one bad row must not take the others with it
-                _wake([row], self._commit([row]))
+        while True:
+            self._work.acquire()
+            with self._lock:
+                group, self._group = self._group, None
+            if group is not None:
+                self._commit_group(group)
+            elif self._closing:
+                return
+
+    def _commit_group(self, group: _Group) -> None:
+        if self._commit(group.rows) is not None:  # one bad row must not take the others with it
+            errors = [self._commit([row]) for row in group.rows]
+            group.failed = {number: error for number, error in enumerate(errors) if error is not None}
+        from_thread.run_sync(_wake, group, token=self._token)
 
     def _commit(self, rows: Sequence[_Row]) -> Exception | None:
         try:
             self._writer.execute("BEGIN IMMEDIATE")
-            for sql, values, _ in rows:
+            for sql, values in _bundled(rows):
                 self._writer.execute(sql, values)
             self._writer.execute("COMMIT")
         except (sqlite3.Error, UnicodeError, OverflowError) as exc:
@@ -296,16 +348,28 @@ class Journal:
         return None
 
 
-def _wake(rows: Sequence[_Row], error: Exception | None) -> None:
-    waiters = [waiter for _, _, waiter in rows if waiter is not None]
+def _bundled(rows: Sequence[_Row]) -> Iterator[_Row]:
+    """Yield the statements with insertions into the same table as one.
 
-    def settle() -> None:
-        for waiter in waiters:
-            waiter.error = error
-            waiter.done.set()
+    Each statement lets go of the interpreter and must wait to get it back, which takes longer than
+    the insertion.
+    """
+    insertions: dict[str, list[tuple[object, ...]]] = {}
+    for sql, values in rows:
+        if sql.startswith("INSERT") and "(?" in sql:
+            insertions.setdefault(sql, []).append(values)
+        else:
+            yield sql, values
+    for sql, many in insertions.items():
+        marks = sql[sql.rindex("(") :]
+        for start in range(0, len(many), BUNDLE):
+            part = many[start : start + BUNDLE]
+            yield sql + f",{marks}" * (len(part) - 1), tuple(itertools.chain.from_iterable(part))
 
-    if waiters:
-        from_thread.run_sync(settle, token=waiters[0].token)
+
+def _wake(group: _Group) -> None:
+    if group.done is not None:
+        group.done.set()
 
 
 def _status(status: str, pid: int, process: str) -> str:

@@ -188,7 +188,7 @@ def test_every_field_of_the_spec_can_be_set_from_the_command_line() -> None:
         words += [f"--{name}", "x"]
     for name in ("optimizer-base-url", "branches", "steps", "proposals", "max-tokens", "temperature", "seed", "rpm"):
         words += [f"--{name}", "1"]
-    for name in ("tpm", "concurrency", "budget-calls", "prices", "race-items"):
+    for name in ("tpm", "input-tpm", "output-tpm", "timeout", "concurrency", "budget-calls", "prices", "race-items"):
         words += [f"--{name}", "1"]
     words += ["--method", "lpo", "--locality", "enforce", "--marker", "llm", "--placement", "after", "--bus", "memory"]
     given = vars(args.build_parser().parse_args(words))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from lpo_agent.core.budget import Spent
+from lpo_agent.core.scores import Scored
 from lpo_agent.errors import JournalError
 from lpo_agent.journal import MIGRATIONS, open_journal
 from lpo_agent.models.base import Completion, Usage
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.anyio
 WRITER = """
 import sys, anyio
 from pathlib import Path
+from lpo_agent.core.budget import Spent
 from lpo_agent.journal import open_journal
 from lpo_agent.models.base import Completion, Usage
 
@@ -31,7 +34,7 @@ async def main():
     async with open_journal(Path(sys.argv[1])) as journal:
         await journal.create_run(sys.argv[2], "optimize", "{}")
         for n in range(int(sys.argv[3])):
-            journal.book(sys.argv[2], Completion("x", Usage(2, 1)), 0.5)
+            journal.book(sys.argv[2], Spent(False, 2, 1, 0.5))
             await journal.put(f"{sys.argv[2]}{n}".encode(), sys.argv[2], "m", Completion(str(n), Usage(2, 1)))
             print(n, flush=True)
 
@@ -56,6 +59,44 @@ async def test_many_tasks_write_at_once(tmp_path: Path) -> None:
             for n in range(300):
                 tasks.start_soon(journal.put, str(n).encode(), "run", "m", Completion(str(n), Usage()))
         assert [journal.get(str(n).encode()) for n in range(300)] == [Completion(str(n), Usage()) for n in range(300)]
+
+
+async def test_outcomes_come_back_in_order(tmp_path: Path) -> None:
+    one, two = Scored(value=0.5, output="x", feedback="why"), Scored(value=1.0, output="\U0001f600")
+    async with open_journal(tmp_path / "j") as journal:
+        journal.keep("run", b"p", "dev:0", one)
+        journal.keep("run", b"q", "dev:0", two)
+        journal.keep("other", b"p", "dev:1", one)
+    async with open_journal(tmp_path / "j") as journal:
+        assert list(journal.outcomes("run")) == [(b"p", "dev:0", one), (b"q", "dev:0", two)]
+
+
+async def test_what_attempts_cost_adds_up_over_sessions(tmp_path: Path) -> None:
+    for _ in range(2):
+        async with open_journal(tmp_path / "j") as journal:
+            journal.book("run", Spent(failed=False, input_tokens=5, output_tokens=2, usd=0.25))
+            journal.book(
+                "run", Spent(failed=True, input_tokens=0, output_tokens=0, usd=0.0, unsure_tokens=9, unsure_usd=0.5)
+            )
+    async with open_journal(tmp_path / "j") as journal:
+        totals = journal.totals("run")
+        assert (totals.calls, totals.failed_calls, totals.input_tokens, totals.output_tokens) == (4, 2, 10, 4)
+        assert (totals.usd, totals.unsure_tokens, totals.unsure_usd) == (0.5, 18, 1.0)
+        assert journal.totals("nobody").calls == 0
+        journal.book("run", Spent(failed=False, input_tokens=1, output_tokens=1, usd=None))
+    async with open_journal(tmp_path / "j") as journal:
+        assert journal.totals("run").usd is None
+
+
+async def test_a_journal_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    db = sqlite3.connect(tmp_path / "j")
+    db.executescript(MIGRATIONS[0] + "PRAGMA user_version=1;")
+    db.execute("INSERT INTO attempts (run, failed, input_tokens, output_tokens, usd) VALUES ('run', 0, 3, 1, 0.5)")
+    db.commit()
+    db.close()
+    async with open_journal(tmp_path / "j") as journal:
+        assert journal.totals("run").input_tokens == 3
+        assert list(journal.outcomes("run")) == []
 
 
 async def test_a_bad_row_fails_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Record, retry, limit, budget: each layer alone and all together."""
+"""Record, pace, budget: each layer alone and all together."""
 
 from __future__ import annotations
 
@@ -7,16 +7,25 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from lpo_agent.core.budget import Budget, Ledger
+from lpo_agent.core.budget import Budget, Ledger, Spent
 from lpo_agent.core.retry import Retry
-from lpo_agent.errors import AuthError, BudgetExceeded, RateLimited, TransientError, UnreachableError
+from lpo_agent.errors import (
+    AuthError,
+    BudgetExceeded,
+    OutageError,
+    QuotaError,
+    RateLimited,
+    RequestRejected,
+    TransientError,
+    UnknownModelError,
+    UnreachableError,
+)
 from lpo_agent.journal import open_journal
 from lpo_agent.models.base import Call, Completion, Turn, Usage
-from lpo_agent.models.layers import Budgeted, Recorded, Retrying
+from lpo_agent.models.layers import Budgeted, Durable, Paced, Recorded
 from lpo_agent.models.limits import Limiter
+from lpo_agent.models.pace import SILENCE
 from lpo_agent.models.prices import Prices, load_prices
 from lpo_agent.models.scripted import ScriptedModel
 
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lpo_agent.errors import ProviderError
+    from lpo_agent.journal import Journal
 
 pytestmark = pytest.mark.anyio
 
@@ -60,66 +70,116 @@ def flaky(*failures: ProviderError) -> ScriptedModel:
     return ScriptedModel(answer)
 
 
-def retrying(model: ScriptedModel, time: FakeTime) -> Retrying:
-    limiter = Limiter(clock=time.clock, sleep=time.sleep)
-    return Retrying(model, limiter, sleep=time.sleep, rng=random.Random(0))
+def paced(model: ScriptedModel, time: FakeTime, said: list[str] | None = None) -> Paced:
+    limiter = Limiter(clock=time.clock, sleep=time.sleep, say=(said if said is not None else []).append)
+    return Paced(model, limiter, sleep=time.sleep, rng=random.Random(0))
 
 
 async def test_passing_faults_are_asked_again_with_growing_pauses() -> None:
-    time, model = FakeTime(), flaky(*[TransientError("x", retry=Retry())] * 4)
-    assert (await retrying(model, time).complete(call())).text == "yes"
-    assert len(model.calls) == 5
-    assert all(pause <= limit for pause, limit in zip(time.slept, [1, 2, 4, 8], strict=True))
+    time, model = FakeTime(), flaky(*[TransientError("x", retry=Retry())] * 5)
+    assert (await paced(model, time).complete(call())).text == "yes"
+    assert len(model.calls) == 6
+    assert all(pause <= limit for pause, limit in zip(time.slept, [1, 2, 4, 8, 16], strict=True))
+    assert len(set(time.slept)) == 5
 
 
 async def test_the_services_own_wish_comes_first_and_holds_for_everybody() -> None:
     time, model = FakeTime(), flaky(RateLimited("slow", retry=Retry(rate_limited=True, after=7)))
-    layer = retrying(model, time)
+    layer = paced(model, time)
     await layer.complete(call())
-    assert time.slept == [7]
-    assert layer.limiter._not_before == 7
+    assert time.now == pytest.approx(7, abs=0.1)
+    assert len(model.calls) == 2
 
 
 @pytest.mark.parametrize(
     ("failure", "tries"),
     [
         (AuthError("bad key"), 1),
+        (QuotaError("no credit"), 1),
+        (UnknownModelError("no such model"), 1),
+        (RequestRejected("too long"), 1),
         (UnreachableError("nobody", retry=Retry()), 3),
         (TransientError("x", retry=Retry()), 6),
+        (RateLimited("slow", retry=Retry(rate_limited=True, after=1)), 50),
     ],
 )
 async def test_what_will_not_pass_is_given_up(failure: ProviderError, tries: int) -> None:
     model = flaky(*[failure] * 99)
     with pytest.raises(type(failure)):
-        await retrying(model, FakeTime()).complete(call())
+        await paced(model, FakeTime()).complete(call())
     assert len(model.calls) == tries
 
 
-async def test_a_service_that_answered_before_and_vanishes_is_waited_for() -> None:
-    model = flaky(*[UnreachableError("nobody", retry=Retry())] * 9)
-    layer = retrying(model, FakeTime())
+async def test_one_call_is_put_off_for_ten_minutes_at_most() -> None:
+    time, model = FakeTime(), flaky(*[TransientError("x", retry=Retry(after=250))] * 9)
+    with pytest.raises(TransientError):
+        await paced(model, time).complete(call())
+    assert len(model.calls) == 3
+
+
+async def test_an_outage_is_waited_for_and_costs_no_item_its_tries() -> None:
+    time, said = FakeTime(), list[str]()
+    model = flaky(*[UnreachableError("nobody", retry=Retry())] * (SILENCE + 9))
+    layer = paced(model, time, said)
     layer.answered = True
-    assert (await layer.complete(call())).text == "yes"
+    async with anyio.create_task_group() as tasks:
+        for number in range(SILENCE):
+            tasks.start_soon(layer.complete, call(str(number)))
+    assert len(model.calls) == 2 * SILENCE + 9
+    assert said == ["nobody; waiting until the service answers again", "the service answers again"]
+
+
+async def test_an_outage_that_lasts_ends_the_run() -> None:
+    time = FakeTime()
+    layer = paced(flaky(*[TransientError("broken", retry=Retry())] * 999), time)
+    layer.answered = True
+
+    async def ask_all() -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in range(SILENCE):
+                tasks.start_soon(layer.complete, call(str(number)))
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await ask_all()
+    assert raised.group_contains(OutageError, match="10 minutes")
 
 
 async def test_attempts_are_paid_for_and_refused_before_they_are_made() -> None:
-    booked: list[tuple[Completion | None, float | None]] = []
+    booked: list[Spent] = []
     ledger = Ledger(Budget(calls=2))
     model = flaky(TransientError("x", retry=Retry()))
-    layer = Budgeted(model, ledger, Prices({model.name: (1.0, 2.0)}), lambda *row: booked.append(row))
+    layer = Budgeted(model, ledger, Prices({model.name: (1.0, 2.0)}), booked.append)
     with pytest.raises(TransientError):
         await layer.complete(call())
     await layer.complete(call())
     with pytest.raises(BudgetExceeded):
         await layer.complete(call())
     assert (ledger.totals.calls, ledger.totals.failed_calls, len(model.calls)) == (2, 1, 2)
-    assert [usd for _, usd in booked] == [None, 0.0]
+    assert [spent.failed for spent in booked] == [True, False]
+
+
+async def test_a_call_that_may_have_been_charged_for_stays_in_the_cap() -> None:
+    most = call().most_usage
+    room = most.input_tokens + most.output_tokens
+    booked: list[Spent] = []
+    ledger = Ledger(Budget(tokens=2 * room - 1))
+    layer = Budgeted(flaky(TransientError("cut off", retry=Retry(), unsure=True)), ledger, Prices({}), booked.append)
+    with pytest.raises(TransientError):
+        await layer.complete(call())
+    assert ledger.totals.unsure_tokens == booked[0].unsure_tokens == room
+    assert ledger.totals.input_tokens == 0
+    with pytest.raises(BudgetExceeded):
+        await layer.complete(call())
+
+
+def stack(model: ScriptedModel, journal: Journal, ledger: Ledger) -> Recorded:
+    return Recorded(Durable(model, journal, "run"), journal, ledger)
 
 
 async def test_a_known_answer_costs_nothing_and_a_failure_is_not_one(tmp_path: Path) -> None:
     ledger, model = Ledger(), flaky(AuthError("bad key"))
     async with open_journal(tmp_path / "j") as journal:
-        layer = Recorded(model, journal, ledger, "run")
+        layer = stack(model, journal, ledger)
         with pytest.raises(AuthError):
             await layer.complete(call())
         first, second = await layer.complete(call()), await layer.complete(call())
@@ -139,7 +199,7 @@ async def test_identical_calls_in_flight_are_made_once_even_if_the_first_is_canc
             return Completion("yes", Usage())
 
     async with open_journal(tmp_path / "j") as journal:
-        layer = Recorded(Slow(lambda _: ""), journal, Ledger(), "run")
+        layer = stack(Slow(lambda _: ""), journal, Ledger())
 
         async def ask() -> None:
             texts.append((await layer.complete(call())).text)
@@ -162,64 +222,6 @@ async def test_identical_calls_in_flight_are_made_once_even_if_the_first_is_canc
             go.set()
     assert asked == ["one", "one"]
     assert texts == ["yes", "yes"]
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.floats(60, 6000), st.lists(st.floats(1, 500), min_size=1, max_size=40), st.floats(600, 60_000))
-def test_no_window_holds_more_than_its_share_and_order_is_kept(rpm: float, sizes: list[float], tpm: float) -> None:
-    time, started = FakeTime(), list[tuple[float, int, float]]()
-
-    async def run() -> None:
-        limiter = Limiter(rpm=rpm, tpm=tpm, concurrency=100, clock=time.clock, sleep=time.sleep)
-
-        async def one(number: int, size: float) -> None:
-            async with limiter.slot(size):
-                started.append((time.now, number, size))
-
-        async with anyio.create_task_group() as tasks:
-            for number, size in enumerate(sizes):
-                tasks.start_soon(one, number, size)
-
-    anyio.run(run)
-    assert [number for _, number, _ in started] == list(range(len(sizes)))
-    for i, (begin, _, _) in enumerate(started):
-        window = [entry for entry in started[i:] if entry[0] < begin + 10]
-        assert len(window) <= rpm / 60 * 10 + max(1, rpm / 60) + 1e-6
-        assert sum(size for _, _, size in window[:-1]) <= tpm / 60 * 10 + max(1, tpm / 60) + 1e-6
-
-
-async def test_limits_are_learned_from_headers_unless_they_were_given() -> None:
-    limiter = Limiter(tpm=600)
-    limiter.observe({"x-ratelimit-limit-requests": "120", "x-ratelimit-limit-tokens": "99", "other": "1"})
-    assert (limiter.requests.per_minute, limiter.tokens.per_minute) == (120, 600)
-    limiter.observe({"anthropic-ratelimit-requests-limit": "240"})
-    assert limiter.requests.per_minute == 240
-
-
-async def test_a_cancelled_waiter_holds_up_nobody() -> None:
-    time, limiter = FakeTime(), Limiter(rpm=60, concurrency=9)
-    limiter._clock = time.clock
-    done = []
-
-    async def one(name: str) -> None:
-        async with limiter.slot(1):
-            done.append(name)
-
-    async with anyio.create_task_group() as tasks:
-        await one("first")
-        scope = anyio.CancelScope()
-
-        async def gives_up() -> None:
-            with scope:
-                await one("never")
-
-        tasks.start_soon(gives_up)
-        await anyio.wait_all_tasks_blocked()
-        tasks.start_soon(one, "second")
-        await anyio.wait_all_tasks_blocked()
-        time.now += 5
-        scope.cancel()
-    assert done == ["first", "second"]
 
 
 def test_prices_are_unknown_unless_given(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Bus(Protocol):
     """Requests with replies, by topic."""
 
     async def request(self, topic: Topic[Q, R], message: Q, *, timeout: float) -> R:  # noqa: ASYNC109 - part of the message, not a scope
-        """Send ``message`` and wait at most ``timeout`` seconds for the reply.
+        """Send ``message`` and wait at most ``timeout`` seconds (infinity: for ever) for the reply.
 
         Raises:
             DeadlineExceeded: no reply came in time.

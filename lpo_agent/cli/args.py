@@ -167,9 +167,12 @@ def _task(parser: Parser) -> None:
 def _limits(parser: Parser) -> None:
     group = parser.add_argument_group("limits")
     group.add_argument("--seed", metavar="N", help="of every random choice (default: 0)")
-    group.add_argument("--rpm", metavar="N", help="requests a minute")
-    group.add_argument("--tpm", metavar="N", help="tokens a minute")
-    group.add_argument("--concurrency", metavar="N", help="calls at the same time (default: 16)")
+    group.add_argument("--rpm", metavar="N", help="requests a minute (default: found out)")
+    group.add_argument("--tpm", metavar="N", help="tokens a minute (default: found out)")
+    group.add_argument("--input-tpm", metavar="N", help="input tokens a minute, where they are counted apart")
+    group.add_argument("--output-tpm", metavar="N", help="output tokens a minute, where they are counted apart")
+    group.add_argument("--concurrency", metavar="N", help="never more calls at the same time (default: 128)")
+    group.add_argument("--timeout", metavar="S", help="seconds for one answer (default: 60, more for long ones)")
     for name, unit in (("usd", "US dollars"), ("calls", "calls"), ("tokens", "tokens"), ("seconds", "seconds")):
         group.add_argument(f"--budget-{name}", metavar="N", help=f"spend at most this many {unit}")
     group.add_argument("--no-cache", dest="cache", action="store_false", help="use no replies of other runs")

@@ -7,8 +7,8 @@ number of concurrent callers can overshoot.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,7 +34,11 @@ class Budget(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a run has spent. ``usd`` is None once a call was made whose price is not known."""
+    """What a run has spent. ``usd`` is None once a call was made whose price is not known.
+
+    ``unsure_tokens`` and ``unsure_usd`` are the most that broken calls may have cost: the caps
+    count them, the other numbers do not.
+    """
 
     calls: int = 0
     cached_calls: int = 0
@@ -43,6 +47,19 @@ class Totals:
     output_tokens: int = 0
     usd: float | None = 0.0
     seconds: float = 0.0
+    unsure_tokens: int = 0
+    unsure_usd: float = 0.0
+
+
+class Spent(NamedTuple):
+    """What one attempt cost. ``usd`` is None where the price is not known."""
+
+    failed: bool
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    unsure_tokens: int = 0
+    unsure_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,26 +71,40 @@ class Reservation:
     usd: float
 
 
-@dataclass(slots=True)
 class Ledger:
     """The books of one run.
 
     ``already`` is what earlier sessions of the same run spent. ``clock`` counts seconds.
     """
 
-    budget: Budget = field(default_factory=Budget)
-    already: Totals = field(default_factory=Totals)
-    clock: Callable[[], float] = time.monotonic
-    totals: Totals = field(init=False)
-    _open: set[Reservation] = field(init=False, default_factory=set)
-    _began: float = field(init=False)
+    def __init__(
+        self, budget: Budget | None = None, already: Totals | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.budget, self._before, self._clock = budget or Budget(), already or Totals(), clock
+        self._began = clock()
+        self._calls, self._failed, self._cached = self._before.calls, self._before.failed_calls, 0
+        self._input, self._output, self._usd = self._before.input_tokens, self._before.output_tokens, self._before.usd
+        self._unsure_tokens, self._unsure_usd = self._before.unsure_tokens, self._before.unsure_usd
+        self._open, self._held_calls, self._held_tokens, self._held_usd = 0, 0, 0, 0.0
 
-    def __post_init__(self) -> None:
-        self.totals, self._began = self.already, self.clock()
+    @property
+    def totals(self) -> Totals:
+        """What was spent so far, earlier sessions included."""
+        return Totals(
+            calls=self._calls,
+            cached_calls=self._before.cached_calls + self._cached,
+            failed_calls=self._failed,
+            input_tokens=self._input,
+            output_tokens=self._output,
+            usd=self._usd,
+            seconds=self.seconds(),
+            unsure_tokens=self._unsure_tokens,
+            unsure_usd=self._unsure_usd,
+        )
 
     def seconds(self) -> float:
         """Return the run's time so far, earlier sessions included."""
-        return self.already.seconds + self.clock() - self._began
+        return self._before.seconds + self._clock() - self._began
 
     def reserve(self, *, calls: int = 1, tokens: int = 0, usd: float | None = None) -> Reservation:
         """Promise to spend at most this much.
@@ -81,51 +112,55 @@ class Ledger:
         ``usd`` None means: not known. Raises BudgetExceeded, and promises nothing, if a cap would
         be passed, or if there is a cap in dollars and the price is not known.
         """
-        if usd is None and self.budget.usd is not None:
+        budget, unsure = self.budget, self._unsure_tokens
+        if usd is None and budget.usd is not None:
             raise BudgetExceeded("there is a cap in US dollars, but the price of a model is not known; see --prices")
         promised = Reservation(calls, tokens, usd or 0.0)
-        spent = self.totals
-        self._check("calls", self.budget.calls, spent.calls, sum(r.calls for r in self._open) + calls)
-        self._check(
-            "tokens",
-            self.budget.tokens,
-            spent.input_tokens + spent.output_tokens,
-            sum(r.tokens for r in self._open) + tokens,
-        )
-        self._check("usd", self.budget.usd, spent.usd or 0.0, sum(r.usd for r in self._open) + promised.usd)
-        self._check("seconds", self.budget.seconds, self.seconds(), 0)
-        self._open.add(promised)
+        _check("calls", budget.calls, self._calls, self._held_calls + calls)
+        _check("tokens", budget.tokens, self._input + self._output + unsure, self._held_tokens + tokens)
+        _check("usd", budget.usd, (self._usd or 0.0) + self._unsure_usd, self._held_usd + promised.usd)
+        if budget.seconds is not None:
+            _check("seconds", budget.seconds, self.seconds(), 0)
+        self._hold(promised, 1)
         return promised
 
-    def _check(self, name: str, cap: float | None, spent: float, wanted: float) -> None:
-        if cap is None:
-            return
-        over = spent >= cap if name == "seconds" else spent + wanted > cap + 1e-12
-        if over:
-            raise BudgetExceeded(f"the budget of {cap:g} {name} is used up ({spent:g} spent)")
+    def _hold(self, promised: Reservation, sign: int) -> None:
+        self._open += sign
+        self._held_calls += sign * promised.calls
+        self._held_tokens += sign * promised.tokens
+        self._held_usd = self._held_usd + sign * promised.usd if self._open else 0.0  # no rounding is left behind
 
-    def settle(self, reservation: Reservation, *, input_tokens: int, output_tokens: int, usd: float | None) -> None:
-        """Book what a call really cost, in place of its promise."""
-        self.release(reservation)
-        spent = self.totals
-        self.totals = replace(
-            spent,
-            calls=spent.calls + reservation.calls,
-            input_tokens=spent.input_tokens + input_tokens,
-            output_tokens=spent.output_tokens + output_tokens,
-            usd=None if spent.usd is None or usd is None else spent.usd + usd,
-        )
+    def settle(self, reservation: Reservation, *, input_tokens: int, output_tokens: int, usd: float | None) -> Spent:
+        """Book what a call really cost in place of what was promised for it."""
+        self._hold(reservation, -1)
+        self._calls += reservation.calls
+        self._input += input_tokens
+        self._output += output_tokens
+        self._usd = None if self._usd is None or usd is None else self._usd + usd
+        return Spent(failed=False, input_tokens=input_tokens, output_tokens=output_tokens, usd=usd)
 
-    def fail(self, reservation: Reservation) -> None:
-        """Book a call that failed: it counts as a call, and no tokens were reported for it."""
-        self.release(reservation)
-        spent = self.totals
-        self.totals = replace(spent, calls=spent.calls + reservation.calls, failed_calls=spent.failed_calls + 1)
+    def fail(self, reservation: Reservation, *, unsure: bool = False) -> Spent:
+        """Book a call that failed. If it may have been charged for (``unsure``), its promise is never taken back."""
+        self._hold(reservation, -1)
+        self._calls += reservation.calls
+        self._failed += 1
+        tokens, usd = (reservation.tokens, reservation.usd) if unsure else (0, 0.0)
+        self._unsure_tokens += tokens
+        self._unsure_usd += usd
+        return Spent(failed=True, input_tokens=0, output_tokens=0, usd=0.0, unsure_tokens=tokens, unsure_usd=usd)
 
     def release(self, reservation: Reservation) -> None:
         """Take back a promise; nothing was spent on it."""
-        self._open.discard(reservation)
+        self._hold(reservation, -1)
 
     def cached(self) -> None:
         """Book an answer that was in the journal already and cost nothing."""
-        self.totals = replace(self.totals, cached_calls=self.totals.cached_calls + 1)
+        self._cached += 1
+
+
+def _check(name: str, cap: float | None, spent: float, wanted: float) -> None:
+    if cap is None:
+        return
+    over = spent >= cap if name == "seconds" else spent + wanted > cap + 1e-9
+    if over:
+        raise BudgetExceeded(f"the budget of {cap:g} {name} is used up ({spent:g} spent)")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel
 
-from lpo_agent.core.retry import Retry
-from lpo_agent.errors import RequestRejected, TransientError
+from lpo_agent.errors import RequestRejected
 from lpo_agent.models.base import Completion, Usage
-from lpo_agent.models.http import TIMEOUT, missing_key, on_asyncio, translate
+from lpo_agent.models.http import Endpoint, missing_key, open_transport, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,21 +35,23 @@ class _Usage(BaseModel):
 class _Reply(BaseModel):
     content: list[_Block]
     stop_reason: str | None = None
-    usage: _Usage = _Usage()
+    usage: _Usage | None = None
 
 
 @dataclass(slots=True)
 class AnthropicModel:
     """Use as ``async with``. ``base_url`` None is Anthropic; other servers may need no key.
 
-    ``on_headers`` is shown the headers of every answer. Raises AuthError without a key.
+    ``on_headers`` is shown the headers about limits of every answer. ``timeout`` is in seconds, None: by
+    the answer's length. Raises AuthError without a key.
     """
 
     model: str
     api_key: str | None = None
     base_url: str | None = None
     on_headers: Callable[[Mapping[str, str]], None] | None = None
-    _client: Any = field(init=False, default=None)
+    timeout: float | None = None
+    _endpoint: Endpoint = field(init=False)
 
     @property
     def name(self) -> str:
@@ -67,35 +68,25 @@ class AnthropicModel:
             raise missing_key("anthropic")
         import anthropic  # noqa: PLC0415 - takes most of a second
 
-        transport = anthropic.DefaultAioHttpClient() if on_asyncio() else anthropic.DefaultAsyncHttpxClient()
-        self._client = anthropic.AsyncAnthropic(
+        client = anthropic.AsyncAnthropic(
             api_key=self.api_key or "none",
             base_url=(self.base_url or HOME).removesuffix("/").removesuffix("/v1"),
             max_retries=0,
-            timeout=TIMEOUT,
-            http_client=transport,
+            http_client=open_transport(anthropic),
         )
+        where = self.base_url or HOME
+        self._endpoint = Endpoint(client, anthropic, self.model, where, "/v1/messages", self.on_headers, self.timeout)
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.close()
+        await self._endpoint.client.close()
 
     async def complete(self, call: Call) -> Completion:
         """Answer the call, once; raises ProviderError."""
-        import anthropic  # noqa: PLC0415 - takes most of a second
-        import httpx2  # noqa: PLC0415 - comes with the SDK
-
-        where = self.base_url or HOME
-        try:
-            response = await self._client.post("/v1/messages", body=self._body(call), cast_to=httpx2.Response)
-        except anthropic.AnthropicError as exc:
-            if isinstance(exc, anthropic.APIStatusError):
-                self._show(exc.response.headers)
-            raise translate(exc, anthropic, self.model, where) from None
-        self._show(response.headers)
-        return _completion(response.content, where)
+        answer = await self._endpoint.ask(self._body(call), call.max_tokens)
+        return _completion(answer, call, self._endpoint.url)
 
     def _body(self, call: Call) -> dict[str, object]:
         system = "\n\n".join(turn.content for turn in call.turns if turn.role == "system")
@@ -110,21 +101,23 @@ class AnthropicModel:
             body["temperature"] = call.temperature
         return body
 
-    def _show(self, headers: Mapping[str, str]) -> None:
-        if self.on_headers is not None:
-            self.on_headers(headers)
 
-
-def _completion(content: bytes, where: str) -> Completion:
+def _completion(content: bytes, call: Call, where: str) -> Completion:
     try:
         reply = _Reply.model_validate_json(content)
     except ValueError:
-        raise TransientError(f"{where}: the reply is not of the expected form", retry=Retry()) from None
+        raise unusable(where) from None
     if reply.stop_reason == "refusal":
-        raise RequestRejected(f"{where}: the model refused to answer")
+        raise RequestRejected(f"{where}: the model refused to answer", unsure=True)
     texts = [block.text for block in reply.content if block.type == "text"]
     if not texts and reply.stop_reason not in {"max_tokens", "end_turn", "stop_sequence"}:
-        raise TransientError(f"{where}: a reply without content", retry=Retry())
+        raise unusable(where, "a reply without content")
+    return Completion("".join(texts), _usage(reply, call), truncated=reply.stop_reason == "max_tokens")
+
+
+def _usage(reply: _Reply, call: Call) -> Usage:
     used = reply.usage
+    if used is None:
+        return call.most_usage
     read = used.input_tokens + (used.cache_creation_input_tokens or 0) + (used.cache_read_input_tokens or 0)
-    return Completion("".join(texts), Usage(read, used.output_tokens), truncated=reply.stop_reason == "max_tokens")
+    return Usage(read, used.output_tokens)

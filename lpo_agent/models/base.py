@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
 
 
 class Turn(NamedTuple):
@@ -32,25 +29,27 @@ class Call:
 
     ``max_tokens`` bounds the answer. ``temperature`` None leaves the service's default (models
     that reason refuse any other). ``replicate`` tells apart repeated draws of the same request.
+    ``filed`` is the key of the answer in the journal, once it was worked out.
     """
 
     turns: tuple[Turn, ...]
     max_tokens: int = 256
     temperature: float | None = 0.0
     replicate: int = 0
+    filed: bytes | None = field(default=None, compare=False)
 
-    def key(self, model: Mapping[str, object], namespace: str = "") -> bytes:
-        """Return 16 bytes that stand for the content: model, messages, parameters, replicate.
+    def key(self, model: str) -> bytes:
+        """Return 16 bytes that stand for the content: ``model``, messages, parameters, replicate.
 
-        ``model`` is whatever identifies the model beside its name (service, address, weights).
+        ``model`` is a text that identifies the model: name, service, address, weights.
         """
-        content = json.dumps([namespace, dict(model), asdict(self)], sort_keys=True, ensure_ascii=False)
+        content = json.dumps([model, self.turns, self.max_tokens, self.temperature, self.replicate], ensure_ascii=False)
         return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
     @property
-    def estimated_tokens(self) -> int:
-        """Likely size in tokens, input and longest answer together (4 characters a token)."""
-        return sum(len(turn.content) for turn in self.turns) // 4 + 8 * len(self.turns) + self.max_tokens
+    def input_estimate(self) -> float:
+        """Likely size of the input in tokens (4 characters a token, and some for each message)."""
+        return sum(len(turn.content) for turn in self.turns) / 4 + 8 * len(self.turns)
 
     @property
     def most_usage(self) -> Usage:

@@ -1,31 +1,36 @@
-"""What surrounds a model, one concern a layer: record, retry, limit, budget.
+"""What surrounds a model, one concern a layer: record, pace and retry, budget.
 
-From outside in: ``Recorded(Retrying(Limited(Budgeted(adapter))))``. A known answer costs nothing;
-a slot is not held while backing off; each attempt is paid for.
+From outside in: ``Recorded(Paced(Durable(Budgeted(adapter))))``. A known answer costs nothing; a place
+is not held while backing off; each attempt is paid for; what was paid for is durable.
 """
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import anyio
 
-from lpo_agent.errors import ProviderError, RateLimited, UnreachableError
+from lpo_agent.errors import OutageError, ProviderError, RateLimited, UnreachableError
+from lpo_agent.models.base import Call, Completion
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from lpo_agent.core.budget import Ledger
+    from lpo_agent.core.budget import Ledger, Spent
+    from lpo_agent.core.retry import Retry
     from lpo_agent.journal import Journal
-    from lpo_agent.models.base import Call, Completion, Model
+    from lpo_agent.models.base import Model
     from lpo_agent.models.limits import Limiter
     from lpo_agent.models.prices import Prices
 
-ATTEMPTS = 6
+MOST_FAULTS, MOST_REFUSALS = 6, 50
 FIRST_TRIES = 3
-SHORTEST, LONGEST, PATIENCE = 0.5, 30.0, 600.0
+SHORTEST, LONGEST = 0.5, 30.0
+PATIENCE = 600.0
+"""Seconds that one call may be put off, and that an outage may last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Budgeted:
     inner: Model
     ledger: Ledger
     prices: Prices
-    book: Callable[[Completion | None, float | None], None] = lambda _reply, _usd: None
+    book: Callable[[Spent], None] = lambda _: None
 
     @property
     def name(self) -> str:
@@ -52,56 +57,37 @@ class Budgeted:
         most = call.most_usage
         cost = self.prices.cost(self.name, most)
         promise = self.ledger.reserve(tokens=most.input_tokens + most.output_tokens, usd=cost)
-        reply: Completion | None = None
+        unsure = True  # a call that is cut off may have been charged for
+        spent: Spent | None = None
         try:
             reply = await self.inner.complete(call)
+            used = reply.usage
+            usd = self.prices.cost(self.name, used)
+            spent = self.ledger.settle(
+                promise, input_tokens=used.input_tokens, output_tokens=used.output_tokens, usd=usd
+            )
+        except ProviderError as exc:
+            unsure = exc.unsure
+            raise
         finally:
-            if reply is None:
-                self.ledger.fail(promise)
-                self.book(None, None)
-        used, usd = reply.usage, self.prices.cost(self.name, reply.usage)
-        self.ledger.settle(promise, input_tokens=used.input_tokens, output_tokens=used.output_tokens, usd=usd)
-        self.book(reply, usd)
+            if spent is None:
+                spent = self.ledger.fail(promise, unsure=unsure)
+            self.book(spent)
         return reply
 
 
-@dataclass(frozen=True, slots=True)
-class Limited:
-    """Lets calls through at the limiter's pace."""
-
-    inner: Model
-    limiter: Limiter
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.inner.name
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """The model's identity."""
-        return self.inner.identity
-
-    async def complete(self, call: Call) -> Completion:
-        """Answer the call when it is its turn."""
-        async with self.limiter.slot(call.estimated_tokens) as slot:
-            reply = await self.inner.complete(call)
-            slot.settle(reply.usage.input_tokens + reply.usage.output_tokens)
-            return reply
-
-
 @dataclass(slots=True)
-class Retrying:
-    """The one owner of retries: full jitter, the service's own wishes first, no slot held meanwhile.
+class Paced:
+    """Asks when it is the call's turn, and again where that can help: the one owner of retries.
 
-    A service that never answered is given up after three tries; one that did and vanishes is
-    waited for, up to ten minutes, because that is an outage and not a wrong address.
+    Pauses are drawn from all of an interval that doubles (full jitter); the service's own wishes
+    come first; no place is held meanwhile. Refusals for the rate are not the call's fault and do
+    not count as attempts. A service that never answered is given up after three tries; one that
+    did and falls silent is waited for, because that is an outage and not a wrong address.
     """
 
     inner: Model
     limiter: Limiter
-    attempts: int = ATTEMPTS
-    patience: float = PATIENCE
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     rng: random.Random = field(default_factory=random.Random)
     answered: bool = False
@@ -117,48 +103,90 @@ class Retrying:
         return self.inner.identity
 
     async def complete(self, call: Call) -> Completion:
-        """Answer the call, asking again where that can help; raises the last ProviderError."""
-        waited, attempt = 0.0, 0
+        """Answer the call; raises the last ProviderError, or OutageError."""
+        tries = Tries()
         while True:
-            attempt += 1
-            try:
-                reply = await self.inner.complete(call)
-            except ProviderError as exc:
-                pause = self._pause(exc, attempt)
-                if pause is None or waited + pause > self.patience:
-                    raise
-                if isinstance(exc, RateLimited):
-                    self.limiter.pause(pause)
-                waited += pause
+            answer = await self._try(call, again=tries.any)
+            if isinstance(answer, Completion):
+                return answer
+            pause = self._pause(answer, tries)
+            if pause is None:
+                raise answer
+            if pause:
                 await self.sleep(pause)
-            else:
-                self.answered = True
-                return reply
 
-    def _pause(self, exc: ProviderError, attempt: int) -> float | None:
-        """Return the seconds to wait before asking again, None for not at all."""
-        outage = isinstance(exc, UnreachableError)
-        most = self.attempts if self.answered else FIRST_TRIES if outage else self.attempts
-        if exc.retry is None or (attempt >= most and not (outage and self.answered)):
+    async def _try(self, call: Call, *, again: bool) -> Completion | ProviderError:
+        """Ask once, at the limiter's pace; return what went wrong."""
+        limiter, expected = self.limiter, (call.input_estimate, float(call.max_tokens))
+        permit = await limiter.acquire(*expected, again=again)
+        try:
+            reply = await self.inner.complete(call)
+            limiter.answered(permit, expected, reply.usage)
+        except RateLimited as exc:
+            limiter.refused(permit, exc.retry.after if exc.retry else None)
+            return exc
+        except ProviderError as exc:
+            if exc.retry is not None:
+                limiter.failed(str(exc))
+            return exc
+        finally:
+            limiter.release(permit)
+        self.answered = True
+        return reply
+
+    def _pause(self, exc: ProviderError, tries: Tries) -> float | None:
+        """Return the seconds to wait before asking again, None for not at all; raises OutageError."""
+        if exc.retry is None:
             return None
-        if exc.retry.after is not None:
-            return exc.retry.after
-        return self.rng.uniform(0, min(LONGEST, SHORTEST * 2.0**attempt)) if self.answered or not outage else SHORTEST
+        if isinstance(exc, UnreachableError) and not self.answered:
+            tries.faults += 1
+            return SHORTEST if tries.faults < FIRST_TRIES else None
+        if out_for := self.limiter.out_for:
+            if out_for > PATIENCE:
+                raise OutageError(f"{exc}; it has been so for {out_for / 60:.0f} minutes") from None
+            tries.any = True
+            return 0.0
+        return tries.pause(exc.retry, self.rng)
 
 
 @dataclass(slots=True)
-class Recorded:
-    """Answers from the journal where it can; what it must ask for is durable before it is used.
+class Tries:
+    """What asking for one reply took so far. ``any``: whether it was asked for before."""
 
-    Identical calls in flight are made once. Failures are not recorded.
+    faults: int = 0
+    refusals: int = 0
+    waited: float = 0.0
+    any: bool = False
+
+    def pause(self, retry: Retry, rng: random.Random) -> float | None:
+        """Return the seconds before the next try, None if there shall be none."""
+        self.any = True
+        if retry.rate_limited:
+            self.refusals += 1
+            count, most = self.refusals, MOST_REFUSALS
+        else:
+            self.faults += 1
+            count, most = self.faults, MOST_FAULTS
+        pause = retry.after
+        if pause is None:
+            pause = rng.uniform(0, min(LONGEST, SHORTEST * 2.0**count))
+        self.waited += pause
+        if count >= most or self.waited > PATIENCE:
+            return None
+        return 0.0 if retry.rate_limited and retry.after is not None else pause  # the limiter keeps everybody waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """Hands an answer out once it is in the journal; its place with the service is held until then.
+
+    So what a killed process has to ask for again is never more than what it was asking for. Calls
+    come from :class:`Recorded`, which says where they are filed.
     """
 
     inner: Model
     journal: Journal
-    ledger: Ledger
     run_id: str
-    namespace: str = ""
-    _flying: dict[bytes, anyio.Event] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -171,8 +199,44 @@ class Recorded:
         return self.inner.identity
 
     async def complete(self, call: Call) -> Completion:
-        """Return the recorded answer, or ask and record."""
-        key = call.key({"name": self.name, **self.identity}, self.namespace)
+        """Ask, and record the answer; failures are not recorded."""
+        reply = await self.inner.complete(call)
+        if call.filed is not None:
+            await self.journal.put(call.filed, self.run_id, self.name, reply)
+        return reply
+
+
+@dataclass(slots=True)
+class Recorded:
+    """Answers from the journal where it can; identical calls in flight are made once.
+
+    Answers are filed by the call's content and by ``_who``: the model, and the run that uses no
+    answers of others (``namespace``).
+    """
+
+    inner: Model
+    journal: Journal
+    ledger: Ledger
+    namespace: str = ""
+    _who: str = field(init=False)
+    _flying: dict[bytes, anyio.Event | None] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._who = json.dumps([self.namespace, self.name, self.identity], sort_keys=True)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.inner.name
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """The model's identity."""
+        return self.inner.identity
+
+    async def complete(self, call: Call) -> Completion:
+        """Return the recorded answer, or ask."""
+        key = call.key(self._who)
         while True:
             known = self.journal.get(key)
             if known is not None:
@@ -180,12 +244,15 @@ class Recorded:
                 return replace(known, cached=True)
             if key not in self._flying:
                 break
-            await self._flying[key].wait()
-        landed = self._flying[key] = anyio.Event()
+            await self._landing(key)
+        self._flying[key] = None
         try:
-            reply = await self.inner.complete(call)
-            await self.journal.put(key, self.run_id, self.name, reply)
+            return await self.inner.complete(Call(call.turns, call.max_tokens, call.temperature, call.replicate, key))
         finally:
-            del self._flying[key]
-            landed.set()
-        return reply
+            if (landed := self._flying.pop(key)) is not None:
+                landed.set()
+
+    async def _landing(self, key: bytes) -> None:
+        """Wait until the identical call in flight has ended."""
+        landed = self._flying[key] = self._flying[key] or anyio.Event()
+        await landed.wait()

@@ -1,138 +1,199 @@
-"""The limiter: requests and tokens per minute and concurrency, first come, first served.
+"""The limiter: one for each account and model, shared by everybody who calls it.
 
-One for each account and model, shared by everybody who calls it. Two token buckets in one queue,
-so a large request is not starved by small ones. A bucket holds one second's worth at most, so
-that a minute's limit is not overrun by a burst.
+Requests, tokens, input and output tokens a minute, and calls at a time, behind one queue: first
+come, first served, so that large calls are not starved. A call reserves what it may take and
+settles with what was counted. Who waits holds no place. What may start when is decided by
+:mod:`lpo_agent.models.pace`; here are the queue and the clock.
 """
 
 from __future__ import annotations
 
-import contextlib
+import math
+import time
 from collections import deque
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from lpo_agent.models.pace import Gate, Permit, Size
 
-HEADERS = {
-    "requests": ("x-ratelimit-limit-requests", "anthropic-ratelimit-requests-limit"),
-    "tokens": ("x-ratelimit-limit-tokens", "anthropic-ratelimit-tokens-limit"),
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from lpo_agent.models.base import Usage
+
+HEADERS: Final = {
+    "x-ratelimit-limit-requests": 0,
+    "x-ratelimit-limit-tokens": 1,
+    "anthropic-ratelimit-requests-limit": 0,
+    "anthropic-ratelimit-tokens-limit": 1,
+    "anthropic-ratelimit-input-tokens-limit": 2,
+    "anthropic-ratelimit-output-tokens-limit": 3,
 }
+SOON: Final = 1e-6
+"""Shorter waits are rounding."""
+EARLIER: Final = 1e-3
+"""A sleeper is woken when its turn comes this much earlier than it thought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits a minute, None where not known: requests, all tokens, input tokens, output tokens."""
+
+    rpm: float | None = None
+    tpm: float | None = None
+    input_tpm: float | None = None
+    output_tpm: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """Somebody in the queue: asleep until a time (``nap``), or until woken (``bell``)."""
+
+    into: float
+    out: float
+    permit: Permit | None = None
+    bell: anyio.Event | None = None
+    nap: anyio.CancelScope | None = None
+    until: float = math.inf
+
+    def wake(self) -> None:
+        if self.nap is not None:
+            self.nap.cancel()
+        elif self.bell is not None:
+            self.bell.set()
 
 
 @dataclass(slots=True)
-class Bucket:
-    """Fills at ``per_minute`` / 60 a second up to a second's worth (at least one unit)."""
+class _Habit:
+    """How large calls turn out compared to what was expected of them, learned as they are settled."""
 
-    per_minute: float | None
-    level: float = field(init=False)
+    share: float = 1.0
+
+    def learn(self, expected: float, used: float) -> None:
+        if expected > 0:
+            self.share += 0.1 * (min(used / expected, 1.0) - self.share)
+
+
+@dataclass(slots=True)
+class Limiter:
+    """See the module. ``concurrency`` is a safety cap; ``gentle`` begins far below it if no limit is known.
+
+    ``say`` is told when an outage begins and ends. ``clock`` counts seconds.
+    """
+
+    limits: Limits = Limits()
+    concurrency: int = 256
+    gentle: bool = True
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    say: Callable[[str], None] = lambda _: None
+    gate: Gate = field(init=False)
+    _queue: deque[_Waiter] = field(init=False, default_factory=deque)
+    _habits: tuple[_Habit, _Habit] = field(init=False, default_factory=lambda: (_Habit(), _Habit()))
 
     def __post_init__(self) -> None:
-        self.level = self.cap
+        given = self.limits
+        self.gate = Gate(
+            (given.rpm, given.tpm, given.input_tpm, given.output_tpm),
+            concurrency=self.concurrency,
+            gentle=self.gentle,
+        )
+
+    async def acquire(self, into: float, out: float, *, again: bool = False) -> Permit:
+        """Wait for the turn of a call of about ``into`` and at most ``out`` tokens.
+
+        A call that is made ``again`` goes to the head of the queue. Every permit must be released.
+        """
+        waiter = _Waiter(into, out)
+        (self._queue.appendleft if again else self._queue.append)(waiter)
+        arrived = False
+        try:
+            if self._queue[0] is waiter:
+                self._serve()
+            while waiter.permit is None:
+                await self._rest(waiter)
+                if waiter.permit is None:
+                    self._serve()
+            arrived = True
+        finally:
+            if not arrived:
+                self._leave(waiter)
+        return waiter.permit
+
+    def _size(self, waiter: _Waiter) -> Size:
+        """Return what to reserve, by what such calls have used so far."""
+        return Size.of(waiter.into * self._habits[0].share, waiter.out * self._habits[1].share)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Take somebody who was cancelled out of the queue, or the permit back that came too late."""
+        if waiter.permit is None:
+            self._queue.remove(waiter)
+            self._serve()
+        else:
+            self.release(waiter.permit)
+
+    async def _rest(self, waiter: _Waiter) -> None:
+        """Sleep until this waiter may be next: by the clock at the head of the queue, else until woken."""
+        now = self.clock()
+        seconds = self.gate.wait(self._size(waiter), now) if self._queue[0] is waiter else math.inf
+        if math.isinf(seconds):
+            waiter.bell = anyio.Event()
+            await waiter.bell.wait()
+            return
+        waiter.until = now + seconds
+        with anyio.CancelScope() as waiter.nap:
+            await self.sleep(seconds)
+        waiter.nap, waiter.until = None, math.inf
+
+    def _serve(self) -> None:
+        """Let those at the head go who may; see that the next one wakes in time."""
+        now = self.clock()
+        while self._queue:
+            head = self._queue[0]
+            size = self._size(head)
+            wait = self.gate.wait(size, now)
+            if wait > SOON:
+                if not math.isinf(wait) and now + wait < head.until - EARLIER:
+                    head.wake()
+                return
+            self._queue.popleft()
+            head.permit = self.gate.take(size, now)
+            head.wake()
+
+    def release(self, permit: Permit) -> None:
+        """Give a permit back; the call is over, however it ended."""
+        self.gate.release(permit)
+        self._serve()
+
+    def answered(self, permit: Permit, expected: tuple[float, float], usage: Usage) -> None:
+        """Note an answer and what it used; ``expected`` is what :meth:`acquire` was told."""
+        if self.gate.counts_tokens:
+            self._habits[0].learn(expected[0], usage.input_tokens)
+            self._habits[1].learn(expected[1], usage.output_tokens)
+            self.gate.settle(permit, Size.of(usage.input_tokens, usage.output_tokens))
+        if self.gate.answered(self.clock()):
+            self.say("the service answers again")
+
+    def refused(self, permit: Permit, after: float | None) -> None:
+        """Note that the service said: too many; ``after`` is how long it asked everybody to wait."""
+        self.gate.refused(permit, after, self.clock())
+
+    def failed(self, reason: str) -> None:
+        """Note that the service failed to answer."""
+        if self.gate.outage.failed(self.clock()):
+            self.say(f"{reason}; waiting until the service answers again")
 
     @property
-    def cap(self) -> float:
-        """The most that the bucket holds."""
-        return 0.0 if self.per_minute is None else max(1.0, self.per_minute / 60)
-
-    def fill(self, seconds: float) -> None:
-        """Let time pass."""
-        if self.per_minute is not None:
-            self.level = min(self.cap, self.level + seconds * self.per_minute / 60)
-
-    def wait(self, amount: float) -> float:
-        """Return the seconds until ``amount`` may be taken; more than a full bucket waits for a full one."""
-        if self.per_minute is None:
-            return 0.0
-        return max(0.0, (min(amount, self.cap) - self.level) * 60 / self.per_minute)
-
-    def take(self, amount: float) -> None:
-        """Take; the level may become negative, which later callers wait out."""
-        if self.per_minute is not None:
-            self.level -= amount
-
-
-@dataclass(slots=True)
-class Slot:
-    """The right to make one call, with the tokens that were set aside for it."""
-
-    limiter: Limiter
-    reserved: float
-
-    def settle(self, tokens: float) -> None:
-        """Correct the books with what the service counted."""
-        self.limiter.tokens.level += self.reserved - tokens
-        self.reserved = tokens
-
-
-class Limiter:
-    """See the module; ``rpm``/``tpm`` None: unknown, learned from the service's headers if it sends any."""
-
-    def __init__(
-        self,
-        *,
-        rpm: float | None = None,
-        tpm: float | None = None,
-        concurrency: int = 16,
-        clock: Callable[[], float] | None = None,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-    ) -> None:
-        self.requests, self.tokens = Bucket(rpm), Bucket(tpm)
-        self._given = {"requests": rpm is not None, "tokens": tpm is not None}
-        self._calls = anyio.CapacityLimiter(concurrency)
-        self._clock, self._sleep = clock or anyio.current_time, sleep
-        self._last: float | None = None
-        self._not_before = 0.0
-        self._queue: deque[anyio.Event] = deque()
-
-    @asynccontextmanager
-    async def slot(self, tokens: float) -> AsyncIterator[Slot]:
-        """Wait for the turn of a call of about ``tokens`` tokens, and hold a place while it runs."""
-        async with self._calls:
-            async with self._turn():
-                while (wait := self._wait(tokens)) > 1e-6:  # less is rounding
-                    await self._sleep(wait)
-                self.requests.take(1)
-                self.tokens.take(tokens)
-            yield Slot(self, tokens)
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Hold the head of the queue; on the way out, even by cancellation, wake the next."""
-        turn = anyio.Event()
-        self._queue.append(turn)
-        try:
-            if self._queue[0] is not turn:
-                await turn.wait()
-            yield
-        finally:
-            with contextlib.suppress(ValueError):
-                self._queue.remove(turn)
-            if self._queue:
-                self._queue[0].set()
-
-    def _wait(self, tokens: float) -> float:
-        now = self._clock()
-        for bucket in (self.requests, self.tokens):
-            bucket.fill(0.0 if self._last is None else now - self._last)
-        self._last = now
-        return max(self._not_before - now, self.requests.wait(1), self.tokens.wait(tokens))
-
-    def pause(self, seconds: float) -> None:
-        """Let nobody start a call for so long (``Retry-After``)."""
-        self._not_before = max(self._not_before, self._clock() + seconds)
+    def out_for(self) -> float:
+        """For how many seconds the service has been out; 0 if it is not."""
+        outage = self.gate.outage
+        return self.clock() - outage.since if outage.down else 0.0
 
     def observe(self, headers: Mapping[str, str]) -> None:
         """Learn limits that were not given from a reply's headers."""
-        for name, bucket in (("requests", self.requests), ("tokens", self.tokens)):
-            if self._given[name]:
-                continue
-            for header in HEADERS[name]:
-                value = headers.get(header, "")
-                if value.isdecimal() and int(value) > 0 and bucket.per_minute != int(value):
-                    bucket.per_minute = float(value)
-                    bucket.level = min(bucket.level, bucket.cap)
+        for header, index in HEADERS.items():
+            value = headers.get(header, "")
+            if value.isdecimal() and int(value) > 0:
+                self.gate.learn(index, float(value))

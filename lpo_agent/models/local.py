@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SLOTS: Final = 16
 CONTEXT: Final = 1024
 SILENT: Final = -1
+TIMEOUT: Final = 600.0
 
 
 @asynccontextmanager
@@ -37,7 +38,7 @@ async def open_local(
     async with llama_server(path, slots=slots, context=context) as url:
         digest = await to_thread.run_sync(weights.identity, path)
         known_as = f"local:{name}"
-        async with OpenAIModel(name, base_url=f"{url}/v1", known_as=known_as, weights=digest) as model:
+        async with OpenAIModel(name, base_url=f"{url}/v1", known_as=known_as, weights=digest, timeout=TIMEOUT) as model:
             yield model
 
 

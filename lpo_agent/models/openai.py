@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel
 
-from lpo_agent.core.retry import Retry
-from lpo_agent.errors import RequestRejected, TransientError
+from lpo_agent.errors import RequestRejected
 from lpo_agent.models.base import Completion, Usage
-from lpo_agent.models.http import TIMEOUT, missing_key, on_asyncio, translate
+from lpo_agent.models.http import Endpoint, missing_key, open_transport, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,14 +36,15 @@ class _Usage(BaseModel):
 
 class _Reply(BaseModel):
     choices: list[_Choice]
-    usage: _Usage = _Usage()
+    usage: _Usage | None = None
 
 
 @dataclass(slots=True)
 class OpenAIModel:
     """Use as ``async with``. ``base_url`` None is OpenAI; other servers may need no key.
 
-    ``on_headers`` is shown the headers of every answer. ``known_as`` and ``weights`` name a model
+    ``on_headers`` is shown the headers about limits of every answer. ``timeout`` is in seconds, None: by
+    the answer's length. ``known_as`` and ``weights`` name a model
     that only happens to be served by this protocol. Raises AuthError without a key.
     """
 
@@ -52,9 +52,10 @@ class OpenAIModel:
     api_key: str | None = None
     base_url: str | None = None
     on_headers: Callable[[Mapping[str, str]], None] | None = None
+    timeout: float | None = None
     known_as: str | None = None
     weights: str | None = None
-    _client: Any = field(init=False, default=None)
+    _endpoint: Endpoint = field(init=False)
 
     @property
     def name(self) -> str:
@@ -71,35 +72,25 @@ class OpenAIModel:
             raise missing_key("openai")
         import openai  # noqa: PLC0415 - takes most of a second
 
-        transport = openai.DefaultAioHttpClient() if on_asyncio() else openai.DefaultAsyncHttpxClient()
-        self._client = openai.AsyncOpenAI(
+        client = openai.AsyncOpenAI(
             api_key=self.api_key or "none",
             base_url=self.base_url or HOME,
             max_retries=0,
-            timeout=TIMEOUT,
-            http_client=transport,
+            http_client=open_transport(openai, trust_env=self.weights is None),  # no proxy for this process
         )
+        where = self.base_url or HOME
+        self._endpoint = Endpoint(client, openai, self.model, where, "/chat/completions", self.on_headers, self.timeout)
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.close()
+        await self._endpoint.client.close()
 
     async def complete(self, call: Call) -> Completion:
         """Answer the call, once; raises ProviderError."""
-        import httpx2  # noqa: PLC0415 - comes with the SDK
-        import openai  # noqa: PLC0415 - takes most of a second
-
-        where = self.base_url or HOME
-        try:
-            response = await self._client.post("/chat/completions", body=self._body(call), cast_to=httpx2.Response)
-        except openai.OpenAIError as exc:
-            if isinstance(exc, openai.APIStatusError):
-                self._show(exc.response.headers)
-            raise translate(exc, openai, self.model, where) from None
-        self._show(response.headers)
-        return _completion(response.content, where)
+        answer = await self._endpoint.ask(self._body(call), call.max_tokens)
+        return _completion(answer, call, self._endpoint.url)
 
     def _body(self, call: Call) -> dict[str, object]:
         limit = "max_completion_tokens" if self.base_url is None else "max_tokens"
@@ -114,22 +105,18 @@ class OpenAIModel:
                 body["seed"] = call.replicate
         return body
 
-    def _show(self, headers: Mapping[str, str]) -> None:
-        if self.on_headers is not None:
-            self.on_headers(headers)
 
-
-def _completion(content: bytes, where: str) -> Completion:
+def _completion(content: bytes, call: Call, where: str) -> Completion:
     try:
         reply = _Reply.model_validate_json(content)
     except ValueError:
-        raise TransientError(f"{where}: the reply is not of the expected form", retry=Retry()) from None
+        raise unusable(where) from None
     if not reply.choices:
-        raise TransientError(f"{where}: a reply without choices", retry=Retry())
+        raise unusable(where, "a reply without choices")
     choice, used = reply.choices[0], reply.usage
     if choice.finish_reason == "content_filter":
-        raise RequestRejected(f"{where}: the answer was filtered")
+        raise RequestRejected(f"{where}: the answer was filtered", unsure=True)
     if choice.message.content is None and choice.finish_reason != "length":
-        raise TransientError(f"{where}: a reply without content", retry=Retry())
-    usage = Usage(used.prompt_tokens, used.completion_tokens)
+        raise unusable(where, "a reply without content")
+    usage = call.most_usage if used is None else Usage(used.prompt_tokens, used.completion_tokens)
     return Completion(choice.message.content or "", usage, truncated=choice.finish_reason == "length")

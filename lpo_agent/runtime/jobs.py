@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lpo_agent.runtime.wiring import Models
     from lpo_agent.search.coordinator import Findings
     from lpo_agent.search.plan import Candidate, Plan
+    from lpo_agent.search.scoring import Memory
 
 Result = RunResult | EvaluateResult | CompareResult
 
@@ -66,6 +67,7 @@ class Context:
     models: Models
     ledger: Ledger
     prices: Prices
+    memory: Memory
     emit: Callable[[Event], None]
     usage: Callable[[], UsageResult]
     stop: anyio.Event
@@ -107,7 +109,7 @@ async def _relay_stop(stop: anyio.Event, coordinator: Coordinator) -> None:
 
 
 def _coordinator(context: Context, task: Task, plan: Plan, bus: Bus, locality: Locality) -> Coordinator:
-    scoring = Scoring(bus, in_flight=context.spec.concurrency)
+    scoring = Scoring(bus, in_flight=context.spec.concurrency, memory=context.memory)
     branches = [
         Branch(number, bus, scoring, task.splits.train, plan, locality, context.emit) for number in range(plan.branches)
     ]
@@ -192,7 +194,7 @@ def _skips(found: Findings) -> list[str]:
 
 async def evaluate(context: Context) -> EvaluateResult:
     """Score one prompt on every row."""
-    began = time.monotonic()
+    began, before = time.monotonic(), context.usage().calls
     context.emit(PhaseStarted(phase="test", total=len(context.task.splits.dev)))
     (outcomes,), stopped = await _score_all(context, [context.task.prompt.text])
     usage, seconds = context.usage(), time.monotonic() - began
@@ -210,7 +212,7 @@ async def evaluate(context: Context) -> EvaluateResult:
         score=score,
         unscored=missing,
         usage=usage,
-        calls_per_s=usage.calls / seconds if seconds > 0 else 0.0,
+        calls_per_s=(usage.calls - before) / seconds if seconds > 0 else 0.0,
     )
 
 
@@ -242,7 +244,7 @@ async def _score_all(context: Context, texts: list[str]) -> tuple[list[Outcomes]
         await serve_agents(
             agents, bus, spec=spec, task=task, models=context.models, metric=metric, method="local-search", branches=1
         )
-        scoring = Scoring(bus, in_flight=spec.concurrency)
+        scoring = Scoring(bus, in_flight=spec.concurrency, memory=context.memory)
         agents.start_soon(_cancel_on, context.stop, agents.cancel_scope)
         stopped = await until_spent(partial(scoring.score_all, texts, rows))
         agents.cancel_scope.cancel()

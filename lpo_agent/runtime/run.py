@@ -19,6 +19,7 @@ from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, leaves, wors
 from lpo_agent.journal import open_journal
 from lpo_agent.models.prices import load_prices
 from lpo_agent.runtime.jobs import JOBS, Context
+from lpo_agent.runtime.memory import RunMemory
 from lpo_agent.runtime.task import load_task
 from lpo_agent.runtime.wiring import Account, open_models
 from lpo_agent.telemetry import EventStream
@@ -210,7 +211,18 @@ async def _running(
     async def job(stop: anyio.Event) -> Result:
         async with open_models(spec, env, account) as models:
             context = Context(
-                run_id, spec, task, metric, order.other_prompt, models, ledger, prices, stream.emit, run.usage, stop
+                run_id,
+                spec,
+                task,
+                metric,
+                order.other_prompt,
+                models,
+                ledger,
+                prices,
+                RunMemory(journal, run_id),
+                stream.emit,
+                run.usage,
+                stop,
             )
             return await JOBS[order.kind](context)
 

@@ -19,8 +19,8 @@ from lpo_agent.agents.scorer import Scorer
 from lpo_agent.config import split_model
 from lpo_agent.core.facts import task_facts
 from lpo_agent.core.messages import CRITIQUE, MARK, PROPOSE, SCORE
-from lpo_agent.models.layers import Budgeted, Limited, Recorded, Retrying
-from lpo_agent.models.limits import Limiter
+from lpo_agent.models.layers import Budgeted, Durable, Paced, Recorded
+from lpo_agent.models.limits import Limiter, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -83,30 +83,35 @@ class _Opener:
     async def open(self, name: str, base_url: str | None) -> Model:
         """Return the model under all its layers, each with its own limiter and one shared ledger."""
         spec, account = self.spec, self.account
-        limiter = Limiter(rpm=spec.rpm, tpm=spec.tpm, concurrency=spec.concurrency)
-        adapter = await self._adapter(name, base_url, limiter)
+        provider, rest = split_model(name)
+        local = provider == "local"
+        limiter = Limiter(
+            Limits(spec.rpm, spec.tpm, spec.input_tpm, spec.output_tpm),
+            concurrency=min(LOCAL_SLOTS, spec.concurrency) if local else spec.concurrency,
+            gentle=provider in {"openai", "anthropic"},
+            say=lambda text: account.say(f"{name}: {text}"),
+        )
+        adapter = await (self._local(rest) if local else self._adapter(name, base_url, limiter))
         book = partial(account.journal.book, account.run_id)
         paid = Budgeted(adapter, account.ledger, account.prices, book)
-        retried = Retrying(Limited(paid, limiter), limiter)
-        return Recorded(retried, account.journal, account.ledger, account.run_id, account.namespace)
+        paced = Paced(Durable(paid, account.journal, account.run_id), limiter)
+        return Recorded(paced, account.journal, account.ledger, account.namespace)
 
     async def _adapter(self, name: str, base_url: str | None, limiter: Limiter) -> Model:
         provider, rest = split_model(name)
-        if provider == "local":
-            return await self._local(rest)
         if provider == "scripted":
             from lpo_agent.models.scripted import load_scripted  # noqa: PLC0415 - for tests and examples only
 
             return load_scripted(name)
-        key, url = self.env.keys.get(provider), base_url or self.env.base_urls.get(provider)
+        key, url, timeout = self.env.keys.get(provider), base_url or self.env.base_urls.get(provider), self.spec.timeout
         if provider == "anthropic":
             from lpo_agent.models.anthropic import AnthropicModel  # noqa: PLC0415 - its SDK is slow to import
 
-            anthropic = AnthropicModel(rest, api_key=key, base_url=url, on_headers=limiter.observe)
+            anthropic = AnthropicModel(rest, api_key=key, base_url=url, on_headers=limiter.observe, timeout=timeout)
             return await self.stack.enter_async_context(anthropic)
         from lpo_agent.models.openai import OpenAIModel  # noqa: PLC0415 - its SDK is slow to import
 
-        openai = OpenAIModel(rest, api_key=key, base_url=url, on_headers=limiter.observe)
+        openai = OpenAIModel(rest, api_key=key, base_url=url, on_headers=limiter.observe, timeout=timeout)
         return await self.stack.enter_async_context(openai)
 
     async def _local(self, name: str) -> Model:

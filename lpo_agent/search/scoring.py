@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -11,42 +12,56 @@ from lpo_agent.core.scores import Scored, Unscored
 from lpo_agent.errors import BudgetExceeded, RequestFailed, TooManyUnscored, leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from lpo_agent.bus.base import Bus
 
 Outcomes = dict[str, Scored | Unscored]
 """Outcomes by row id."""
 
-TIMEOUT = 24 * 3600.0  # the limiter may rightly hold a call back for long; budgets end runs, not this
+TIMEOUT = math.inf  # the limiter may rightly hold a call back for long; budgets end runs, not this
 MOST_UNSCORED = 0.3
 GRACE = 20
+
+
+class Memory(Protocol):
+    """Keeps outcomes beyond this process, so that a resumed run need not ask for them again."""
+
+    def recall(self, text: str) -> Outcomes:
+        """Return what an earlier session of this run scored under the prompt ``text``."""
+        ...
+
+    def keep(self, text: str, row_id: str, outcome: Scored) -> None:
+        """Remember an outcome; does not wait."""
+        ...
 
 
 class Scoring:
     """Asks the scorer, remembers outcomes, and stops a run that mostly fails.
 
-    Raises TooManyUnscored once more than 30 % of at least 20 scorings failed. When the budget is
-    spent, calls in flight still end and their answers are kept; then RequestFailed is raised.
+    ``in_flight`` rows of one prompt are asked for at a time. Raises TooManyUnscored once more than
+    30 % of at least 20 scorings failed. When the budget is spent, calls in flight still end and
+    their answers are kept; then RequestFailed is raised.
     """
 
-    def __init__(self, bus: Bus, *, in_flight: int) -> None:
-        self._bus = bus
-        self._slots = anyio.CapacityLimiter(in_flight)
-        self._known: dict[tuple[str, str], Scored | Unscored] = {}
-        self._flying: dict[tuple[str, str], anyio.Event] = {}
-        self._unscored = 0
-        self._refused: RequestFailed | None = None
+    def __init__(self, bus: Bus, *, in_flight: int, memory: Memory | None = None) -> None:
+        self._bus, self._in_flight, self._memory = bus, in_flight, memory
+        self._known: dict[str, Outcomes] = {}
+        self._flying: dict[tuple[str, str], anyio.Event | None] = {}
+        self._attempts = self._unscored = 0
 
     async def score(self, text: str, rows: Sequence[Row]) -> Outcomes:
         """Return the outcome of each row under the prompt ``text``, by row id."""
+        known = self._of(text)
+        missing = [row for row in rows if row.id not in known]
+        refusals: list[RequestFailed] = []
+        left = iter(missing)
         async with anyio.create_task_group() as tasks:
-            for row in rows:
-                tasks.start_soon(self._score_one, text, row)
-        known = self.known(text, rows)
-        if self._refused is not None and len(known) < len({row.id for row in rows}):
-            raise self._refused
-        return known
+            for _ in range(min(self._in_flight, len(missing))):
+                tasks.start_soon(self._work, text, left, refusals)
+        if refusals and any(row.id not in known for row in missing):
+            raise refusals[0]
+        return self.known(text, rows)
 
     async def score_all(self, texts: Iterable[str], rows: Sequence[Row]) -> None:
         """Score each row under each of the texts, all at once."""
@@ -56,46 +71,54 @@ class Scoring:
 
     def known(self, text: str, rows: Sequence[Row]) -> Outcomes:
         """Return the outcomes that are there already."""
-        found = {row.id: self._known.get((text, row.id)) for row in rows}
-        return {row_id: outcome for row_id, outcome in found.items() if outcome is not None}
+        known = self._of(text)
+        return {row.id: known[row.id] for row in rows if row.id in known}
+
+    def _of(self, text: str) -> Outcomes:
+        if text not in self._known:
+            self._known[text] = self._memory.recall(text) if self._memory else {}
+        return self._known[text]
+
+    async def _work(self, text: str, left: Iterator[Row], refusals: list[RequestFailed]) -> None:
+        """Score rows until none is left, or the budget is spent."""
+        for row in left:
+            try:
+                await self._score_one(text, row)
+            except RequestFailed as failed:
+                if not _is_budget(failed):
+                    raise
+                refusals.append(failed)
+            if refusals:
+                return
 
     async def _score_one(self, text: str, row: Row) -> None:
-        key = (text, row.id)
+        key, known = (text, row.id), self._of(text)
         while key in self._flying:
-            await self._flying[key].wait()
-        if key in self._known:
+            landed = self._flying[key] = self._flying[key] or anyio.Event()
+            await landed.wait()
+        if row.id in known:
             return
-        landed = self._flying[key] = anyio.Event()
+        self._flying[key] = None
         try:
-            async with self._slots:
-                outcome = await self._ask(text, row)
-            if outcome is not None:
-                self._note(key, outcome)
+            reply = await self._bus.request(SCORE, ScoreAsk(text=text, row=row), timeout=TIMEOUT)
+            known[row.id] = reply.outcome
         finally:
-            del self._flying[key]
-            landed.set()
+            if (event := self._flying.pop(key)) is not None:
+                event.set()
+        self._note(text, row.id, reply.outcome)
 
-    async def _ask(self, text: str, row: Row) -> Scored | Unscored | None:
-        """Return the outcome, or None where the budget is spent."""
-        try:
-            return (await self._bus.request(SCORE, ScoreAsk(text=text, row=row), timeout=TIMEOUT)).outcome
-        except RequestFailed as failed:
-            if not _is_budget(failed):
-                raise
-            self._refused = failed
-            return None
-
-    def _note(self, key: tuple[str, str], outcome: Scored | Unscored) -> None:
-        self._known[key] = outcome
+    def _note(self, text: str, row_id: str, outcome: Scored | Unscored) -> None:
+        self._attempts += 1
         if isinstance(outcome, Unscored):
             self._unscored += 1
             self._check(outcome.reason)
+        elif self._memory is not None:
+            self._memory.keep(text, row_id, outcome)
 
     def _check(self, reason: str) -> None:
-        attempts = len(self._known)
-        if attempts >= GRACE and self._unscored > MOST_UNSCORED * attempts:
+        if self._attempts >= GRACE and self._unscored > MOST_UNSCORED * self._attempts:
             raise TooManyUnscored(
-                f"{self._unscored} of {attempts} scorings failed (last: {reason}); finished answers are kept"
+                f"{self._unscored} of {self._attempts} scorings failed (last: {reason}); finished answers are kept"
             )
 
 

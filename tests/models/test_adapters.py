@@ -45,12 +45,12 @@ def address(adapter: Adapter, url: str) -> str:
 async def test_an_answer_with_its_usage(adapter: Adapter) -> None:
     shown: list[Mapping[str, str]] = []
     with fake_server() as server:
-        server.reply_with(Reply("fine", headers={"x-test": "1"}))
+        server.reply_with(Reply("fine", headers={"X-RateLimit-Limit-Requests": "60", "x-other": "1"}))
         async with adapter("m", api_key="k", base_url=address(adapter, server.url), on_headers=shown.append) as model:
             reply = await model.complete(CALL)
         body = server.calls[0].body
     assert (reply.text, reply.usage, reply.truncated) == ("fine", Usage(7, 3), False)
-    assert shown[0]["x-test"] == "1"
+    assert shown == [{"x-ratelimit-limit-requests": "60"}]
     assert (body["max_tokens"], body["temperature"], body["model"]) == (7, 0.0, "m")
     system = body["system"] if adapter is AnthropicModel else body["messages"][0]["content"]
     assert system == "Be brief."
@@ -103,8 +103,59 @@ async def test_failures_are_translated_once_and_asked_once(adapter: Adapter, nam
     assert type(raised.value) is expected
     assert (raised.value.retry is not None) is again
     assert raised.value.retry is None or raised.value.retry.after == after
+    assert raised.value.unsure == (name in {"reset", "cut off", "not JSON", "empty"})
     assert "sk-" not in str(raised.value)
     assert "Say ok" not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK drops the half-read reply
+async def test_a_reply_that_is_not_encoded_as_it_says_is_a_passing_fault(adapter: Adapter) -> None:
+    with fake_server() as server:
+        server.reply_with(Reply(headers={"content-encoding": "gzip"}))
+        async with adapter("m", base_url=address(adapter, server.url)) as model:
+            with pytest.raises(TransientError) as raised:
+                await model.complete(CALL)
+    assert raised.value.unsure
+    assert raised.value.retry is not None
+
+
+async def test_a_silent_service_is_given_up_in_time(adapter: Adapter) -> None:
+    with fake_server() as server:
+        server.reply_with(Reply(held=True))
+        async with adapter("m", base_url=address(adapter, server.url), timeout=0.2) as model:
+            with pytest.raises(TransientError, match="--timeout") as raised:
+                await model.complete(CALL)
+        server.release()
+    assert raised.value.unsure
+
+
+async def test_half_a_character_is_refused_before_it_is_sent(adapter: Adapter) -> None:
+    with fake_server() as server:
+        async with adapter("m", base_url=address(adapter, server.url)) as model:
+            with pytest.raises(RequestRejected, match="half a character"):
+                await model.complete(Call((Turn("user", "\ud800"),)))
+        assert not server.calls
+
+
+async def test_an_answer_without_usage_counts_as_the_most_it_can_have_used(adapter: Adapter) -> None:
+    bodies = {
+        OpenAIModel: {"choices": [{"message": {"content": "x"}}], "usage": None},
+        AnthropicModel: {"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn"},
+    }
+    with fake_server() as server:
+        server.reply_with(Reply(body=bodies[adapter]))
+        async with adapter("m", base_url=address(adapter, server.url)) as model:
+            reply = await model.complete(CALL)
+    assert reply.usage == CALL.most_usage
+
+
+async def test_an_address_may_have_a_query(adapter: Adapter) -> None:
+    with fake_server() as server:
+        async with adapter("m", base_url=f"{address(adapter, server.url)}?version=3") as model:
+            await model.complete(CALL)
+        path, _, query = server.calls[0].target.partition("?")
+    assert query == "version=3"
+    assert path == ("/v1/chat/completions" if adapter is OpenAIModel else "/v1/messages")
 
 
 async def test_nobody_at_the_address(adapter: Adapter) -> None:

@@ -1,0 +1,39 @@
+"""Outcomes of a run beyond its process, in the journal."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lpo_agent.core.scores import Scored
+    from lpo_agent.journal import Journal
+    from lpo_agent.search.scoring import Outcomes
+
+
+class RunMemory:
+    """Implements :class:`lpo_agent.search.scoring.Memory` for one run.
+
+    Replies are kept too, so all of this could be found again by asking every agent anew; a resume
+    of a long run would then take minutes where this takes a second.
+    """
+
+    def __init__(self, journal: Journal, run_id: str) -> None:
+        self._journal, self._run_id = journal, run_id
+        self._earlier: dict[bytes, Outcomes] = {}
+        for prompt, item, outcome in journal.outcomes(run_id):
+            self._earlier.setdefault(prompt, {})[item] = outcome
+        self._hashes: dict[str, bytes] = {}
+
+    def recall(self, text: str) -> Outcomes:
+        """Return what earlier sessions scored under the prompt."""
+        return self._earlier.pop(self._hash(text), {})
+
+    def keep(self, text: str, row_id: str, outcome: Scored) -> None:
+        """Remember an outcome."""
+        self._journal.keep(self._run_id, self._hash(text), row_id, outcome)
+
+    def _hash(self, text: str) -> bytes:
+        if text not in self._hashes:
+            self._hashes[text] = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return self._hashes[text]
