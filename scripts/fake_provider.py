@@ -54,12 +54,12 @@ class Provider:
     options: argparse.Namespace
     seen: Counter[str] = field(default_factory=Counter)
     questions: Counter[str] = field(default_factory=Counter)
-    waits: list[float] = field(default_factory=list)
     arrivals: deque[float] = field(default_factory=deque)
     in_flight: int = 0
     peak: int = 0
     first: float | None = None
     last: float = 0.0
+    arrived: dict[str, float] = field(default_factory=dict)
     tokens: int = 0
     requests: Bucket = field(init=False)
     volume: Bucket = field(init=False)
@@ -75,8 +75,9 @@ class Provider:
         """Answer one call."""
         body = await request.json()
         text: str = body["messages"][-1]["content"]
-        now = time.monotonic()
+        now = time.time()
         self.first = now if self.first is None else self.first
+        self.arrived.setdefault(text.rsplit(maxsplit=1)[-1], now)
         self.seen["requests"] += 1
         self.questions[text] += 1
         self.in_flight += 1
@@ -85,7 +86,7 @@ class Provider:
             return await self._answer(request, body, text)
         finally:
             self.in_flight -= 1
-            self.last = time.monotonic()
+            self.last = time.time()
 
     async def _answer(self, request: web.Request, body: dict[str, Any], text: str) -> web.StreamResponse:
         into = sum(len(turn["content"]) for turn in body["messages"]) // 4 + 4
@@ -96,7 +97,7 @@ class Provider:
             return self._refuse(wait)
         if self.rng.random() < self.options.faults:
             return await self._fail(request, self.rng.choice(FAULTS))
-        await asyncio.sleep(self._latency())
+        await asyncio.sleep(latency(self.options, text))
         self.seen["answered"] += 1
         self.tokens += into + out
         return web.json_response(_reply(request.path, text.rsplit(maxsplit=1)[-1], into, out), headers=self._headers())
@@ -130,15 +131,6 @@ class Provider:
         names = {"requests": self.options.rps * 60, "tokens": self.options.tpm}
         return {f"x-ratelimit-limit-{name}": str(int(value)) for name, value in names.items() if value}
 
-    def _latency(self) -> float:
-        told = self.options
-        if told.shape == "constant":
-            return float(told.latency)
-        factor = self.rng.lognormvariate(0, 0.3)
-        if told.shape == "heavy" and self.rng.random() < 0.01:
-            factor *= 20
-        return float(told.latency) * factor
-
     async def _fail(self, request: web.Request, fault: str) -> web.StreamResponse:
         self.seen[f"fault {fault}"] += 1
         if fault == "429":
@@ -156,12 +148,26 @@ class Provider:
         empty = json.dumps({"choices": [], "content": None})
         return web.Response(text=whole[:40] if fault == "truncated" else empty, content_type="application/json")
 
-    async def stats(self, _: web.Request) -> web.Response:
-        """Say what happened so far."""
-        span = self.last - (self.first or 0.0)
+    async def stats(self, request: web.Request) -> web.Response:
+        """Say what happened so far; with ``?full`` also when each question came first; ``?reset`` forgets times."""
         repeats = sum(self.questions.values()) - len(self.questions)
-        body = {"seen": dict(self.seen), "span": span, "peak": self.peak, "in_flight": self.in_flight}
-        return web.json_response(body | {"tokens": self.tokens, "repeats": repeats})
+        body: dict[str, Any] = {"seen": dict(self.seen), "first": self.first, "last": self.last, "repeats": repeats}
+        body |= {"peak": self.peak, "in_flight": self.in_flight, "tokens": self.tokens}
+        if "full" in request.query:
+            body["arrived"] = self.arrived
+        if "reset" in request.query:
+            self.first = None
+        return web.json_response(body)
+
+
+def latency(options: argparse.Namespace, text: str) -> float:
+    """Return the seconds that a question takes: the same ones each time, so that others can work them out."""
+    base = float(options.latency)
+    if options.shape == "constant":
+        return base
+    rng = random.Random(text)
+    factor = rng.lognormvariate(0, 0.3)
+    return base * factor * (20 if options.shape == "heavy" and rng.random() < 0.01 else 1)
 
 
 def _break(request: web.Request) -> None:
@@ -200,7 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--headers", action="store_true", help="tell the limits in headers")
     parser.add_argument("--retry-after", action="store_true", help="send it with 429, in whole seconds")
     parser.add_argument("--faults", type=float, default=0.0, help="share of calls that fail in one of many ways")
-    parser.add_argument("--hang", type=float, default=5.0, help="seconds that a hanging call hangs")
+    parser.add_argument("--hang", type=float, default=600.0, help="seconds that a hanging call hangs")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 

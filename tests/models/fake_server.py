@@ -28,11 +28,10 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request as it came; ``number`` counts from 0, ``target`` is the path with its query."""
+    """One request as it came; ``number`` counts from 0."""
 
     number: int
     path: str
-    target: str
     headers: Mapping[str, str]
     body: dict[str, Any]
 
@@ -137,7 +136,7 @@ class FakeServer:
         await runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        asked = Asked(len(self.calls), request.path, request.path_qs, dict(request.headers), await request.json())
+        asked = Asked(len(self.calls), request.path, dict(request.headers), await request.json())
         self._count(asked)
         try:
             reply = self._script(asked)

@@ -149,15 +149,6 @@ async def test_an_answer_without_usage_counts_as_the_most_it_can_have_used(adapt
     assert reply.usage == CALL.most_usage
 
 
-async def test_an_address_may_have_a_query(adapter: Adapter) -> None:
-    with fake_server() as server:
-        async with adapter("m", base_url=f"{address(adapter, server.url)}?version=3") as model:
-            await model.complete(CALL)
-        path, _, query = server.calls[0].target.partition("?")
-    assert query == "version=3"
-    assert path == ("/v1/chat/completions" if adapter is OpenAIModel else "/v1/messages")
-
-
 async def test_nobody_at_the_address(adapter: Adapter) -> None:
     with fake_server() as server:
         url = server.url
