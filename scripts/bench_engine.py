@@ -125,7 +125,7 @@ def lab(server: Provider, items: int, sizes: Callable[[int], int] = lambda _: 20
 
 def throughput(scale: float, *, timed: bool) -> Iterator[Row]:
     """Compare `lpo evaluate` with everything on to a bare loop over the SDK's own fast path."""
-    calls = int(8000 * scale)
+    calls = int(12_000 * scale)
     for latency in (0.0, 0.05):
         for width in (32, 256):
             with provider("--latency", latency) as server:

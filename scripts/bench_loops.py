@@ -60,20 +60,15 @@ def gepa_speed(url: str, calls: int, width: int) -> float:
 
 
 def dspy_speed(url: str, calls: int, width: int) -> float:
-    """Evaluate with DSPy."""
+    """Evaluate a one-step DSPy program."""
     import dspy
 
-    model = dspy.LM("openai/fake", api_base=f"{url}/v1", api_key="x", cache=False, max_tokens=16, num_retries=0)
-    dspy.configure(lm=model)
-
-    class Ask(dspy.Module):  # type: ignore[misc]  # DSPy has no types
-        def forward(self, text: str) -> Any:
-            return dspy.Prediction(answer=model(question(0).replace("q0", text))[0])
-
-    items = [dspy.Example(text=f"q{n}", target=f"q{n}").with_inputs("text") for n in range(calls)]
-    evaluate = dspy.Evaluate(devset=items, num_threads=width, metric=lambda e, p, _=None: e.target == p.answer)
+    dspy.configure(lm=dspy.LM("openai/fake", api_base=f"{url}/v1", api_key="x", cache=False, num_retries=0))
+    signature = dspy.Signature("question -> answer", PROMPT.split("\n", maxsplit=1)[0])
+    items = [dspy.Example(question=f"{FILLER}q{n}", answer=f"q{n}").with_inputs("question") for n in range(calls)]
+    evaluate = dspy.Evaluate(devset=items, num_threads=width, metric=lambda e, p, _=None: e.answer == p.answer)
     began = time.perf_counter()
-    assert float(evaluate(Ask()).score) == 100
+    assert float(evaluate(dspy.Predict(signature)).score) == 100
     return calls / (time.perf_counter() - began)
 
 

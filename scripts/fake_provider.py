@@ -178,6 +178,14 @@ def _break(request: web.Request) -> None:
         transport.abort()
 
 
+def _answer(text: str) -> str:
+    """Return the last word, or for DSPy the last word of its question, in DSPy's form."""
+    if "[[ ## answer ## ]]" not in text:
+        return text.rsplit(maxsplit=1)[-1]
+    question = text.partition("[[ ## question ## ]]")[2].partition("Respond with")[0]
+    return f"[[ ## answer ## ]]\n{question.split()[-1]}\n\n[[ ## completed ## ]]"
+
+
 def _error(message: str) -> dict[str, object]:
     return {"type": "error", "error": {"message": message, "type": "fake", "code": "fake"}}
 

@@ -64,9 +64,8 @@ async def test_many_tasks_write_at_once(tmp_path: Path) -> None:
 async def test_outcomes_come_back_in_order(tmp_path: Path) -> None:
     one, two = Scored(value=0.5, output="x", feedback="why"), Scored(value=1.0, output="\U0001f600")
     async with open_journal(tmp_path / "j") as journal:
-        journal.keep("run", b"p", "dev:0", one)
-        journal.keep("run", b"q", "dev:0", two)
-        journal.keep("other", b"p", "dev:1", one)
+        journal.keep("run", [(b"p", "dev:0", one), (b"q", "dev:0", two)])
+        journal.keep("other", [(b"p", "dev:1", one)])
     async with open_journal(tmp_path / "j") as journal:
         assert list(journal.outcomes("run")) == [(b"p", "dev:0", one), (b"q", "dev:0", two)]
 
@@ -195,6 +194,6 @@ async def test_files_that_are_no_journal_are_refused(tmp_path: Path) -> None:
 async def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     async with open_journal(tmp_path / "j") as journal:
         await journal.put(b"a", "run", "m", Completion("x", Usage()))
-        journal._writer.execute("PRAGMA query_only=1")
+        journal._writer._db.execute("PRAGMA query_only=1")
         with pytest.raises(JournalError, match="cannot be written"):
             await journal.put(b"b", "run", "m", Completion("x", Usage()))

@@ -59,10 +59,13 @@ class _Desk:
 
     def seat(self, guest: _Guest) -> bool:
         """Give the caller a free place, if there is one and nobody waits for it."""
-        server = next((s for s in self.servers if s.free), None) if not self.waiting else None
-        if server is not None:
-            self._place(guest, server)
-        return server is not None
+        if self.waiting:
+            return False
+        for server in self.servers:
+            if server.free:
+                self._place(guest, server)
+                return True
+        return False
 
     def _place(self, guest: _Guest, server: _Server) -> None:
         server.free -= 1

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     This is the program's outermost boundary: whatever goes wrong becomes one line on standard error.
     """
-    verbose = False
+    verbose, code = False, 0
     try:
         parser = build_parser()
         given: dict[str, Any] = vars(parser.parse_args(argv))
@@ -42,13 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif given.get("command") is None:
             parser.error("no command")
         else:
-            _command(given["command"])(given)
+            code = _command(given["command"])(given) or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _interrupted(None)
     except Exception as exc:  # noqa: BLE001 - nothing may reach the user as a traceback
         return _failed(exc, verbose=verbose)
-    return 0
+    return code
 
 
 def _prepare(*, verbose: bool) -> None:
@@ -67,7 +67,7 @@ def _version() -> str:
     return f"lpo-agent {metadata.version('lpo-agent')}"
 
 
-def _command(name: str) -> Callable[[dict[str, Any]], None]:
+def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
     from lpo_agent.cli import commands, doctor, history  # noqa: PLC0415 - `--help` must not wait for them
 
     return {
@@ -93,7 +93,10 @@ def _failed(exc: Exception, *, verbose: bool) -> int:
     if all(isinstance(leaf, BrokenPipeError) for leaf in found):
         return _unread()
     if (known := worst(exc)) is not None:
-        return _complain(str(known), known.exit_code)
+        code = _complain(str(known), known.exit_code)
+        for note in getattr(known, "__notes__", ()):
+            print(f"lpo: {note}", file=sys.stderr)
+        return code
     if isinstance(found[0], OSError) and found[0].filename is not None:
         return _complain(f"{found[0].filename}: {found[0].strerror}", WRONG_INPUT)
     if verbose:

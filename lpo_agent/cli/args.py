@@ -53,7 +53,6 @@ def _optimize(commands: Commands[Parser]) -> None:
     _search(parser)
     _task(parser)
     _limits(parser)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done and spent; call no model")
     _output(parser)
     parser.add_argument("--out", metavar="FILE", help="write the best prompt there, or the JSON if FILE ends in .json")
 
@@ -177,6 +176,7 @@ def _limits(parser: Parser) -> None:
         group.add_argument(f"--budget-{name}", metavar="N", help=f"spend at most this many {unit}")
     group.add_argument("--no-cache", dest="cache", action="store_false", help="use no replies of other runs")
     group.add_argument("--bus", choices=BUSES, help="default: memory")
+    group.add_argument("--dry-run", action="store_true", help="say what would be done and spent; call no model")
     group.add_argument("--config", metavar="FILE", help="TOML file with the same keys; options win")
 
 

@@ -16,6 +16,7 @@ from lpo_agent.cli.progress import Lines, LiveView, Silent
 from lpo_agent.cli.session import attend
 from lpo_agent.config import read_environment
 from lpo_agent.core.result import RunResult
+from lpo_agent.errors import TooManyUnscored
 from lpo_agent.models.weights import pull_smollm2
 
 if TYPE_CHECKING:
@@ -24,51 +25,61 @@ if TYPE_CHECKING:
 
     from lpo_agent.cli.options import Output
     from lpo_agent.cli.session import View
+    from lpo_agent.config import RunSpec
     from lpo_agent.core.messages import Marks
     from lpo_agent.core.text import MarkedPrompt
     from lpo_agent.runtime import Run
     from lpo_agent.runtime.jobs import Result
+    from lpo_agent.runtime.run import Kind
 
     Opening = Callable[[Callable[[str], None]], AbstractAsyncContextManager[Run]]
 
 
-def optimize(given: Mapping[str, Any]) -> None:
+def optimize(given: Mapping[str, Any]) -> int:
     """Search for a better prompt, or with `--dry-run` say what that would take."""
     chosen = options.settings(given)
     spec, output = options.spec(chosen), options.output(chosen)
     if output.out is not None:
         files.check_writable(output.out)
-    if not output.dry_run:
-        _finish(lambda say: runtime.open_run(spec, say=say), output)
-        return
-    plan = runtime.plan_run(spec)
-    if output.json:
-        print_json(plan.model_dump(mode="json"))
-    else:
-        show.show_estimate(show.console(sys.stdout), plan)
+    if output.dry_run:
+        return _plan(spec, "optimize", output)
+    return _finish(lambda say: runtime.open_run(spec, say=say), output)
 
 
-def evaluate(given: Mapping[str, Any]) -> None:
+def evaluate(given: Mapping[str, Any]) -> int:
     """Score one prompt on every item."""
     chosen = options.settings(given)
-    spec = options.spec(chosen)
-    _finish(lambda say: runtime.open_run(spec, kind="evaluate", say=say), options.output(chosen))
+    spec, output = options.spec(chosen), options.output(chosen)
+    if output.dry_run:
+        return _plan(spec, "evaluate", output)
+    return _finish(lambda say: runtime.open_run(spec, kind="evaluate", say=say), output)
 
 
-def compare(given: Mapping[str, Any]) -> None:
+def compare(given: Mapping[str, Any]) -> int:
     """Score two prompts on the same items."""
     chosen = options.settings(given)
-    spec, other = options.spec(chosen), options.read_prompt(chosen["other"])
+    spec, other, output = options.spec(chosen), options.read_prompt(chosen["other"]), options.output(chosen)
+    if output.dry_run:
+        return _plan(spec, "compare", output)
     opening = partial(runtime.open_run, spec, kind="compare", other_prompt=other)
-    _finish(lambda say: opening(say=say), options.output(chosen))
+    return _finish(lambda say: opening(say=say), output)
 
 
-def resume(given: Mapping[str, Any]) -> None:
+def resume(given: Mapping[str, Any]) -> int:
     """Go on with an interrupted run."""
     output = options.output(given)
     if output.out is not None:
         files.check_writable(output.out)
-    _finish(lambda say: runtime.open_resumed(given["run"], say=say), output)
+    return _finish(lambda say: runtime.open_resumed(given["run"], say=say), output)
+
+
+def _plan(spec: RunSpec, kind: Kind, output: Output) -> int:
+    plan = runtime.plan_run(spec, kind)
+    if output.json:
+        print_json(plan.model_dump(mode="json"))
+    else:
+        show.show_estimate(show.console(sys.stdout), plan)
+    return 0
 
 
 def mark(given: Mapping[str, Any]) -> None:
@@ -100,13 +111,14 @@ def models(given: Mapping[str, Any]) -> None:
         print(path)
 
 
-def _finish(opening: Opening, output: Output) -> None:
-    """Run to the end, then print the result and write `--out`."""
+def _finish(opening: Opening, output: Output) -> int:
+    """Run to the end, print the result, write `--out`; return the exit code."""
     with _own_stdout(output):
         result = anyio.run(attend, opening, view_for(output))
     if output.out is not None:
         write_result(output, result)
     print_result(output, result)
+    return TooManyUnscored.exit_code if result.status == "failed" else 0
 
 
 @contextlib.contextmanager

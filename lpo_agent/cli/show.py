@@ -180,12 +180,16 @@ def _quoted(text: str, span: Span) -> str:
 def show_estimate(out: Console, plan: PlanEstimate) -> None:
     """Print what `--dry-run` found out."""
     _heading(out, "Plan (nothing was asked of a model)")
-    _line(out, f"method {plan.method}: {plan.branches} branches x {plan.steps} steps, {plan.proposals} candidates each")
-    _line(out, f"{plan.train} train, {plan.dev} dev and {plan.test} test items")
-    _line(out, f"{plan.calls_low:,} to {plan.calls_high:,} calls")
+    if plan.kind == "optimize":
+        steps = f"{plan.branches} branches x {plan.steps} steps, {plan.proposals} candidates each"
+        _line(out, f"method {plan.method}: {steps}")
+        _line(out, f"{plan.train} train, {plan.dev} dev and {plan.test} test items")
+        _line(out, f"{plan.calls_low:,} to {plan.calls_high:,} calls")
+    else:
+        _line(out, f"{words.count(plan.dev, 'item')}, {words.count(plan.calls_high, 'call')}")
     _line(out, f"at most about {plan.input_tokens:,} tokens in, {plan.output_tokens:,} out: {words.money(plan.usd)}")
     if plan.seconds is not None:
-        _line(out, f"at least {words.duration(plan.seconds)} at the request limit, if all calls are made")
+        _line(out, f"at least {words.duration(plan.seconds)} at the limits that were given, if all calls are made")
     for note in plan.notes:
         _line(out, f"note: {words.one_line(note)}")
 

@@ -58,8 +58,9 @@ def calls(usage: UsageResult) -> str:
 
 
 def tokens(usage: UsageResult) -> str:
-    """Return the tokens that were paid for."""
-    return f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
+    """Return the tokens that were paid for, and those that broken calls may have cost."""
+    unsure = f", at most {usage.unsure_tokens:,} more for calls that broke" if usage.unsure_tokens else ""
+    return f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out{unsure}"
 
 
 def duration(seconds: float) -> str:

@@ -70,7 +70,11 @@ class LocalityResult(_Part):
 
 
 class UsageResult(_Part):
-    """What the run cost. ``usd`` is None when the price of a model is not known."""
+    """What the run cost. ``usd`` is None when the price of a model is not known.
+
+    ``unsure_tokens`` and ``unsure_usd`` are the most that broken calls may have cost beside that;
+    budgets count them.
+    """
 
     calls: int
     cached_calls: int
@@ -79,6 +83,8 @@ class UsageResult(_Part):
     output_tokens: int
     usd: float | None
     wall_s: float
+    unsure_tokens: int = 0
+    unsure_usd: float = 0.0
 
 
 class RunResult(_Part):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -43,7 +42,10 @@ class Call:
 
         ``model`` is a text that identifies the model: name, service, address, weights.
         """
-        content = json.dumps([model, self.turns, self.max_tokens, self.temperature, self.replicate], ensure_ascii=False)
+        parts = [model, f"{self.max_tokens} {self.temperature} {self.replicate}"]
+        for turn in self.turns:
+            parts += turn
+        content = "\0".join(f"{len(part)} {part}" for part in parts)  # with lengths, no two calls read alike
         return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
     @property

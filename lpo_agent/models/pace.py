@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CAUTION: Final = 0.99
+CAUTION: Final = 0.995
 """Share of a limit that is used: arrivals at a service are never as even as departures."""
 BURST: Final = 0.05
 """Seconds' worth that may be caught up on at once after a late wake-up."""
@@ -23,6 +23,8 @@ KEPT: Final = 0.98
 """Share of the accepted rate that is kept after a refusal (measured: 97 % of a limit, 0.2 % refused)."""
 KEPT_AFTER_PAUSE: Final = 0.9
 """The same where the service also asked to wait, so that the next refusal would cost dearly."""
+GUESSED: Final = 0.85
+"""The same where the accepted rate was measured over less than a second."""
 HALVED: Final = 0.5
 """Share of the rate that is kept after a refusal that came before much was accepted."""
 FAST, WARY, SLOW, CREEP = 0.10, 0.03, 0.005, 0.001
@@ -113,15 +115,17 @@ class Bucket:
             self.limit, self.told = limit, True
             self.level = min(self.level, BURST * limit)
 
-    def cut(self, accepted: float, *, measured: bool, best: float, share: float) -> None:
+    def cut(self, accepted: float, seconds: float, *, best: float, share: float) -> None:
         """Slow down after a refusal to a ``share`` of the rate that was ``accepted``, never far below the ``best``.
 
-        Where that was not ``measured`` over a second, to half the pace that was too fast.
+        What was measured over less than a second counts for less, or not at all: then half the pace.
         """
         before = self.rate
-        looking = FAST if share == KEPT else WARY
-        self.searching = looking if before is None or not measured else 0.0
-        kept = share * accepted if measured or before is None else HALVED * before
+        if seconds < ENOUGH:
+            share, self.searching = min(share, GUESSED), FAST if share == KEPT else WARY
+        else:
+            self.searching = FAST if before is None else 0.0
+        kept = share * accepted if before is None or seconds >= ENOUGH / 2 else HALVED * before
         kept = max(kept, DEEPEST * best, SLOWEST if before is None else SLOWEST / 15)
         self.found = kept if before is None else min(kept, before)
         self.ceiling = accepted if share == KEPT else self.found
@@ -357,11 +361,10 @@ class Gate:
             return
         span = ENOUGH if pace is None else BRIEFLY if bucket.searching else MEASURED
         rate, seconds = self.meter.accepted(self._binding, steady, span)
-        measured = seconds >= ENOUGH
-        if not measured and bucket.searching and self._refused < max(2.0, STUBBORN * self._taken):
+        if seconds < ENOUGH and bucket.searching and self._refused < max(2.0, STUBBORN * self._taken):
             return  # too early to tell
         share = KEPT if after is None else KEPT_AFTER_PAUSE
-        bucket.cut(rate, measured=measured, best=self.meter.best[self._binding], share=share)
+        bucket.cut(rate, seconds, best=self.meter.best[self._binding], share=share)
         self._note_active()
         self._cut_at, self._taken, self._refused = now, 0, 0
 

@@ -15,21 +15,25 @@ from lpo_agent.search.methods import plan_for
 
 if TYPE_CHECKING:
     from lpo_agent.config import RunSpec
+    from lpo_agent.runtime.run import Kind
+    from lpo_agent.runtime.task import Task
     from lpo_agent.search.plan import Plan
 
 
 class PlanEstimate(BaseModel):
     """An estimate for `--dry-run`: calls between ``calls_low`` and ``calls_high``, the rest for the latter.
 
-    ``usd`` and ``seconds`` are None where the price, or the speed, is not known.
+    ``usd`` and ``seconds`` are None where the price, or the speed, is not known. Branches, steps and
+    proposals are 0 for what is no search.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: str
     method: str
-    branches: int
-    steps: int
-    proposals: int
+    branches: int = 0
+    steps: int = 0
+    proposals: int = 0
     train: int
     dev: int
     test: int
@@ -42,38 +46,53 @@ class PlanEstimate(BaseModel):
     notes: tuple[str, ...] = ()
 
 
-def plan_run(spec: RunSpec) -> PlanEstimate:
+def plan_run(spec: RunSpec, kind: Kind = "optimize") -> PlanEstimate:
     """Return the estimate without asking a model; raises what a run would raise for bad input."""
-    task = load_task(spec)
+    task = load_task(spec, kind)
+    if kind != "optimize":
+        calls = len(task.splits.dev) * (2 if kind == "compare" else 1)
+        return _estimate(spec, kind, task, low=calls, high=calls)
     method = "local-search" if spec.method == "auto" else spec.method
     task, plan = fit(task, plan_for(method, spec), spec.budget)
     splits = task.splits
     end = len(splits.dev) * (1 + plan.finalists) + 2 * len(splits.test)
     search = search_calls(plan, len(splits.train), len(phrases(task.prompt)))
-    high = end + search if spec.budget.calls is None else min(end + search, spec.budget.calls)
+    low = len(splits.dev) + len(splits.test) + plan.last_rung
+    found = _estimate(spec, kind, task, low=low, high=end + search)
+    return found.model_copy(update={"branches": plan.branches, "steps": plan.steps, "proposals": plan.proposals})
+
+
+def _estimate(spec: RunSpec, kind: Kind, task: Task, *, low: int, high: int) -> PlanEstimate:
+    if spec.budget.calls is not None:
+        low, high = min(low, spec.budget.calls), min(high, spec.budget.calls)
     tokens, outputs = call_tokens(task) * high, task.max_tokens * high
     cost = load_prices(spec.prices).cost(spec.model, Usage(tokens - outputs, outputs))
     notes = [*task.notes]
-    if spec.method == "auto":
+    if kind == "optimize" and spec.method == "auto":
         notes.append("the method is chosen by a probe of the optimizer model at the start; counted here: local-search")
     if cost is None:
         notes.append(f"the price of {spec.model} is not known; give it with --prices")
     return PlanEstimate(
-        method=spec.method,
-        branches=plan.branches,
-        steps=plan.steps,
-        proposals=plan.proposals,
-        train=len(splits.train),
-        dev=len(splits.dev),
-        test=len(splits.test),
-        calls_low=min(high, len(splits.dev) + len(splits.test) + plan.last_rung),
+        kind=kind,
+        method=spec.method if kind == "optimize" else "",
+        train=len(task.splits.train),
+        dev=len(task.splits.dev),
+        test=len(task.splits.test),
+        calls_low=low,
         calls_high=high,
         input_tokens=tokens - outputs,
         output_tokens=outputs,
         usd=cost,
-        seconds=None if spec.rpm is None else 60 * high / spec.rpm,
+        seconds=_seconds(spec, high, tokens - outputs, outputs),
         notes=tuple(notes),
     )
+
+
+def _seconds(spec: RunSpec, calls: int, into: int, out: int) -> float | None:
+    """Return how long the strictest of the given limits makes it, None without any."""
+    amounts = ((spec.rpm, calls), (spec.tpm, into + out), (spec.input_tpm, into), (spec.output_tpm, out))
+    times = [60 * amount / limit for limit, amount in amounts if limit is not None]
+    return max(times, default=None)
 
 
 def search_calls(plan: Plan, rows: int, spans: int) -> int:

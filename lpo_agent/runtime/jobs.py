@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 
@@ -23,9 +23,9 @@ from lpo_agent.core.result import (
     delta,
     verdict,
 )
-from lpo_agent.core.scores import Unscored, paired, summarize
+from lpo_agent.core.scores import Scored, Unscored, paired, summarize
 from lpo_agent.core.text import parse_prompt
-from lpo_agent.errors import BudgetExceeded, TooManyUnscored
+from lpo_agent.errors import BudgetExceeded, TooManyUnscored, worst
 from lpo_agent.models.base import Usage
 from lpo_agent.runtime.probe import choose_method
 from lpo_agent.runtime.task import build_metric, call_tokens, fit, need
@@ -193,24 +193,17 @@ def _skips(found: Findings) -> list[str]:
 
 
 async def evaluate(context: Context) -> EvaluateResult:
-    """Score one prompt on every row."""
+    """Score one prompt on every row; if too many fail, the result says so and keeps what there is."""
     began, before = time.monotonic(), context.usage().calls
     context.emit(PhaseStarted(phase="test", total=len(context.task.splits.dev)))
-    (outcomes,), stopped = await _score_all(context, [context.task.prompt.text])
+    (outcomes,), end = await _score_all(context, [context.task.prompt.text])
     usage, seconds = context.usage(), time.monotonic() - began
-    score = summarize(outcomes.values())
-    if stopped and not score.n:
-        raise BudgetExceeded(stopped)
-    if not score.n:
-        reasons = [o.reason for o in outcomes.values() if isinstance(o, Unscored)]
-        raise TooManyUnscored(f"not one of {score.unscored} items could be scored (last: {reasons[-1]})")
-    missing = tuple((row, o.reason) for row, o in outcomes.items() if isinstance(o, Unscored))
     return EvaluateResult(
         run_id=context.run_id,
-        status="stopped" if stopped else "completed",
-        stop_reason=stopped or "all items scored",
-        score=score,
-        unscored=missing,
+        status=end.status,
+        stop_reason=end.reason,
+        score=summarize(outcomes.values()),
+        unscored=tuple((row, o.reason) for row, o in outcomes.items() if isinstance(o, Unscored)),
         usage=usage,
         calls_per_s=(usage.calls - before) / seconds if seconds > 0 else 0.0,
     )
@@ -221,13 +214,11 @@ async def compare(context: Context) -> CompareResult:
     rows = context.task.splits.dev
     other = parse_prompt(context.other_prompt or "", set(rows[0].variables))
     context.emit(PhaseStarted(phase="test", total=2 * len(rows)))
-    (old, new), stopped = await _score_all(context, [context.task.prompt.text, other.text])
-    if stopped and not old:
-        raise BudgetExceeded(stopped)
+    (old, new), end = await _score_all(context, [context.task.prompt.text, other.text])
     return CompareResult(
         run_id=context.run_id,
-        status="stopped" if stopped else "completed",
-        stop_reason=stopped or "all items scored",
+        status=end.status,
+        stop_reason=end.reason,
         a=summarize(old.values()),
         b=summarize(new.values()),
         delta=delta(paired(new, old, [row.id for row in rows])),
@@ -235,10 +226,20 @@ async def compare(context: Context) -> CompareResult:
     )
 
 
-async def _score_all(context: Context, texts: list[str]) -> tuple[list[Outcomes], str | None]:
-    """Score every row under every text; what a spent budget or a stop cut off is not in the outcomes."""
+class End(NamedTuple):
+    """How a scoring ended, and why."""
+
+    status: Status
+    reason: str
+
+
+async def _score_all(context: Context, texts: list[str]) -> tuple[list[Outcomes], End]:
+    """Score every row under every text; what a spent budget or a stop cut off is not in the outcomes.
+
+    Raises BudgetExceeded if nothing could be scored for it.
+    """
     spec, task = context.spec, context.task
-    rows, stopped = task.splits.dev, None
+    rows, end = task.splits.dev, End("completed", "all items scored")
     async with MemoryBus() as bus, anyio.create_task_group() as agents:
         metric = build_metric(task, context.metric, context.models.optimizer)
         await serve_agents(
@@ -246,11 +247,21 @@ async def _score_all(context: Context, texts: list[str]) -> tuple[list[Outcomes]
         )
         scoring = Scoring(bus, in_flight=spec.concurrency, memory=context.memory)
         agents.start_soon(_cancel_on, context.stop, agents.cancel_scope)
-        stopped = await until_spent(partial(scoring.score_all, texts, rows))
+        try:
+            if spent := await until_spent(partial(scoring.score_all, texts, rows)):
+                end = End("stopped", spent)
+        except* TooManyUnscored as group:
+            end = End("failed", str(worst(group)))
         agents.cancel_scope.cancel()
     if context.stop.is_set():
-        stopped = "asked to stop"
-    return [scoring.known(text, rows) for text in texts], stopped
+        end = End("stopped", "asked to stop")
+    outcomes = [scoring.known(text, rows) for text in texts]
+    scored = sum(isinstance(outcome, Scored) for found in outcomes for outcome in found.values())
+    if not scored and end.status == "stopped":
+        raise BudgetExceeded(end.reason)
+    if not scored and end.status == "completed":
+        end = End("failed", "not one item could be scored")
+    return outcomes, end
 
 
 async def _cancel_on(event: anyio.Event, scope: anyio.CancelScope) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from lpo_agent.core.scores import Scored
     from lpo_agent.journal import Journal
     from lpo_agent.search.scoring import Outcomes
+
+TOGETHER: Final = 256
 
 
 class RunMemory:
@@ -24,14 +26,22 @@ class RunMemory:
         for prompt, item, outcome in journal.outcomes(run_id):
             self._earlier.setdefault(prompt, {})[item] = outcome
         self._hashes: dict[str, bytes] = {}
+        self._pending: list[tuple[bytes, str, Scored]] = []
 
     def recall(self, text: str) -> Outcomes:
         """Return what earlier sessions scored under the prompt."""
         return self._earlier.pop(self._hash(text), {})
 
     def keep(self, text: str, row_id: str, outcome: Scored) -> None:
-        """Remember an outcome."""
-        self._journal.keep(self._run_id, self._hash(text), row_id, outcome)
+        """Remember an outcome; it is written with others, as its reply is in the journal already."""
+        self._pending.append((self._hash(text), row_id, outcome))
+        if len(self._pending) >= TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
+        self._journal.keep(self._run_id, self._pending)
+        self._pending = []
 
     def _hash(self, text: str) -> bytes:
         if text not in self._hashes:

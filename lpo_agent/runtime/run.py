@@ -101,7 +101,9 @@ class Run:
             input_tokens=totals.input_tokens,
             output_tokens=totals.output_tokens,
             usd=totals.usd,
-            wall_s=round(self._ledger.seconds(), 3),
+            wall_s=round(totals.seconds, 3),
+            unsure_tokens=totals.unsure_tokens,
+            unsure_usd=totals.unsure_usd,
         )
 
     def stop(self) -> None:
@@ -124,6 +126,9 @@ class Run:
             if self._failure is None:
                 raise
             status = "stopped" if isinstance(self._failure, BudgetExceeded) else "failed"
+            spent = self._ledger.totals
+            if spent.calls > spent.failed_calls and not isinstance(self._failure, BudgetExceeded):
+                self._failure.add_note(f"answers are kept; go on with: lpo resume {self.run_id}")
         finally:
             with anyio.CancelScope(shield=True):
                 await close(status, text)
@@ -204,7 +209,7 @@ async def _running(
 ) -> AsyncIterator[Run]:
     spec, prices = order.spec, load_prices(order.spec.prices)
     ledger = Ledger(spec.budget, already=journal.totals(run_id))
-    stream = EventStream(journal, run_id)
+    stream, memory = EventStream(journal, run_id), RunMemory(journal, run_id)
     run = Run(run_id, task, ledger, stream)
     account = Account(journal, ledger, prices, run_id, "" if spec.cache else run_id, say)
 
@@ -219,7 +224,7 @@ async def _running(
                 models,
                 ledger,
                 prices,
-                RunMemory(journal, run_id),
+                memory,
                 stream.emit,
                 run.usage,
                 stop,
@@ -228,6 +233,7 @@ async def _running(
 
     async def close(status: Status, result: str | None) -> None:
         stream.end()
+        memory.flush()
         await journal.finish_run(run_id, status, result, ledger.seconds())
 
     try:

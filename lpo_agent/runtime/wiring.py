@@ -104,14 +104,15 @@ class _Opener:
 
             return load_scripted(name)
         key, url, timeout = self.env.keys.get(provider), base_url or self.env.base_urls.get(provider), self.spec.timeout
+        observe = None if self.spec.rpm and self.spec.tpm else limiter.observe  # nothing is left to learn
         if provider == "anthropic":
             from lpo_agent.models.anthropic import AnthropicModel  # noqa: PLC0415 - its SDK is slow to import
 
-            anthropic = AnthropicModel(rest, api_key=key, base_url=url, on_headers=limiter.observe, timeout=timeout)
+            anthropic = AnthropicModel(rest, api_key=key, base_url=url, on_headers=observe, timeout=timeout)
             return await self.stack.enter_async_context(anthropic)
         from lpo_agent.models.openai import OpenAIModel  # noqa: PLC0415 - its SDK is slow to import
 
-        openai = OpenAIModel(rest, api_key=key, base_url=url, on_headers=limiter.observe, timeout=timeout)
+        openai = OpenAIModel(rest, api_key=key, base_url=url, on_headers=observe, timeout=timeout)
         return await self.stack.enter_async_context(openai)
 
     async def _local(self, name: str) -> Model:

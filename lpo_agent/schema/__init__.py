@@ -19,6 +19,8 @@ def result_schema() -> dict[str, Any]:
     """Return the schema as it follows from the code; what has a default is printed too, so all is required."""
     schema = RunResult.model_json_schema(by_alias=True, mode="serialization")
     schema["properties"]["schema"]["const"] = SCHEMA
+    for part in schema["$defs"].values():
+        part["required"] = list(part["properties"])
     return {"$schema": DIALECT, **schema, "required": list(schema["properties"])}
 
 
