@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent.errors import JournalError
@@ -10,6 +11,8 @@ from lpo_agent.errors import JournalError
 if TYPE_CHECKING:
     from pathlib import Path
 
+BUSY: Final = 10.0
+"""Seconds to wait for another process that writes."""
 MIGRATIONS: Final = (
     """
     CREATE TABLE replies (
@@ -49,13 +52,28 @@ def connect(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
             path.touch(mode=0o600)
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10, cached_statements=512)
-        for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL", "cache_size=-65536"):
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY, cached_statements=512)
+        _switch_to_wal(db)
+        for pragma in ("synchronous=NORMAL", "cache_size=-65536"):
             db.execute(f"PRAGMA {pragma}")
         _migrate(db, path)
     except (sqlite3.Error, OSError) as exc:
         raise JournalError(f"{path}: the journal cannot be used: {exc}; see LPO_HOME") from None
     return db
+
+
+def _switch_to_wal(db: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on; while another process does so too, sqlite refuses without waiting."""
+    patience = time.monotonic() + BUSY
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
