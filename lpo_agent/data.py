@@ -16,7 +16,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import ConfigDict, TypeAdapter, ValidationError, field_validator
+from pydantic.dataclasses import dataclass as slim
 
 from lpo_agent.core.messages import Row
 from lpo_agent.errors import DataError
@@ -35,13 +36,12 @@ _JSON: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=s
 """Keeps numbers as they are written: 1.50 stays 1.50, and no digit is lost."""
 
 
-class Example(BaseModel):
+@slim(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Example:
     """One example: the ``input`` (text, or the template's variables by name) and the wanted answer.
 
     Names of variables are what a prompt can hold as ``{name}``. The target may be empty.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: str | dict[str, str]
     target: str
@@ -142,7 +142,11 @@ def _document(text: str, path: Path) -> list[object] | None:
 
 
 def _from_lines(text: str, path: Path) -> Iterator[tuple[str, object]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    number, start = 0, 0
+    while start <= len(text):  # line by line: a list of all lines would hold the text twice
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        line, start, number = text[start:end], end + 1, number + 1
         if line.strip():
             yield f"{path}, line {number}", _decode(line, path, number)
 
@@ -369,14 +373,11 @@ def digest(rows: Iterable[Row]) -> str:
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def to_json(splits: Splits) -> str:
-    """Return the splits as text, to be kept with a run."""
-    parts = {name: [row.model_dump() for row in getattr(splits, name)] for name in SHARES}
-    return json.dumps(parts | {"leaked": splits.leaked})
+def to_json(splits: Splits) -> bytes:
+    """Return the splits as JSON, to be kept with a run."""
+    return TypeAdapter(Splits).dump_json(splits)
 
 
-def from_json(text: str) -> Splits:
+def from_json(content: bytes) -> Splits:
     """Return the splits that :func:`to_json` wrote."""
-    content = json.loads(text)
-    train, dev, test = (tuple(Row.model_validate(row) for row in content[name]) for name in SHARES)
-    return Splits(train, dev, test, content["leaked"])
+    return TypeAdapter(Splits).validate_json(content)

@@ -100,7 +100,7 @@ class Provider:
         await asyncio.sleep(latency(self.options, text))
         self.seen["answered"] += 1
         self.tokens += into + out
-        return web.json_response(_reply(request.path, text.rsplit(maxsplit=1)[-1], into, out), headers=self._headers())
+        return web.json_response(_reply(request.path, _answer(text), into, out), headers=self._headers())
 
     def _refusal(self, tokens: int) -> float | None:
         """Return the seconds to wait if a limit is reached, else take from both buckets."""

@@ -23,7 +23,7 @@ from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
 MODELS = '''
 import os, signal
 from pathlib import Path
-from lpo_agent.errors import AuthError
+from lpo_agent.errors import AuthError, RequestRejected
 
 def answer(call):
     """Obeys only a prompt that names the answers."""
@@ -31,6 +31,11 @@ def answer(call):
     if "odd" in prompt:
         return "odd" if int(text.split()[-1]) % 2 else "even"
     return "I would say: hm."
+
+def moody(call):
+    if int(call.turns[-1].content.split()[-1]) % 2:
+        raise RequestRejected("not in the mood")
+    return "even"
 
 def refused(call):
     raise AuthError("the key is refused")
@@ -275,6 +280,27 @@ def test_dry_run_asks_no_model(lpo: Run) -> None:
 def test_a_budget_spent_before_any_result_is_code_4(lpo: Run) -> None:
     ended = lpo("optimize", "plain.txt", *GOOD, "--budget-calls", "1", "--quiet")
     assert (ended.code, ended.out, ended.err.count("\n")) == (4, "", 1)
+
+
+@pytest.mark.parametrize(("command", "calls"), [("evaluate", 40), ("compare", 80)])
+def test_a_dry_run_of_a_scoring_asks_nothing(lpo: Run, command: str, calls: int) -> None:
+    prompts = ["plain.txt"] if command == "evaluate" else ["plain.txt", "plain.txt"]
+    limits = ["--rpm", "60", "--output-tpm", "1"]
+    ended = lpo(command, *prompts, "--data", "data.jsonl", *model("broken"), "--dry-run", "--json", *limits)
+    plan = json.loads(ended.out)
+    assert (plan["kind"], plan["calls_low"], plan["calls_high"]) == (command, calls, calls)
+    assert plan["seconds"] == 60 * plan["output_tokens"]
+
+
+def test_an_evaluation_that_mostly_fails_says_so_and_keeps_its_answers(lpo: Run) -> None:
+    ended = lpo("evaluate", "plain.txt", "--data", "data.jsonl", *model("moody"), "--json", "--quiet")
+    result = json.loads(ended.out)
+    assert (ended.code, result["status"]) == (3, "failed")
+    assert "scorings failed" in result["stop_reason"]
+    assert result["score"]["n"] > 0
+    assert {reason for _, reason in result["unscored"]} == {"RequestRejected: not in the mood"}
+    (run,) = json.loads(lpo("runs", "--json").out)
+    assert run["status"] == "failed"
 
 
 def test_a_refused_key_is_code_3(lpo: Run) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -398,7 +399,7 @@ def test_splits_survive_being_kept(train: list[Row], dev: list[Row], test: list[
 def test_a_digest_stands_for_the_content(some: list[Row], others: list[Row]) -> None:
     same = [(row.variables, row.target) for row in some] == [(row.variables, row.target) for row in others]
     assert (digest(some) == digest(others)) == same
-    assert digest(some) == digest([row.model_copy(update={"id": "other"}) for row in some])
+    assert digest(some) == digest([replace(row, id="other") for row in some])
 
 
 # --- Real files

@@ -124,8 +124,8 @@ async def test_runs_events_and_rows(tmp_path: Path) -> None:
             await journal.create_run(name, "optimize", '{"n": 1}')
         await journal.append("20260101-a", [("one", "1"), ("two", "2")])
         await journal.finish_run("20260101-a", "completed", "{}", 2.5)
-        key = await journal.put_blob("rows \ud800")
-        assert journal.get_blob(key) == "rows \ud800"
+        key = await journal.put_blob(b"rows \xff")
+        assert journal.get_blob(key) == b"rows \xff"
         assert list(journal.events("20260101-a")) == ["1", "2"]
         assert [record.run_id for record in journal.runs()] == ["20260101-b", "20260101-a"]
         assert journal.run("last").run_id == "20260101-b"

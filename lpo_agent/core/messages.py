@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass as slim
 
 from lpo_agent.core.scores import Outcome, Scored
 from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span
@@ -46,7 +47,8 @@ class Failure(Message):
     retryable: bool = False
 
 
-class Row(Message):
+@slim(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Row:
     """One example: its id (unique in a run), the template's variables, and the wanted answer."""
 
     id: str

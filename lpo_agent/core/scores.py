@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from lpo_agent.core.stats import mean_interval
 
@@ -15,24 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-class Scored(BaseModel):
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Scored:
     """An item that was answered and judged: ``value`` in [0, 1], the model's ``output``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["scored"] = "scored"
-    value: float = Field(ge=0.0, le=1.0)
+    value: Annotated[float, Field(ge=0.0, le=1.0)]
     output: str
     feedback: str = ""
+    kind: Literal["scored"] = "scored"
 
 
-class Unscored(BaseModel):
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Unscored:
     """An item without a judgement, and why."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["unscored"] = "unscored"
     reason: str
+    kind: Literal["unscored"] = "unscored"
 
 
 Outcome = Annotated[Scored | Unscored, Field(discriminator="kind")]

@@ -208,19 +208,18 @@ class Journal:
         for (body,) in self._db.execute("SELECT body FROM events WHERE run=? ORDER BY id", (run_id,)):
             yield body
 
-    async def put_blob(self, text: str) -> str:
-        """Keep a text under the hash of its content, and return that."""
-        body = text.encode("utf-8", "surrogatepass")
+    async def put_blob(self, body: bytes) -> str:
+        """Keep something under the hash of its content, and return that."""
         key = hashlib.blake2b(body, digest_size=16).hexdigest()
-        await self._writer.durable("INSERT OR IGNORE INTO blobs VALUES (?,?)", (key, zlib.compress(body)))
+        await self._writer.durable("INSERT OR IGNORE INTO blobs VALUES (?,?)", (key, zlib.compress(body, 1)))
         return key
 
-    def get_blob(self, key: str) -> str:
-        """Return a kept text; raises JournalError."""
+    def get_blob(self, key: str) -> bytes:
+        """Return what is kept under the key; raises JournalError."""
         row = self._db.execute("SELECT body FROM blobs WHERE hash=?", (key,)).fetchone()
         if row is None:
             raise JournalError(f"{self._path}: the rows of this run are missing")
-        return zlib.decompress(row[0]).decode("utf-8", "surrogatepass")
+        return zlib.decompress(row[0])
 
 
 def _status(status: str, pid: int, process: str) -> str:

@@ -1,0 +1,23 @@
+"""The engine's benchmark in short: what it counts must be right; how fast it was is not looked at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "bench_engine.py"
+
+
+@pytest.mark.parametrize("part", ["faults", "kills", "limits", "tokens", "tail"])
+def test_the_counts_are_right(part: str, tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    command = [sys.executable, str(SCRIPT), "--short", "--only", part, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(out.read_text(encoding="utf-8"))
+    assert any(row["high"] is not None for row in rows) or part == "tail"
+    assert all(row["met"] for row in rows)
