@@ -282,18 +282,18 @@ def test_a_budget_spent_before_any_result_is_code_4(lpo: Run) -> None:
     assert (ended.code, ended.out, ended.err.count("\n")) == (4, "", 1)
 
 
-@pytest.mark.parametrize(("command", "calls"), [("evaluate", 40), ("compare", 80)])
+@pytest.mark.parametrize(("command", "calls"), [("evaluate", 60), ("compare", 120)])
 def test_a_dry_run_of_a_scoring_asks_nothing(lpo: Run, command: str, calls: int) -> None:
     prompts = ["plain.txt"] if command == "evaluate" else ["plain.txt", "plain.txt"]
     limits = ["--rpm", "60", "--output-tpm", "1"]
-    ended = lpo(command, *prompts, "--data", "data.jsonl", *model("broken"), "--dry-run", "--json", *limits)
+    ended = lpo(command, *prompts, "--data", "rows.jsonl", *model("broken"), "--dry-run", "--json", *limits)
     plan = json.loads(ended.out)
     assert (plan["kind"], plan["calls_low"], plan["calls_high"]) == (command, calls, calls)
     assert plan["seconds"] == 60 * plan["output_tokens"]
 
 
 def test_an_evaluation_that_mostly_fails_says_so_and_keeps_its_answers(lpo: Run) -> None:
-    ended = lpo("evaluate", "plain.txt", "--data", "data.jsonl", *model("moody"), "--json", "--quiet")
+    ended = lpo("evaluate", "plain.txt", "--data", "rows.jsonl", *model("moody"), "--json", "--quiet")
     result = json.loads(ended.out)
     assert (ended.code, result["status"]) == (3, "failed")
     assert "scorings failed" in result["stop_reason"]

@@ -40,8 +40,8 @@ class Scoring:
     """Asks the scorer, remembers outcomes, and stops a run that mostly fails.
 
     ``in_flight`` rows of one prompt are asked for at a time. Raises TooManyUnscored once more than
-    30 % of at least 20 scorings failed. When the budget is spent, calls in flight still end and
-    their answers are kept; then RequestFailed is raised.
+    30 % of at least 20 scorings failed, and RequestFailed when the budget is spent; calls in flight
+    still end first, and their answers are kept.
     """
 
     def __init__(self, bus: Bus, *, in_flight: int, memory: Memory | None = None) -> None:
@@ -49,6 +49,7 @@ class Scoring:
         self._known: dict[str, Outcomes] = {}
         self._flying: dict[tuple[str, str], anyio.Event | None] = {}
         self._attempts = self._unscored = 0
+        self._hopeless: TooManyUnscored | None = None
 
     async def score(self, text: str, rows: Sequence[Row]) -> Outcomes:
         """Return the outcome of each row under the prompt ``text``, by row id."""
@@ -59,6 +60,8 @@ class Scoring:
         async with anyio.create_task_group() as tasks:
             for _ in range(min(self._in_flight, len(missing))):
                 tasks.start_soon(self._work, text, left, refusals)
+        if self._hopeless is not None:
+            raise self._hopeless
         if refusals and any(row.id not in known for row in missing):
             raise refusals[0]
         return self.known(text, rows)
@@ -80,7 +83,7 @@ class Scoring:
         return self._known[text]
 
     async def _work(self, text: str, left: Iterator[Row], refusals: list[RequestFailed]) -> None:
-        """Score rows until none is left, or the budget is spent."""
+        """Score rows until none is left, the budget is spent, or too many failed."""
         for row in left:
             try:
                 await self._score_one(text, row)
@@ -88,7 +91,7 @@ class Scoring:
                 if not _is_budget(failed):
                     raise
                 refusals.append(failed)
-            if refusals:
+            if refusals or self._hopeless is not None:
                 return
 
     async def _score_one(self, text: str, row: Row) -> None:
@@ -116,8 +119,10 @@ class Scoring:
             self._memory.keep(text, row_id, outcome)
 
     def _check(self, reason: str) -> None:
-        if self._attempts >= GRACE and self._unscored > MOST_UNSCORED * self._attempts:
-            raise TooManyUnscored(
+        """Give up if too many failed even if all that are in flight come through."""
+        attempts = self._attempts + len(self._flying)
+        if self._attempts >= GRACE and self._unscored > MOST_UNSCORED * attempts:
+            self._hopeless = TooManyUnscored(
                 f"{self._unscored} of {self._attempts} scorings failed (last: {reason}); finished answers are kept"
             )
 
