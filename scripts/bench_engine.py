@@ -211,10 +211,10 @@ def flat(scale: float, *, timed: bool) -> Iterator[Row]:
     long, short = int(100_000 * scale), int(1000 * scale)
     with provider() as server:
         with lab(server, short) as place:
-            per_short = 1 / place.result(place.evaluate("--concurrency", 32))["calls_per_s"]
+            per_short = 1 / place.result(place.evaluate("--concurrency", 32, "--rpm", 1e9))["calls_per_s"]
         with lab(server, long) as place:
             server.stats("reset")
-            process = place.evaluate("--concurrency", 32)
+            process = place.evaluate("--concurrency", 32, "--rpm", 1e9)
             _wait_for(server, server.stats()["seen"].get("requests", 0) + long - 200)
             stats = server.stats()
             per_long = (time.time() - stats["first"]) / (long - 200)
