@@ -129,6 +129,24 @@ async def test_an_outage_is_waited_for_and_costs_no_item_its_tries() -> None:
     assert said == ["nobody; waiting until the service answers again", "the service answers again"]
 
 
+async def test_an_address_where_nobody_ever_was_is_given_up_by_many_at_once() -> None:
+    time, said = FakeTime(), list[str]()
+    layer = paced(flaky(*[UnreachableError("nobody", retry=Retry())] * 999), time, said)
+    failures = []
+
+    async def ask(number: int) -> None:
+        with pytest.raises(UnreachableError):
+            await layer.complete(call(str(number)))
+        failures.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(3 * SILENCE):
+            tasks.start_soon(ask, number)
+    assert len(failures) == 3 * SILENCE
+    assert said == []
+    assert time.now < 60
+
+
 async def test_an_outage_that_lasts_ends_the_run() -> None:
     time = FakeTime()
     layer = paced(flaky(*[TransientError("broken", retry=Retry())] * 999), time)

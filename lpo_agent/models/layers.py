@@ -126,7 +126,7 @@ class Paced:
             limiter.refused(permit, exc.retry.after if exc.retry else None)
             return exc
         except ProviderError as exc:
-            if exc.retry is not None:
+            if exc.retry is not None and not self._never_there(exc):
                 limiter.failed(str(exc))
             return exc
         finally:
@@ -134,11 +134,15 @@ class Paced:
         self.answered = True
         return reply
 
+    def _never_there(self, exc: ProviderError) -> bool:
+        """Tell a wrong address from an outage."""
+        return isinstance(exc, UnreachableError) and not self.answered
+
     def _pause(self, exc: ProviderError, tries: Tries) -> float | None:
         """Return the seconds to wait before asking again, None for not at all; raises OutageError."""
         if exc.retry is None:
             return None
-        if isinstance(exc, UnreachableError) and not self.answered:
+        if self._never_there(exc):
             tries.faults += 1
             return SHORTEST if tries.faults < FIRST_TRIES else None
         if out_for := self.limiter.out_for:
