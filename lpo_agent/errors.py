@@ -15,7 +15,8 @@
     |   +-- OutageError               the service answered before and stopped for good
     |   +-- RequestRejected           this one request is refused; others may pass
     |   +-- RateLimited               too many requests or tokens
-    |   +-- TransientError            time-out, overload, broken connection or reply
+    |   +-- TransientError            time-out, overload, broken connection
+    |       +-- BrokenReply               a reply came and cannot be used
     +-- BudgetExceeded            4   the next call would pass a cap
     +-- TooManyUnscored           3   so many items failed that a score would mislead
     +-- EditRejected              1   an edit is not local, or breaks a placeholder
@@ -119,7 +120,11 @@ class RateLimited(ProviderError):
 
 
 class TransientError(ProviderError):
-    """A time-out, an overload, a broken connection or a broken reply."""
+    """A time-out, an overload or a broken connection."""
+
+
+class BrokenReply(TransientError):
+    """A reply came and cannot be used: not of the expected form, or without content."""
 
 
 class BudgetExceeded(LpoError):

@@ -12,6 +12,7 @@ from lpo_agent.core.budget import Budget, Ledger, Spent
 from lpo_agent.core.retry import Retry
 from lpo_agent.errors import (
     AuthError,
+    BrokenReply,
     BudgetExceeded,
     OutageError,
     QuotaError,
@@ -145,6 +146,15 @@ async def test_an_address_where_nobody_ever_was_is_given_up_by_many_at_once() ->
     assert len(failures) == 3 * SILENCE
     assert said == []
     assert time.now < 60
+
+
+async def test_replies_that_make_no_sense_are_no_outage() -> None:
+    time, said = FakeTime(), list[str]()
+    layer = paced(flaky(*[BrokenReply("a web page", retry=Retry())] * 999), time, said)
+    for number in range(SILENCE):
+        with pytest.raises(BrokenReply):
+            await layer.complete(call(str(number)))
+    assert said == []
 
 
 async def test_an_outage_that_lasts_ends_the_run() -> None:

@@ -19,6 +19,7 @@ import sniffio
 from lpo_agent.core.retry import Retry
 from lpo_agent.errors import (
     AuthError,
+    BrokenReply,
     ProviderError,
     QuotaError,
     RateLimited,
@@ -100,9 +101,9 @@ def translate(exc: Exception, sdk: Any, model: str, url: str) -> ProviderError:
     return TransientError(f"{url}: {type(exc).__name__}: {mask(str(exc))}", retry=Retry(), unsure=True)
 
 
-def unusable(url: str, what: str = "the reply is not of the expected form") -> TransientError:
+def unusable(url: str, what: str = "the reply is not of the expected form") -> BrokenReply:
     """Return the error for a reply that came, perhaps was charged for, and says nothing."""
-    return TransientError(f"{url}: {what}", retry=Retry(), unsure=True)
+    return BrokenReply(f"{url}: {what}", retry=Retry(), unsure=True)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from lpo_agent.errors import OutageError, ProviderError, RateLimited, UnreachableError
+from lpo_agent.errors import BrokenReply, OutageError, ProviderError, RateLimited, UnreachableError
 from lpo_agent.models.base import Call, Completion
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Paced:
             limiter.refused(permit, exc.retry.after if exc.retry else None)
             return exc
         except ProviderError as exc:
-            if exc.retry is not None and not self._never_there(exc):
+            if exc.retry is not None and not (self._never_there(exc) or isinstance(exc, BrokenReply)):
                 limiter.failed(str(exc))
             return exc
         finally:

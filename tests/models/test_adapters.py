@@ -10,6 +10,7 @@ import pytest
 
 from lpo_agent.errors import (
     AuthError,
+    BrokenReply,
     ProviderError,
     QuotaError,
     RateLimited,
@@ -86,8 +87,8 @@ FAILURES: dict[str, tuple[Reply, type[ProviderError], bool, float | None]] = {
     "overloaded": (failure(529, headers={"retry-after": "9"}), TransientError, True, 9.0),
     "reset": (Reply(reset=True), TransientError, True, None),
     "cut off": (Reply(cut=True), TransientError, True, None),
-    "not JSON": (Reply(body=b"<html>"), TransientError, True, None),
-    "empty": (Reply(body={"choices": [], "content": None}), TransientError, True, None),
+    "not JSON": (Reply(body=b"<html>"), BrokenReply, True, None),
+    "empty": (Reply(body={"choices": [], "content": None}), BrokenReply, True, None),
 }
 
 
