@@ -111,6 +111,15 @@ async def test_what_will_not_pass_is_given_up(failure: ProviderError, tries: int
     assert len(model.calls) == tries
 
 
+async def test_a_wish_to_wait_for_hours_ends_the_run_instead() -> None:
+    time, model = FakeTime(), flaky(RateLimited("daily limit", retry=Retry(rate_limited=True, after=7200)))
+    layer = paced(model, time)
+    with pytest.raises(OutageError, match="wait 120 minutes"):
+        await layer.complete(call())
+    await layer.complete(call())  # nobody else is kept waiting
+    assert time.now < 1
+
+
 async def test_one_call_is_put_off_for_ten_minutes_at_most() -> None:
     time, model = FakeTime(), flaky(*[TransientError("x", retry=Retry(after=250))] * 9)
     with pytest.raises(TransientError):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MOST_FAULTS, MOST_REFUSALS = 6, 50
 FIRST_TRIES = 3
+STUBBORN = 3
+"""Refusals of one call after which it waits longer than the service asks."""
 SHORTEST, LONGEST = 0.5, 30.0
 PATIENCE = 600.0
 """Seconds that one call may be put off, and that an outage may last."""
@@ -123,10 +125,15 @@ class Paced:
             reply = await self.inner.complete(call)
             limiter.answered(permit, expected, reply.usage)
         except RateLimited as exc:
-            limiter.refused(permit, exc.retry.after if exc.retry else None)
+            after = exc.retry.after if exc.retry else None
+            if after is not None and after > PATIENCE:
+                return OutageError(f"{exc}; the service asks to wait {after / 60:.0f} minutes, so go on then")
+            limiter.refused(permit, after)
             return exc
         except ProviderError as exc:
-            if exc.retry is not None and not (self._never_there(exc) or isinstance(exc, BrokenReply)):
+            if exc.retry is None or isinstance(exc, BrokenReply):
+                limiter.heard()
+            elif not self._never_there(exc):
                 limiter.failed(str(exc))
             return exc
         finally:
@@ -177,7 +184,9 @@ class Tries:
         self.waited += pause
         if count >= most or self.waited > PATIENCE:
             return None
-        return 0.0 if retry.rate_limited and retry.after is not None else pause  # the limiter keeps everybody waiting
+        if retry.rate_limited and retry.after is not None:  # the limiter keeps everybody waiting that long
+            return 0.0 if count < STUBBORN else rng.uniform(0, min(LONGEST, SHORTEST * 2.0 ** (count - STUBBORN)))
+        return pause
 
 
 @dataclass(frozen=True, slots=True)

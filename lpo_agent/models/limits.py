@@ -173,12 +173,18 @@ class Limiter:
             self._habits[0].learn(expected[0], usage.input_tokens)
             self._habits[1].learn(expected[1], usage.output_tokens)
             self.gate.settle(permit, Size.of(usage.input_tokens, usage.output_tokens))
-        if self.gate.answered(self.clock()):
+        self.gate.window.answered(self.clock())
+        self.heard()
+
+    def heard(self) -> None:
+        """Note that the service said something, whatever it was; an outage is over."""
+        if self.gate.outage.answered():
             self.say("the service answers again")
 
     def refused(self, permit: Permit, after: float | None) -> None:
         """Note that the service said: too many; ``after`` is how long it asked everybody to wait."""
         self.gate.refused(permit, after, self.clock())
+        self.heard()
 
     def failed(self, reason: str) -> None:
         """Note that the service failed to answer."""

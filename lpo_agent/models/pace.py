@@ -341,11 +341,6 @@ class Gate:
         self.in_flight -= permit.held
         permit.held = False
 
-    def answered(self, now: float) -> bool:
-        """Count an answer; tell whether an outage ends with it."""
-        self.window.answered(now)
-        return self.outage.answered()
-
     def refused(self, permit: Permit, after: float | None, now: float) -> None:
         """Take note that a call came too early: nobody starts for ``after`` seconds, and the pace is cut."""
         steady = self._without_pauses(now)
