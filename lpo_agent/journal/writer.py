@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -51,7 +51,7 @@ class Writer:
         self._closing = True
         self._work.release(2)  # one for rows that nobody waits for, one for the end
         self._thread.join()
-        with closing(self._db):
+        with closing(self._db), suppress(sqlite3.Error):  # tidiness only
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def add(self, sql: str, values: tuple[object, ...], *, urgent: bool = False) -> _Group:
@@ -84,10 +84,13 @@ class Writer:
                 return
 
     def _commit_group(self, group: _Group) -> None:
-        if self._commit(group.rows) is not None:  # one bad row must not take the others with it
-            errors = [self._commit([row]) for row in group.rows]
+        problem = self._commit(group.rows)
+        if problem is not None:
+            alone = not isinstance(problem, sqlite3.OperationalError)  # one bad row must not take the others with it
+            errors = [self._commit([row]) if alone else problem for row in group.rows]
             group.failed = {number: error for number, error in enumerate(errors) if error is not None}
-        from_thread.run_sync(_wake, group, token=self._token)
+        with suppress(RuntimeError):  # the loop is gone, and with it who waited
+            from_thread.run_sync(_wake, group, token=self._token)
 
     def _commit(self, rows: Sequence[_Row]) -> Exception | None:
         try:
@@ -96,7 +99,7 @@ class Writer:
                 self._db.execute(sql, values)
             self._db.execute("COMMIT")
         except (sqlite3.Error, UnicodeError, OverflowError) as exc:
-            if self._db.in_transaction:
+            with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             return exc
         return None

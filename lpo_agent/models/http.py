@@ -210,11 +210,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a service asks to wait, from its headers."""
     if (milliseconds := _float(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
-    value = headers.get("retry-after")
-    if (seconds := _float(value)) is not None:
+    value = headers.get("retry-after") or ""
+    if (seconds := _float(value.partition(",")[0])) is not None:  # a header that came twice is joined by a comma
         return seconds
-    date = email.utils.parsedate_to_datetime(value) if value and "," in value else None
-    return None if date is None else max(0.0, date.timestamp() - time.time())
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _float(value: str | None) -> float | None:
@@ -222,4 +224,4 @@ def _float(value: str | None) -> float | None:
         number = float(value or "")
     except ValueError:
         return None
-    return number if number >= 0 else None
+    return number if 0 <= number < float("inf") else None

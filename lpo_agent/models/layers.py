@@ -134,7 +134,7 @@ class Paced:
             if exc.retry is None or isinstance(exc, BrokenReply):
                 limiter.heard()
             elif not self._never_there(exc):
-                limiter.failed(str(exc))
+                limiter.failed(permit, str(exc))
             return exc
         finally:
             limiter.release(permit)

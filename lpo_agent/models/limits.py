@@ -186,9 +186,9 @@ class Limiter:
         self.gate.refused(permit, after, self.clock())
         self.heard()
 
-    def failed(self, reason: str) -> None:
+    def failed(self, permit: Permit, reason: str) -> None:
         """Note that the service failed to answer."""
-        if self.gate.outage.failed(self.clock()):
+        if self.gate.outage.failed(permit.began, self.clock()):
             self.say(f"{reason}; waiting until the service answers again")
 
     @property

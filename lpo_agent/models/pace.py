@@ -126,6 +126,8 @@ class Bucket:
         else:
             self.searching = FAST if before is None else 0.0
         kept = share * accepted if before is None or seconds >= ENOUGH / 2 else HALVED * before
+        if before is not None and kept < HALVED * before:  # it was demand that was low, not what is accepted
+            kept, self.searching = HALVED * before, WARY
         kept = max(kept, DEEPEST * best, SLOWEST if before is None else SLOWEST / 15)
         self.found = kept if before is None else min(kept, before)
         self.ceiling = accepted if share == KEPT else self.found
@@ -166,11 +168,18 @@ class Meter:
     def take(self, now: float, size: Size) -> Bin:
         """Count a call that starts."""
         if not self.bins or now - self.bins[-1].at >= BIN:
+            self._note_best()
             self.bins.append(Bin(now))
             while now - self.bins[0].at > MEASURED + 4 * self.lag + 1:
                 self.bins.popleft()
         self.bins[-1].add(size, 1)
         return self.bins[-1]
+
+    def _note_best(self) -> None:
+        """Remember the best second so far."""
+        last = [b for b in self.bins if b.at > self.bins[-1].at - ENOUGH] if self.bins else []
+        if last and self.bins[0].at <= self.bins[-1].at - ENOUGH:
+            self.best = [max(old, sum(b.taken[i] for b in last) / ENOUGH) for i, old in enumerate(self.best)]
 
     def refused(self, bin_: Bin, size: Size, now: float) -> None:
         """Take back a call that was refused; how long that took tells which calls may still be."""
@@ -189,9 +198,7 @@ class Meter:
         if seconds < ENOUGH:
             begun = max(now - self.bins[0].at, BIN) if self.bins else BIN
             return sum(b.taken[index] for b in self.bins) / begun, seconds
-        rate = sum(b.taken[index] for b in decided) / seconds
-        self.best[index] = max(self.best[index], rate)
-        return rate, seconds
+        return sum(b.taken[index] for b in decided) / seconds, seconds
 
 
 @dataclass(slots=True)
@@ -247,14 +254,18 @@ class Outage:
         """Whether only one call at a time may knock."""
         return self.failures >= SILENCE
 
-    def failed(self, now: float) -> bool:
-        """Count a failure; tell whether an outage begins with it."""
+    def failed(self, began: float, now: float) -> bool:
+        """Count the failure of a call that ``began`` then; tell whether an outage begins with it.
+
+        Calls that were under way when the outage began are no knocks.
+        """
         self.since = now if not self.failures else self.since
         self.failures += 1
-        if self.down:
+        begins = self.failures == SILENCE
+        if begins or (self.down and began >= self.next_knock):
             self.next_knock = now + KNOCKS[min(self.knocks, len(KNOCKS) - 1)]
             self.knocks += 1
-        return self.failures == SILENCE
+        return begins
 
     def answered(self) -> bool:
         """Count an answer; tell whether an outage ends with it."""
@@ -264,11 +275,15 @@ class Outage:
 
 @dataclass(slots=True, eq=False)
 class Permit:
-    """The right to make one call of a ``size``, given at ``began``; ``bin`` is where it was counted."""
+    """The right to make one call of a ``size``, given at ``began``; ``bin`` is where it was counted.
+
+    ``debited`` names the buckets that it was taken from; more may be known when it is settled.
+    """
 
     size: Size
     began: float = 0.0
     bin: Bin | None = None
+    debited: tuple[int, ...] = ()
     held: bool = True
 
 
@@ -325,13 +340,13 @@ class Gate:
         self.in_flight += 1
         self._taken += 1
         self.window.began(now)
-        return Permit(size, now, self.meter.take(self._without_pauses(now), size))
+        return Permit(size, now, self.meter.take(self._without_pauses(now), size), tuple(self._active))
 
     def settle(self, permit: Permit, used: Size) -> None:
         """Correct the books with what the service counted."""
         promised = permit.size
         for index in self._active:
-            self.buckets[index].level += promised[index] - used[index]
+            self.buckets[index].level += (promised[index] if index in permit.debited else 0.0) - used[index]
         if permit.bin is not None:
             permit.bin.add(Size(0.0, *(u - p for u, p in zip(used[1:], promised[1:], strict=True))), 1)
         permit.size = used

@@ -130,9 +130,11 @@ class Run:
             if spent.calls > spent.failed_calls and not isinstance(self._failure, BudgetExceeded):
                 self._failure.add_note(f"answers are kept; go on with: lpo resume {self.run_id}")
         finally:
-            with anyio.CancelScope(shield=True):
-                await close(status, text)
-            self._over.set()
+            try:
+                with anyio.CancelScope(shield=True):
+                    await close(status, text)
+            finally:
+                self._over.set()
 
 
 def new_run_id(now: float) -> str:

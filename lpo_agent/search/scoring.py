@@ -67,10 +67,24 @@ class Scoring:
         return self.known(text, rows)
 
     async def score_all(self, texts: Iterable[str], rows: Sequence[Row]) -> None:
-        """Score each row under each of the texts, all at once."""
+        """Score each row under each of the texts, all at once; what ends one lets the others' calls end too."""
+        ended: list[RequestFailed | TooManyUnscored] = []
+
+        async def one(text: str) -> None:
+            try:
+                await self.score(text, rows)
+            except TooManyUnscored as exc:
+                ended.append(exc)
+            except RequestFailed as exc:
+                if not _is_budget(exc):
+                    raise
+                ended.append(exc)
+
         async with anyio.create_task_group() as tasks:
             for text in dict.fromkeys(texts):
-                tasks.start_soon(self.score, text, rows)
+                tasks.start_soon(one, text)
+        if ended:
+            raise ended[0]
 
     def known(self, text: str, rows: Sequence[Row]) -> Outcomes:
         """Return the outcomes that are there already."""

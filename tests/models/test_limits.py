@@ -208,7 +208,7 @@ def test_a_storm_of_cancellations_and_faults_leaves_the_books_straight(plan: lis
                     elif how == "refuse":
                         limiter.refused(permit, pause)
                     elif how == "fail":
-                        limiter.failed("broken")
+                        limiter.failed(permit, "broken")
                 finally:
                     limiter.release(permit)
                     limiter.release(permit)  # once too often does no harm
