@@ -18,6 +18,7 @@
     |   +-- TransientError            time-out, overload, broken connection
     |       +-- BrokenReply               a reply came and cannot be used
     +-- BudgetExceeded            4   the next call would pass a cap
+    |   +-- BudgetTied                the same, unless calls under way cost less than they may
     +-- TooManyUnscored           3   so many items failed that a score would mislead
     +-- EditRejected              1   an edit is not local, or breaks a placeholder
     +-- ReplyError                1   a model's reply does not parse
@@ -131,6 +132,10 @@ class BudgetExceeded(LpoError):
     """The next call would pass one of the run's caps, so it was not made."""
 
     exit_code = 4
+
+
+class BudgetTied(BudgetExceeded):
+    """The next call would pass a cap if the calls under way cost as much as they may; ask again when one has ended."""
 
 
 class TooManyUnscored(LpoError):

@@ -267,3 +267,24 @@ def test_prices_are_unknown_unless_given(tmp_path: Path) -> None:
     assert load_prices().cost("openai:x", Usage(1, 1)) is None
     assert load_prices(file).cost("openai:x", Usage(10**6, 10**6)) == 3.0
     assert load_prices().cost("local:smollm2", Usage(1, 1)) == 0.0
+
+
+@pytest.mark.parametrize("width", [1, 16, 128])
+async def test_a_cap_holds_back_calls_until_those_under_way_turn_out_cheaper(width: int) -> None:
+    ledger, left = Ledger(Budget(tokens=2000)), iter(range(200))
+
+    class Brief(ScriptedModel):
+        async def complete(self, call: Call) -> Completion:
+            await anyio.sleep(0.001)
+            return Completion("yes", Usage(8, 1))
+
+    layer = Budgeted(Brief(lambda _: ""), ledger, Prices({}))
+
+    async def work() -> None:
+        for number in left:
+            await layer.complete(call(str(number)))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(width):
+            tasks.start_soon(work)
+    assert ledger.totals.input_tokens + ledger.totals.output_tokens == 1800

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lpo_agent.errors import BudgetExceeded
+from lpo_agent.errors import BudgetExceeded, BudgetTied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+SLACK: Final = 1e-9
+"""Sums of dollars are rounded."""
 
 
 class Budget(BaseModel):
@@ -69,6 +73,23 @@ class Reservation:
     calls: int
     tokens: int
     usd: float
+    aside: bool = False
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What open promises add up to."""
+
+    promises: int = 0
+    calls: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+    def add(self, promised: Reservation, sign: int) -> None:
+        self.promises += sign
+        self.calls += sign * promised.calls
+        self.tokens += sign * promised.tokens
+        self.usd = self.usd + sign * promised.usd if self.promises else 0.0  # no rounding is left behind
 
 
 class Ledger:
@@ -85,7 +106,7 @@ class Ledger:
         self._calls, self._failed, self._cached = self._before.calls, self._before.failed_calls, 0
         self._input, self._output, self._usd = self._before.input_tokens, self._before.output_tokens, self._before.usd
         self._unsure_tokens, self._unsure_usd = self._before.unsure_tokens, self._before.unsure_usd
-        self._open, self._held_calls, self._held_tokens, self._held_usd = 0, 0, 0, 0.0
+        self._held, self._aside = _Sum(), _Sum()
 
     @property
     def totals(self) -> Totals:
@@ -106,29 +127,33 @@ class Ledger:
         """Return the run's time so far, earlier sessions included."""
         return self._before.seconds + self._clock() - self._began
 
-    def reserve(self, *, calls: int = 1, tokens: int = 0, usd: float | None = None) -> Reservation:
+    def reserve(self, *, calls: int = 1, tokens: int = 0, usd: float | None = None, aside: bool = False) -> Reservation:
         """Promise to spend at most this much.
 
-        ``usd`` None means: not known. Raises BudgetExceeded, and promises nothing, if a cap would
-        be passed, or if there is a cap in dollars and the price is not known.
+        ``usd`` None means: not known. ``aside``: kept for later, not the promise of a call under way.
+        Raises BudgetExceeded, and promises nothing, if a cap would be passed whatever the calls
+        under way turn out to cost, or if there is a cap in dollars and the price is not known;
+        BudgetTied if only what they may cost at most stands in the way.
         """
-        budget, unsure = self.budget, self._unsure_tokens
+        budget = self.budget
         if usd is None and budget.usd is not None:
             raise BudgetExceeded("there is a cap in US dollars, but the price of a model is not known; see --prices")
-        promised = Reservation(calls, tokens, usd or 0.0)
-        _check("calls", budget.calls, self._calls, self._held_calls + calls)
-        _check("tokens", budget.tokens, self._input + self._output + unsure, self._held_tokens + tokens)
-        _check("usd", budget.usd, (self._usd or 0.0) + self._unsure_usd, self._held_usd + promised.usd)
-        if budget.seconds is not None:
-            _check("seconds", budget.seconds, self.seconds(), 0)
+        promised = Reservation(calls, tokens, usd or 0.0, aside)
+        spent_tokens, spent_usd = (
+            self._input + self._output + self._unsure_tokens,
+            (self._usd or 0.0) + self._unsure_usd,
+        )
+        kept, held = self._aside, self._held
+        _check("calls", budget.calls, self._calls, kept.calls + calls, held.calls)
+        _check("tokens", budget.tokens, spent_tokens, kept.tokens + tokens, held.tokens)
+        _check("usd", budget.usd, spent_usd, kept.usd + promised.usd, held.usd)
+        if budget.seconds is not None and self.seconds() >= budget.seconds:
+            raise BudgetExceeded(f"the budget of {budget.seconds:g} seconds is used up ({self.seconds():g} spent)")
         self._hold(promised, 1)
         return promised
 
     def _hold(self, promised: Reservation, sign: int) -> None:
-        self._open += sign
-        self._held_calls += sign * promised.calls
-        self._held_tokens += sign * promised.tokens
-        self._held_usd = self._held_usd + sign * promised.usd if self._open else 0.0  # no rounding is left behind
+        (self._aside if promised.aside else self._held).add(promised, sign)
 
     def settle(self, reservation: Reservation, *, input_tokens: int, output_tokens: int, usd: float | None) -> Spent:
         """Book what a call really cost in place of what was promised for it."""
@@ -158,9 +183,9 @@ class Ledger:
         self._cached += 1
 
 
-def _check(name: str, cap: float | None, spent: float, wanted: float) -> None:
-    if cap is None:
+def _check(name: str, cap: float | None, spent: float, wanted: float, held: float) -> None:
+    if cap is None or spent + wanted + held <= cap + SLACK:
         return
-    over = spent >= cap if name == "seconds" else spent + wanted > cap + 1e-9
-    if over:
+    if spent + wanted > cap + SLACK:
         raise BudgetExceeded(f"the budget of {cap:g} {name} is used up ({spent:g} spent)")
+    raise BudgetTied(f"the budget of {cap:g} {name} is promised to calls under way")

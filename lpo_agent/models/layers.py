@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from lpo_agent.errors import BrokenReply, OutageError, ProviderError, RateLimited, UnreachableError
+from lpo_agent.errors import BrokenReply, BudgetTied, OutageError, ProviderError, RateLimited, UnreachableError
 from lpo_agent.models.base import Call, Completion
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from lpo_agent.core.budget import Ledger, Spent
+    from lpo_agent.core.budget import Ledger, Reservation, Spent
     from lpo_agent.core.retry import Retry
     from lpo_agent.journal import Journal
     from lpo_agent.models.base import Model
@@ -31,6 +31,8 @@ FIRST_TRIES = 3
 STUBBORN = 3
 """Refusals of one call after which it waits longer than the service asks."""
 SHORTEST, LONGEST = 0.5, 30.0
+TIED = 0.05
+"""Seconds between looks at a budget that is promised away."""
 PATIENCE = 600.0
 """Seconds that one call may be put off, and that an outage may last."""
 
@@ -58,7 +60,7 @@ class Budgeted:
         """Answer the call within the budget."""
         most = call.most_usage
         cost = self.prices.cost(self.name, most)
-        promise = self.ledger.reserve(tokens=most.input_tokens + most.output_tokens, usd=cost)
+        promise = await self._reserve(most.input_tokens + most.output_tokens, cost)
         unsure = True  # a call that is cut off may have been charged for
         spent: Spent | None = None
         try:
@@ -76,6 +78,14 @@ class Budgeted:
                 spent = self.ledger.fail(promise, unsure=unsure)
             self.book(spent)
         return reply
+
+    async def _reserve(self, tokens: int, usd: float | None) -> Reservation:
+        """Reserve, if need be once calls under way have turned out cheaper than they might."""
+        while True:
+            try:
+                return self.ledger.reserve(tokens=tokens, usd=usd)
+            except BudgetTied:
+                await anyio.sleep(TIED)
 
 
 @dataclass(slots=True)

@@ -104,7 +104,7 @@ class Coordinator:
     def _put_aside(self) -> Reservation | None:
         need = self._ground.need
         try:
-            return self._ground.ledger.reserve(calls=need.calls, tokens=need.tokens, usd=need.usd)
+            return self._ground.ledger.reserve(calls=need.calls, tokens=need.tokens, usd=need.usd, aside=True)
         except BudgetExceeded:
             return None  # too small a budget to test anything: search with what there is
 

@@ -21,6 +21,7 @@ from lpo_agent.errors import (
 )
 from lpo_agent.models.anthropic import AnthropicModel
 from lpo_agent.models.base import Call, Turn, Usage
+from lpo_agent.models.http import retry_after
 from lpo_agent.models.openai import OpenAIModel
 from tests.models.fake_server import Reply, failure, fake_server
 
@@ -118,6 +119,14 @@ async def test_a_reply_that_is_not_encoded_as_it_says_is_a_passing_fault(adapter
                 await model.complete(CALL)
     assert raised.value.unsure
     assert raised.value.retry is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("10, 10", 10.0), ("2.5", 2.5), ("inf", None), ("soon, maybe", None), ("", None), ("-1", None)],
+)
+def test_a_wish_to_wait_is_read_in_any_form(value: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": value}) == seconds
 
 
 async def test_a_silent_service_is_given_up_in_time(adapter: Adapter) -> None:

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 
 from lpo_agent.models.base import Usage
 from lpo_agent.models.limits import Limiter, Limits
-from lpo_agent.models.pace import BURST, Size, Window
+from lpo_agent.models.pace import BURST, KNOCKS, Outage, Size, Window
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -298,6 +298,47 @@ def test_a_window_begins_small() -> None:
     for _ in range(7):
         window.answered(1.0)
     assert window.size == 8
+
+
+def test_a_refusal_in_a_lull_does_not_throttle_what_follows() -> None:
+    async def work() -> None:
+        limiter = Limiter(Limits(rpm=600), clock=trio.current_time)
+
+        async def ask(refusal: float | None = None) -> None:
+            permit = await limiter.acquire(1, 1)
+            if refusal is None:
+                limiter.answered(permit, (1, 1), Usage(1, 1))
+            else:
+                limiter.refused(permit, refusal)
+            limiter.release(permit)
+
+        for _ in range(300):
+            await ask()
+        for _ in range(15):
+            await trio.sleep(2)
+            await ask()
+        await ask(1.0)
+        assert (limiter.gate.buckets[0].rate or 0) >= 4.5
+
+    in_virtual_time(work)
+
+
+def test_calls_under_way_when_an_outage_begins_are_no_knocks() -> None:
+    outage = Outage()
+    for _ in range(64):
+        outage.failed(began=0.0, now=1.0)
+    assert outage.down
+    assert outage.next_knock == 1.0 + KNOCKS[0]
+    outage.failed(began=outage.next_knock, now=2.0)
+    assert outage.next_knock == 2.0 + KNOCKS[1]
+
+
+def test_a_limit_that_is_told_in_between_is_not_credited_with_what_was_never_taken() -> None:
+    limiter = Limiter(Limits(rpm=60_000), clock=lambda: 0.0)
+    permit = limiter.gate.take(Size.of(100, 900), 0.0)
+    limiter.observe({"x-ratelimit-limit-tokens": "60000"})
+    limiter.answered(permit, (100, 900), Usage(100, 10))
+    assert limiter.gate.buckets[1].level <= 0
 
 
 def test_sizes_have_four_dimensions() -> None:
