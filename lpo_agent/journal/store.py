@@ -161,6 +161,10 @@ class Journal:
             (os.getpid(), _process(os.getpid()), run_id),
         )
 
+    def note_seconds(self, run_id: str, seconds: float) -> None:
+        """Note a run's time so far, in all sessions; durable with the next commit."""
+        self._writer.add("UPDATE runs SET seconds=? WHERE run=?", (seconds, run_id))
+
     async def finish_run(self, run_id: str, status: Status, result_json: str | None, seconds: float) -> None:
         """Book how a run ended, and its time in all sessions."""
         await self._writer.durable(

@@ -10,7 +10,7 @@ from lpo_agent.core import policy
 from lpo_agent.core.influence import phrases
 from lpo_agent.models.base import Usage
 from lpo_agent.models.prices import load_prices
-from lpo_agent.runtime.task import call_tokens, fit, load_task
+from lpo_agent.runtime.task import call_tokens, calls_each, fit, load_task
 from lpo_agent.search.methods import plan_for
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize") -> PlanEstimate:
 
 
 def _estimate(spec: RunSpec, kind: Kind, task: Task, *, low: int, high: int) -> PlanEstimate:
+    low, high = low * calls_each(task), high * calls_each(task)
     if spec.budget.calls is not None:
         low, high = min(low, spec.budget.calls), min(high, spec.budget.calls)
     tokens, outputs = call_tokens(task) * high, task.max_tokens * high

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from lpo_agent.runtime.jobs import Result
     from lpo_agent.runtime.task import Task
 
+TICK = 2.0
+"""Seconds between notes of a run's time."""
 Kind = Literal["optimize", "evaluate", "compare"]
 
 
@@ -241,6 +243,7 @@ async def _running(
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stream.pump)
+            tasks.start_soon(_keep_time, journal, run_id, ledger)
             tasks.start_soon(run.execute, job, close)
             yield run
             tasks.cancel_scope.cancel()
@@ -251,3 +254,10 @@ async def _running(
         raise
     finally:
         stream.close()
+
+
+async def _keep_time(journal: Journal, run_id: str, ledger: Ledger) -> None:
+    """Note the run's time now and then, so that a killed run's budget of seconds goes on where it was."""
+    while True:
+        await anyio.sleep(TICK)
+        journal.note_seconds(run_id, ledger.seconds())

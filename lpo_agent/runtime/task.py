@@ -84,6 +84,11 @@ def call_tokens(task: Task) -> int:
     return (2 * len(task.prompt.text) + longest) // 3 + 60 + task.max_tokens
 
 
+def calls_each(task: Task) -> int:
+    """Return the calls that scoring one row takes: a judge is a second one."""
+    return 2 if task.metric_name == "judge" else 1
+
+
 def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
     """Shrink the end of a run to what its budget of calls can pay, and say so in the notes.
 
@@ -91,7 +96,7 @@ def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
     """
     if budget.calls is None:
         return task, plan
-    room = int(ENDGAME * budget.calls)
+    room = int(ENDGAME * budget.calls) // calls_each(task)
     dev, test = len(task.splits.dev), len(task.splits.test)
     while plan.finalists > 1 and dev * (1 + plan.finalists) + 2 * test > room:
         plan = replace(plan, finalists=plan.finalists - 1)
@@ -109,5 +114,5 @@ def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
 
 def need(task: Task, plan: Plan, price: float | None) -> Need:
     """Return what the end of the run may cost; ``price`` is USD for one scoring call, if known."""
-    calls = len(task.splits.dev) * (1 + plan.finalists) + 2 * len(task.splits.test)
+    calls = calls_each(task) * (len(task.splits.dev) * (1 + plan.finalists) + 2 * len(task.splits.test))
     return Need(calls=calls, tokens=calls * call_tokens(task), usd=None if price is None else calls * price)
