@@ -138,6 +138,14 @@ class Run:
             finally:
                 self._over.set()
 
+    async def keep_time(self, note: Callable[[str, float], None]) -> None:
+        """Note the run's time now and then, so that a killed run's budget of seconds goes on where it was."""
+        while not self._over.is_set():
+            with anyio.move_on_after(TICK):
+                await self._over.wait()
+            if not self._over.is_set():
+                note(self.run_id, self._ledger.seconds())
+
 
 def new_run_id(now: float) -> str:
     """Return a run id that sorts by time: date, time, and four random letters."""
@@ -243,7 +251,7 @@ async def _running(
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stream.pump)
-            tasks.start_soon(_keep_time, journal, run_id, ledger)
+            tasks.start_soon(run.keep_time, journal.note_seconds)
             tasks.start_soon(run.execute, job, close)
             yield run
             tasks.cancel_scope.cancel()
@@ -254,10 +262,3 @@ async def _running(
         raise
     finally:
         stream.close()
-
-
-async def _keep_time(journal: Journal, run_id: str, ledger: Ledger) -> None:
-    """Note the run's time now and then, so that a killed run's budget of seconds goes on where it was."""
-    while True:
-        await anyio.sleep(TICK)
-        journal.note_seconds(run_id, ledger.seconds())
