@@ -144,9 +144,12 @@ class Ledger:
             (self._usd or 0.0) + self._unsure_usd,
         )
         kept, held = self._aside, self._held
-        _check("calls", budget.calls, self._calls, kept.calls + calls, held.calls)
-        _check("tokens", budget.tokens, spent_tokens, kept.tokens + tokens, held.tokens)
-        _check("usd", budget.usd, spent_usd, kept.usd + promised.usd, held.usd)
+        if budget.calls is not None:
+            _check("calls", budget.calls, self._calls, kept.calls + calls, held.calls)
+        if budget.tokens is not None:
+            _check("tokens", budget.tokens, spent_tokens, kept.tokens + tokens, held.tokens)
+        if budget.usd is not None:
+            _check("usd", budget.usd, spent_usd, kept.usd + promised.usd, held.usd)
         if budget.seconds is not None and self.seconds() >= budget.seconds:
             raise BudgetExceeded(f"the budget of {budget.seconds:g} seconds is used up ({self.seconds():g} spent)")
         self._hold(promised, 1)
@@ -183,8 +186,8 @@ class Ledger:
         self._cached += 1
 
 
-def _check(name: str, cap: float | None, spent: float, wanted: float, held: float) -> None:
-    if cap is None or spent + wanted + held <= cap + SLACK:
+def _check(name: str, cap: float, spent: float, wanted: float, held: float) -> None:
+    if spent + wanted + held <= cap + SLACK:
         return
     if spent + wanted > cap + SLACK:
         raise BudgetExceeded(f"the budget of {cap:g} {name} is used up ({spent:g} spent)")

@@ -6,6 +6,7 @@ is not held while backing off; each attempt is paid for; what was paid for is du
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from dataclasses import dataclass, field, replace
@@ -60,7 +61,11 @@ class Budgeted:
         """Answer the call within the budget."""
         most = call.most_usage
         cost = self.prices.cost(self.name, most)
-        promise = await self._reserve(most.input_tokens + most.output_tokens, cost)
+        tokens = most.input_tokens + most.output_tokens
+        try:
+            promise = self.ledger.reserve(tokens=tokens, usd=cost)
+        except BudgetTied:
+            promise = await self._reserve_later(tokens, cost)
         unsure = True  # a call that is cut off may have been charged for
         spent: Spent | None = None
         try:
@@ -79,13 +84,12 @@ class Budgeted:
             self.book(spent)
         return reply
 
-    async def _reserve(self, tokens: int, usd: float | None) -> Reservation:
-        """Reserve, if need be once calls under way have turned out cheaper than they might."""
+    async def _reserve_later(self, tokens: int, usd: float | None) -> Reservation:
+        """Reserve once calls under way have turned out cheaper than they might."""
         while True:
-            try:
+            await anyio.sleep(TIED)
+            with contextlib.suppress(BudgetTied):
                 return self.ledger.reserve(tokens=tokens, usd=usd)
-            except BudgetTied:
-                await anyio.sleep(TIED)
 
 
 @dataclass(slots=True)
