@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lpo_agent.core.budget import Budget
+from lpo_agent.core.hosts import HOSTS, Locality, Numbers, numbers_for
 from lpo_agent.data import Example
 from lpo_agent.errors import ConfigError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 PROVIDERS = ("openai", "anthropic", "local", "scripted")
 
-Method = Literal["auto", "lpo", "local-search"]
+Method = Literal["auto", "lpo", "local-search", "ape", "apo", "pe2"]
 Marker = Literal["auto", "llm", "influence", "random", "manual"]
 Placement = Literal["before", "after", "system"]
 
@@ -30,8 +31,10 @@ class RunSpec(BaseModel):
 
     ``prompt`` may hold ``<edit>`` and ``<keep>`` tags. Rows come from ``examples`` or from files
     (``data``, split by seed, or ``train``/``dev``/``test``). None leaves a choice to the program,
-    which says what it chose. ``rpm``, ``tpm``, ``input_tpm``, ``output_tpm``: requests and tokens a
-    minute. ``timeout``: seconds for one answer. ``bus`` is "memory".
+    which says what it chose. ``host``: numbers of the methods ape, apo and pe2 that differ from their
+    defaults, see :class:`lpo_agent.core.hosts.Numbers`. ``extract``: words that ask for the answer
+    alone in a second call, of at most ``extract_tokens``. ``rpm``, ``tpm``, ``input_tpm``,
+    ``output_tpm``: requests and tokens a minute. ``timeout``: seconds for one answer. ``bus`` is "memory".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,14 +51,17 @@ class RunSpec(BaseModel):
     base_url: str | None = None
     optimizer_base_url: str | None = None
     method: Method = "auto"
-    locality: Literal["enforce"] = "enforce"
-    marker: Marker = "auto"
+    locality: Locality = "enforce"
+    marker: Marker | None = None
+    host: dict[str, bool | int | float | str] = Field(default_factory=dict)
     branches: int | None = Field(default=None, ge=1, le=256)
     steps: int | None = Field(default=None, ge=1, le=1000)
     proposals: int | None = Field(default=None, ge=1, le=64)
     race_items: int | None = Field(default=None, ge=2, le=100_000)
     placement: Placement = "before"
     max_tokens: int | None = Field(default=None, ge=1, le=100_000)
+    extract: str | None = None
+    extract_tokens: int = Field(default=10, ge=1, le=10_000)
     temperature: float | None = Field(default=0.0, ge=0.0, le=2.0)
     optimizer_temperature: float | None = Field(default=0.7, ge=0.0, le=2.0)
     seed: int = 0
@@ -70,12 +76,36 @@ class RunSpec(BaseModel):
     bus: Literal["memory"] = "memory"
     prices: Path | None = None
 
+    @model_validator(mode="after")
+    def _check_method(self) -> RunSpec:
+        if self.method in HOSTS:
+            check_numbers(self.method, self.host, self.locality)
+        elif self.locality != "enforce":
+            raise ValueError(f"--locality {self.locality} needs --method {', '.join(HOSTS[:-1])} or {HOSTS[-1]}")
+        elif other := self.host.keys() - {"tags"}:
+            raise ValueError(f"{min(other)} is a number of {', '.join(HOSTS)}; --method {self.method} has only tags")
+        return self
+
     @field_validator("model", "optimizer_model")
     @classmethod
     def _check_model(cls, name: str | None) -> str | None:
         if name is not None:
             split_model(name)
         return name
+
+
+def check_numbers(method: str, given: Mapping[str, Any], locality: str) -> None:
+    """Raise ValueError for numbers that the method does not have, or that make no sense together."""
+    if unknown := given.keys() - Numbers.model_fields.keys():
+        known = ", ".join(Numbers.model_fields)
+        raise ValueError(f"{min(unknown)!r} is no number of a host method; known are {known}")
+    try:
+        numbers = numbers_for(method, dict(given))
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        raise ValueError(f"{error['loc'][0]}: {error['msg'][:1].lower()}{error['msg'][1:]}") from None
+    if numbers.tag_check == "off" and locality == "enforce":
+        raise ValueError("tag_check off cannot be enforced; use it with --locality nudge")
 
 
 def split_model(name: str) -> tuple[str, str]:
@@ -102,6 +132,8 @@ def _complaint(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown option {where!r}"
     text = error["msg"].removeprefix("Value error, ")
+    if not where:
+        return str(text)
     given = error["input"]
     shown = f" (got {given!r})" if isinstance(given, (str, int, float)) and len(str(given)) < 80 else ""
     return f"--{where}: {text[:1].lower()}{text[1:]}{shown}"

@@ -143,8 +143,13 @@ BAD_INPUT = {
     "unknown provider": (["prompt.txt", *SEARCH, "--model", "acme:x"], "unknown model 'acme:x'"),
     "no model file": (["prompt.txt", *SEARCH, "--model", "local:none.gguf"], "none.gguf"),
     "unknown metric": (["prompt.txt", *GOOD, "--metric", "vibes"], "unknown metric 'vibes'"),
-    "unknown method": (["prompt.txt", *GOOD, "--method", "ape"], "'local-search'"),
-    "unknown locality": (["prompt.txt", *GOOD, "--locality", "nudge"], "'enforce'"),
+    "unknown method": (["prompt.txt", *GOOD, "--method", "opro"], "'local-search'"),
+    "unknown locality": (["prompt.txt", *GOOD, "--locality", "loose"], "'enforce'"),
+    "locality of a method": (["prompt.txt", *GOOD, "--locality", "nudge"], "--method ape, apo or pe2"),
+    "unknown number": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "bem=1"], "'bem'"),
+    "number of another method": (["prompt.txt", *GOOD, "--set", "minibatch=1"], "minibatch is a number of"),
+    "number out of range": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "beam=0"], "beam: input"),
+    "no number": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "beam"], "NAME=VALUE"),
     "unknown bus": (["prompt.txt", *GOOD, "--bus", "nats://localhost"], "'memory'"),
     "unknown option": (["prompt.txt", *GOOD, "--speed", "9"], "--speed"),
     "negative budget": (["prompt.txt", *GOOD, "--budget-calls=-5"], "--budget-calls"),
@@ -184,7 +189,9 @@ def test_bad_commands_get_one_line_and_code_2(lpo: Run, words: list[str]) -> Non
     ],
 )
 def test_choices_are_those_of_the_spec(choices: tuple[str, ...], field: str) -> None:
-    assert set(choices) == set(get_args(RunSpec.model_fields[field].annotation))
+    annotation = RunSpec.model_fields[field].annotation
+    found = {choice for part in get_args(annotation) for choice in (get_args(part) or (part,))} - {type(None)}
+    assert set(choices) == found
 
 
 def test_every_field_of_the_spec_can_be_set_from_the_command_line() -> None:
@@ -193,6 +200,7 @@ def test_every_field_of_the_spec_can_be_set_from_the_command_line() -> None:
         words += [f"--{name}", "x"]
     for name in ("optimizer-base-url", "branches", "steps", "proposals", "max-tokens", "temperature", "seed", "rpm"):
         words += [f"--{name}", "1"]
+    words += ["--set", "beam=2", "--extract", "So:", "--extract-tokens", "5"]
     for name in ("tpm", "input-tpm", "output-tpm", "timeout", "concurrency", "budget-calls", "prices", "race-items"):
         words += [f"--{name}", "1"]
     words += ["--method", "lpo", "--locality", "enforce", "--marker", "llm", "--placement", "after", "--bus", "memory"]
@@ -353,7 +361,7 @@ def test_a_config_file_gives_what_options_do_not(lpo: Run, home: Path) -> None:
         ("quiet = 'yes'", "quiet must be true or false"),
         ("text = 1", "text must be a text"),
         ("budget = 5", "budget must be a table"),
-        ("method = 'ape'", "--method"),
+        ("method = 'opro'", "--method"),
         ("= 1", "not valid TOML"),
     ],
 )

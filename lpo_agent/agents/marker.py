@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lpo_agent.agents.asking import ask as ask_model
 from lpo_agent.agents.parsing import tagged_spans
-from lpo_agent.core.influence import insertion_points, phrases
+from lpo_agent.core.influence import describe, insertion_points, phrases
 from lpo_agent.core.messages import Effect, Mark, MarkAsk, Marks
 from lpo_agent.prompts import fenced, load
 
@@ -105,6 +105,4 @@ def _place(span: Span) -> Mark:
 
 
 def _phrase(effect: Effect) -> Mark:
-    verb = "hurts" if effect.influence < 0 else "helps" if effect.influence > 0 else "makes no difference"
-    reason = f"{verb}: {effect.influence:+.2f} on {effect.n} items"
-    return Mark(span=effect.span, reason=reason, influence=effect.influence)
+    return Mark(span=effect.span, reason=describe(effect), influence=effect.influence)

@@ -75,3 +75,79 @@ def slot_options(reply: str, slots: int) -> list[dict[int, str]]:
     if not options:
         raise ReplyError("no <option> with a known <slot> was found")
     return options
+
+
+_PROMPT = re.compile(r"<prompt>(.*?)</prompt>", re.DOTALL)
+_REASON = re.compile(r"<reason>(.*?)</reason>", re.DOTALL)
+_PAIR = re.compile(r"<edit>.*?</edit>", re.DOTALL)
+
+
+def ruled_spans(reply: str, prompt: Prompt, *, count: int, words: int, check: str) -> list[Span]:
+    """Read a tagged prompt by the paper's rules (Jain and Chowdhary 2025, Figure 2).
+
+    With ``check`` "strict": at most ``count`` spans (0: any number) of at most ``words`` words, and
+    not all words of a longer prompt. With "text" only what :func:`tagged_spans` asks. With "off" one
+    pair of tags is enough, and a reply that is not the prompt gives no spans. Raises ReplyError.
+    """
+    if check == "off":
+        if not _PAIR.search(reply):
+            raise ReplyError("it holds no <edit>...</edit>")
+        try:
+            return tagged_spans(reply, prompt)
+        except ReplyError:
+            return []
+    spans = tagged_spans(reply, prompt)
+    if check == "strict":
+        _check_rules(spans, prompt.text, count, words)
+    return spans
+
+
+def _check_rules(spans: list[Span], text: str, count: int, words: int) -> None:
+    if count and len(spans) > count:
+        raise ReplyError(f"{len(spans)} pairs of tags are used; at most {count} are allowed")
+    longest = max(len(span.of(text).split()) for span in spans)
+    if longest > words:
+        raise ReplyError(
+            f"a tag, or several with nothing between them, holds {longest} words; at most {words} may stand in one"
+        )
+    tagged, total = sum(len(span.of(text).split()) for span in spans), len(text.split())
+    if tagged >= total > words:
+        raise ReplyError("the tags cover every word; leave some outside of tags")
+
+
+def new_prompts(reply: str) -> list[str]:
+    """Read new prompts between ``<prompt>`` tags; without any, the whole reply is one.
+
+    Forgiven: a code fence or quotes around it, and ``<edit>`` tags in it. Raises ReplyError if
+    nothing is left.
+    """
+    blocks = _PROMPT.findall(reply) or [_unwrapped(reply)]
+    texts = []
+    for block in blocks:
+        try:
+            text, _ = parse_tags(block.strip())
+        except MarkupError as exc:
+            raise ReplyError(f"the new prompt holds tags: {exc}") from None
+        if text.strip():
+            texts.append(text.strip())
+    if not texts:
+        raise ReplyError("the new prompt is empty")
+    return texts
+
+
+def _unwrapped(reply: str) -> str:
+    text = reply.strip().removeprefix("<prompt>").removesuffix("</prompt>").strip()
+    if fence := _FENCE.fullmatch(text):
+        text = fence[1].strip()
+    for quote in ('"', "'", "\u201c"):
+        other = "\u201d" if quote == "\u201c" else quote
+        inner = text[1:-1]
+        if len(text) > 1 and text[0] == quote and text[-1] == other and quote not in inner and other not in inner:
+            return inner
+    return text
+
+
+def reasons(reply: str) -> list[str]:
+    """Read reasons between ``<reason>`` tags; without any, the whole reply is one."""
+    found = [text for match in _REASON.findall(reply) if (text := match.strip())]
+    return found or [reply.strip()]

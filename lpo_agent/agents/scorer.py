@@ -25,7 +25,10 @@ Placement = Literal["before", "after", "system"]
 class Scorer:
     """Answers rows greedily and judges the answers.
 
-    ``max_tokens`` bounds an answer: few where the wanted answers are short.
+    ``max_tokens`` bounds an answer: few where the wanted answers are short. With ``extract``, such as
+    "Therefore, the answer (arabic numerals) is", the model is asked with these words for the answer
+    alone, after its first reply, and only that is judged (zero-shot chain of thought: Kojima et al.
+    2022, section 3; so PE2 and LPO).
     """
 
     model: Model
@@ -33,6 +36,8 @@ class Scorer:
     placement: Placement = "before"
     max_tokens: int = 256
     temperature: float | None = 0.0
+    extract: str | None = None
+    extract_tokens: int = 10
 
     async def score(self, ask: ScoreAsk) -> ScoreReply:
         """Return the outcome. A failure of this one item is an outcome too: Unscored.
@@ -41,15 +46,19 @@ class Scorer:
         """
         turns = place(ask.text, ask.row.variables, self.placement)
         try:
-            reply = await self.model.complete(Call(turns, self.max_tokens, self.temperature))
-            judged = await self.metric.judge(reply.text, ask.row)
+            text = shown = (await self.model.complete(Call(turns, self.max_tokens, self.temperature))).text
+            if self.extract is not None:
+                turns = (*turns, Turn("assistant", text), Turn("user", self.extract))
+                text = (await self.model.complete(Call(turns, self.extract_tokens, self.temperature))).text
+                shown = f"{shown}\n{self.extract} {text}"
+            judged = await self.metric.judge(text, ask.row)
         except ProviderError as exc:
             if exc.fatal:
                 raise
             return ScoreReply(outcome=Unscored(reason=f"{type(exc).__name__}: {exc}"))
         except MetricError as exc:
             return ScoreReply(outcome=Unscored(reason=f"metric: {exc}"))
-        return ScoreReply(outcome=Scored(value=judged.value, output=reply.text, feedback=judged.feedback))
+        return ScoreReply(outcome=Scored(value=judged.value, output=shown, feedback=judged.feedback))
 
 
 def place(text: str, variables: Mapping[str, str], placement: Placement) -> tuple[Turn, ...]:

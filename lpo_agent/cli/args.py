@@ -7,8 +7,8 @@ from typing import Final, NoReturn
 
 from lpo_agent.errors import ConfigError
 
-METHODS: Final = ("auto", "lpo", "local-search")
-LOCALITIES: Final = ("enforce",)
+METHODS: Final = ("auto", "lpo", "local-search", "ape", "apo", "pe2")
+LOCALITIES: Final = ("off", "think", "nudge", "enforce")
 MARKERS: Final = ("auto", "llm", "influence", "random", "manual")
 PLACEMENTS: Final = ("before", "after", "system")
 BUSES: Final = ("memory",)
@@ -136,11 +136,23 @@ def _data(parser: Parser) -> None:
 def _search(parser: Parser) -> None:
     group = parser.add_argument_group("search")
     group.add_argument("--method", choices=METHODS, help="default: auto, which tests what the optimizer model can do")
-    group.add_argument("--locality", choices=LOCALITIES, help="default: enforce, nothing outside the marks can change")
+    group.add_argument(
+        "--locality",
+        choices=LOCALITIES,
+        help="ape, apo, pe2: no marks (off), no marks but as much thought (think), marks as advice (nudge, "
+        "as in the paper); default: enforce, nothing outside the marks can change",
+    )
     group.add_argument("--marker", choices=MARKERS, help="who chooses the words to edit (default: the method's own)")
     group.add_argument("--branches", metavar="N", help="searches side by side")
     group.add_argument("--steps", metavar="N", help="steps of each branch")
     group.add_argument("--proposals", metavar="N", help="candidates of each step")
+    group.add_argument(
+        "--set",
+        dest="host",
+        action="append",
+        metavar="NAME=VALUE",
+        help="a number of ape, apo or pe2, such as beam=4 or tags=3; may be repeated (all are in the README)",
+    )
     group.add_argument("--race-items", metavar="N", help="training items that the best candidates are compared on")
 
 
@@ -157,6 +169,8 @@ def _task(parser: Parser) -> None:
     )
     group.add_argument("--placement", choices=PLACEMENTS, help="where a prompt without {input} stands")
     group.add_argument("--max-tokens", metavar="N", help="longest answer (default: by the data)")
+    group.add_argument("--extract", metavar="WORDS", help="ask with these words for the answer alone, in a second call")
+    group.add_argument("--extract-tokens", metavar="N", help="longest such answer (default: 10)")
     group.add_argument(
         "--temperature", metavar="T", help="of the answers: a number, or `default` for the service's own"
     )

@@ -38,7 +38,8 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
     file = _spelled(_read_config(path))
     if "prompt" in own or "text" in own:
         file = {name: value for name, value in file.items() if name not in {"prompt", "text"}}
-    return file | own | {"budget": file.get("budget", {}) | own.get("budget", {})}
+    host = {name.replace("-", "_"): value for name, value in file.get("host", {}).items()} | own.get("host", {})
+    return file | own | {"budget": file.get("budget", {}) | own.get("budget", {}), "host": host}
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -54,6 +55,8 @@ def _read_config(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: {shown} must be a text")
     if not isinstance(content.get("budget", {}), dict):
         raise ConfigError(f"{path}: budget must be a table with some of {', '.join(BUDGETS)}")
+    if not isinstance(content.get("host", {}), dict):
+        raise ConfigError(f"{path}: host must be a table, with numbers such as beam = 4")
     return content
 
 
@@ -65,9 +68,18 @@ def _spelled(given: Mapping[str, Any]) -> dict[str, Any]:
         named["budget"] = caps
     if "no_cache" in named:
         named["cache"] = not named.pop("no_cache")
+    if isinstance(named.get("host"), list):
+        named["host"] = dict(_pair(text) for text in named["host"])
     if named.get("temperature") == "default":
         named["temperature"] = None
     return named
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise ConfigError(f"--set {text}: write NAME=VALUE, such as beam=4")
+    return name.strip().replace("-", "_"), value.strip()
 
 
 def output(options: Mapping[str, Any]) -> Output:

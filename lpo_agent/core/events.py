@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lpo_agent.core.hosts import Locality
+from lpo_agent.core.measures import Measures
 from lpo_agent.core.scores import Score
 
 
@@ -78,6 +80,46 @@ class Marked(Event):
     tagged_fraction: float
 
 
+class Proposed(Event):
+    """A proposal was made (``candidate`` None: nothing usable came) and measured against its parent.
+
+    ``locality`` is what was really done: "off" with ``fallback`` where tags were wanted and could
+    not be had. ``malformed`` counts tagged or filled replies that could not be used, of ``replies``.
+    """
+
+    type: Literal["proposed"] = "proposed"
+    step: int
+    branch: int
+    parent: str
+    candidate: str | None
+    purpose: Literal["mend", "vary", "induce"]
+    locality: Locality
+    fallback: bool
+    replies: int
+    malformed: int
+    measures: Measures | None
+    lost: str | None = None
+
+
+class CandidateScored(Event):
+    """A candidate's mean in selection over ``items`` items; ``calls``: all calls up to it, one after another."""
+
+    type: Literal["candidate_scored"] = "candidate_scored"
+    step: int
+    candidate: str
+    mean: float | None
+    items: int
+    calls: int
+
+
+class BeamSelected(Event):
+    """The prompts that a step keeps, best first."""
+
+    type: Literal["beam_selected"] = "beam_selected"
+    step: int
+    candidates: tuple[str, ...]
+
+
 class CandidateRaced(Event):
     """A candidate left its race: with what mean over how many items, and whether it won."""
 
@@ -134,6 +176,9 @@ AnyEvent = Annotated[
     | SeedScored
     | StepStarted
     | Marked
+    | Proposed
+    | CandidateScored
+    | BeamSelected
     | CandidateRaced
     | StepFinished
     | FinalistScored

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lpo_agent.core.messages import Effect
+from lpo_agent.core.messages import Effect, Mark
 from lpo_agent.core.scores import paired
 from lpo_agent.core.text import MarkedPrompt, Replacement, Span, splice
 from lpo_agent.errors import EditRejected
@@ -80,3 +80,29 @@ def effect(
     if not differences:
         return None
     return Effect(span=span, influence=sum(differences) / len(differences), n=len(differences))
+
+
+def reranked(marks: Sequence[Mark], effects: Sequence[Effect], budget: int) -> tuple[Mark, ...]:
+    """Return the marks that are worth editing by what was measured, at most ``budget`` (0: all), by position.
+
+    Words that help are left alone as long as others are marked; then the most harmful come first.
+    What could not be measured, such as a place for new words, counts as making no difference.
+    """
+    found = {effect.span: effect for effect in effects}
+    known = [_with_effect(mark, found.get(mark.span)) for mark in marks]
+    open_to_change = [mark for mark in known if (mark.influence or 0.0) <= 0] or known
+    ranked = sorted(open_to_change, key=lambda mark: (mark.influence or 0.0, mark.span))
+    return tuple(sorted(ranked[: budget or None], key=lambda mark: mark.span))
+
+
+def _with_effect(mark: Mark, effect: Effect | None) -> Mark:
+    if effect is None:
+        return mark
+    reason = f"{mark.reason}; {describe(effect)}"
+    return mark.model_copy(update={"influence": effect.influence, "reason": reason})
+
+
+def describe(effect: Effect) -> str:
+    """Return in words what a phrase was measured to be worth."""
+    verb = "hurts" if effect.influence < 0 else "helps" if effect.influence > 0 else "makes no difference"
+    return f"{verb}: {effect.influence:+.2f} on {effect.n} items"

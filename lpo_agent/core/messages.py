@@ -7,11 +7,12 @@ surprise at run time. All messages survive a round trip through JSON.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass as slim
 
+from lpo_agent.core.hosts import Locality
 from lpo_agent.core.scores import Outcome, Scored
 from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span
 
@@ -76,23 +77,35 @@ class Trace(Message):
     result: Scored
 
 
+Purpose = Literal["mend", "vary"]
+"""What an edit is for: to mend what a critique found, or to say the same in other words."""
+
+
 class CritiqueAsk(Message):
-    """Explain why ``prompt`` fails on ``failures`` and not on ``passes``."""
+    """Explain why ``prompt`` fails on ``failures`` and not on ``passes``.
+
+    ``reasons``: how many to name. ``history`` tells how the prompt came about.
+    """
 
     prompt: Prompt
     failures: tuple[Trace, ...]
     passes: tuple[Trace, ...] = ()
     replicate: int = 0
+    reasons: int = 1
+    history: str = ""
 
 
 class Critique(Message):
     """The explanation (a "textual gradient" in ProTeGi's words).
 
     ``offtopic`` is the share of the failed answers that name none of the possible answers:
-    high means that the form of the answers is wrong rather than their content.
+    high means that the form of the answers is wrong rather than their content. ``reasons`` are the
+    single reasons in the text, where they were asked for; ``calls`` is what a model was asked.
     """
 
     text: str
+    reasons: tuple[str, ...] = ()
+    calls: int = 0
     offtopic: float = Field(default=0.0, ge=0.0, le=1.0)
 
 
@@ -116,19 +129,34 @@ class Mark(Message):
 
 
 class MarkAsk(Message):
-    """Choose the spans of ``prompt`` to edit next, at most ``budget`` of them."""
+    """Choose the spans of ``prompt`` to edit next, at most ``budget`` of them (0: as many as are right).
+
+    ``words``: the most words of a span. ``purpose``, ``failures`` and ``history`` are what the
+    proposer will be told too.
+    """
 
     prompt: Prompt
     critique: Critique
     effects: tuple[Effect, ...] = ()
-    budget: int = Field(default=4, ge=1)
+    budget: int = Field(default=4, ge=0)
     seed: int = 0
+    words: int = 5
+    purpose: Purpose = "mend"
+    failures: tuple[Trace, ...] = ()
+    history: str = ""
 
 
 class Marks(Message):
-    """The chosen spans, sorted by position."""
+    """The chosen spans, sorted by position.
+
+    ``said`` is the reply of the model that tagged, if one did, after ``malformed`` replies that
+    could not be used; ``calls`` is how often it was asked.
+    """
 
     marks: tuple[Mark, ...]
+    said: str = ""
+    malformed: int = 0
+    calls: int = 0
 
     def on(self, prompt: Prompt) -> MarkedPrompt:
         """Return ``prompt`` with these spans marked."""
@@ -136,17 +164,21 @@ class Marks(Message):
 
 
 class Proposal(Message):
-    """One way to fill the marked spans."""
+    """One way to fill the marked spans; or, where ``text`` is given, a new text for the whole prompt."""
 
-    replacements: tuple[Replacement, ...]
+    replacements: tuple[Replacement, ...] = ()
     note: str = ""
+    text: str | None = None
 
 
 class ProposeAsk(Message):
-    """Write ``n`` different fillings for the marked spans.
+    """Write ``n`` different fillings for the marked spans, or ``n`` new prompts.
 
     ``influences`` gives, span by span, what was measured (None where nothing was).
-    ``tried`` holds texts that were scored before and must not come again.
+    ``tried`` holds texts that were scored before and must not come again. ``locality`` says how
+    binding the spans are; for "off" and "think" there are none. ``said`` is the reply that tagged,
+    if proposing goes on in its conversation, and ``tag_budget`` what it was allowed. Word counts of
+    0 are no cap.
     """
 
     marked: MarkedPrompt
@@ -156,15 +188,43 @@ class ProposeAsk(Message):
     tried: tuple[str, ...] = ()
     n: int = Field(default=4, ge=1)
     seed: int = 0
+    purpose: Purpose = "mend"
+    locality: Locality = "enforce"
+    said: str = ""
+    tag_budget: tuple[int, int] = (4, 5)
+    history: str = ""
+    max_words: int = 0
+    step_size: int = 0
+    growth: int = 0
 
 
 class Proposals(Message):
-    """Fillings that the proposer believes in, best first; fewer than asked for is allowed."""
+    """Fillings that the proposer believes in, best first; fewer than asked for is allowed.
+
+    ``malformed`` replies came before; the model was asked ``calls`` times.
+    """
 
     proposals: tuple[Proposal, ...]
+    malformed: int = 0
+    calls: int = 0
+
+
+class InduceAsk(Message):
+    """Guess an instruction that leads from the inputs of ``rows`` to their targets."""
+
+    rows: tuple[Row, ...]
+    replicate: int = 0
+
+
+class Induced(Message):
+    """The instruction."""
+
+    text: str
+    calls: int = 1
 
 
 SCORE = Topic("score", ScoreAsk, ScoreReply)
 CRITIQUE = Topic("critique", CritiqueAsk, Critique)
 MARK = Topic("mark", MarkAsk, Marks)
 PROPOSE = Topic("propose", ProposeAsk, Proposals)
+INDUCE = Topic("induce", InduceAsk, Induced)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lpo_agent.core.hosts import Locality
 from lpo_agent.core.scores import Score
 from lpo_agent.core.stats import paired_interval, paired_p_value
 
@@ -56,17 +57,57 @@ class TestDelta(_Part):
 
 
 class LocalityResult(_Part):
-    """How local the accepted edits were.
+    """How local the edits were; ``kind`` says how binding tags were.
 
-    ``checked`` edits were compared with their parents' untagged text, ``violations`` of them
-    changed some of it. ``tagged_fraction``: mean share of words inside tags. ``length_ratio``:
-    words of the best prompt over words of the seed prompt.
+    ``checked`` edits were compared with their parents' untagged text, ``violations`` of them changed
+    some of it (the accepted edits of lpo and local-search, all tagged ones of ape, apo and pe2; with
+    kind "nudge" that is measured and allowed). ``tagged_fraction``: mean share of words inside tags.
+    ``length_ratio``: words of the best prompt over words of the seed prompt.
+
+    Of ``proposals``, ``global_fallbacks`` were made without tags because tags could not be had, and
+    ``lost`` gave nothing. Of ``tag_replies`` (tagged prompts, filled slots) ``malformed`` could not be
+    used. ``leakage``: mean share of untagged words that a tagged proposal changed; see
+    :class:`lpo_agent.core.measures.Measures`.
     """
 
+    kind: Locality = "enforce"
     checked: int
     violations: int
     tagged_fraction: float | None
     length_ratio: float
+    proposals: int = 0
+    global_fallbacks: int = 0
+    lost: int = 0
+    tag_replies: int = 0
+    malformed: int = 0
+    leakage: float | None = None
+    leakage_max: float | None = None
+
+
+class SearchResult(_Part):
+    """How the search went. ``candidates``: different prompts scored, beside the seed.
+
+    ``best_step``: the step that the best prompt on dev came from, None where that is the seed prompt
+    (``seed_was_best``). ``scorings``: pairs of prompt and row that the search scored;
+    ``optimizer_calls``: what the optimizer model was asked in it. ``calls``: model calls for both,
+    cached ones too, as if made one after another; ``curve``: such calls, and the best mean on dev by
+    then; ``calls_to``: those until 50, 90 and 100 % of the final gain on dev. None or empty where the
+    method does not score on dev as it goes. The rest are means over the proposals.
+    """
+
+    candidates: int = 0
+    best_step: int | None = None
+    seed_was_best: bool = True
+    scorings: int | None = None
+    optimizer_calls: int | None = None
+    calls: int | None = None
+    calls_to: dict[str, int] | None = None
+    curve: tuple[tuple[int, float], ...] = ()
+    tags: float | None = None
+    tag_words: float | None = None
+    changed: float | None = None
+    length_ratio: float | None = None
+    repetition: float | None = None
 
 
 class UsageResult(_Part):
@@ -103,6 +144,7 @@ class RunResult(_Part):
     challenger: BestResult | None = None
     test_delta: TestDelta | None
     locality: LocalityResult
+    search: SearchResult = SearchResult()
     usage: UsageResult
     method: str
     notes: tuple[str, ...] = ()

@@ -335,6 +335,26 @@ def is_local(marked: MarkedPrompt, child: str) -> bool:
     return True
 
 
+def rewritten(prompt: Prompt, text: str) -> Prompt:
+    """Return the prompt with ``text`` as its new text, protected regions moved along.
+
+    Raises EditRejected unless everything that must be kept stands in ``text``, unchanged and in order.
+    """
+    marked = MarkedPrompt(prompt=prompt, spans=tuple(prompt.free_spans()))
+    first, *pieces = outside(prompt.text, marked.spans)
+    lost = EditRejected("the new prompt changes text that must be kept, such as a placeholder")
+    if not pieces or not text.startswith(first) or not is_local(marked, text):
+        raise lost
+    replacements, at = [], len(first)
+    for number, piece in enumerate(pieces):
+        found = len(text) - len(piece) if number == len(pieces) - 1 else text.find(piece, at)
+        if found < at:
+            raise lost
+        replacements.append(Replacement(number, text[at:found]))
+        at = found + len(piece)
+    return splice(marked, replacements)
+
+
 def _check_spans(spans: Sequence[Span], length: int) -> None:
     previous: Span | None = None
     for span in spans:

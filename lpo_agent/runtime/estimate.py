@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from lpo_agent.core import policy
+from lpo_agent.core.hosts import HOSTS, numbers_for
 from lpo_agent.core.influence import phrases
 from lpo_agent.models.base import Usage
 from lpo_agent.models.prices import load_prices
 from lpo_agent.runtime.task import call_tokens, calls_each, fit, load_task
+from lpo_agent.runtime.wiring import marker_kind
 from lpo_agent.search.methods import plan_for
+from lpo_agent.search.methods.counting import most_calls
 
 if TYPE_CHECKING:
     from lpo_agent.config import RunSpec
@@ -56,14 +59,32 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize") -> PlanEstimate:
     task, plan = fit(task, plan_for(method, spec), spec.budget)
     splits = task.splits
     end = len(splits.dev) * (1 + plan.finalists) + 2 * len(splits.test)
-    search = search_calls(plan, len(splits.train), len(phrases(task.prompt)))
-    low = len(splits.dev) + len(splits.test) + plan.last_rung
-    found = _estimate(spec, kind, task, low=low, high=end + search)
+    if method in HOSTS:
+        low, high = len(splits.dev) + 2 * len(splits.test), 2 * len(splits.test) + plan.finalists * len(splits.dev)
+        found = _estimate(spec, kind, task, low=low, high=high, more=_host_calls(spec, method, task, plan))
+    else:
+        search = search_calls(plan, len(splits.train), len(phrases(task.prompt)))
+        low = len(splits.dev) + len(splits.test) + plan.last_rung
+        found = _estimate(spec, kind, task, low=low, high=end + search)
     return found.model_copy(update={"branches": plan.branches, "steps": plan.steps, "proposals": plan.proposals})
 
 
-def _estimate(spec: RunSpec, kind: Kind, task: Task, *, low: int, high: int) -> PlanEstimate:
-    low, high = low * calls_each(task), high * calls_each(task)
+def _host_calls(spec: RunSpec, method: str, task: Task, plan: Plan) -> int:
+    numbers, splits = numbers_for(method, spec.host), task.splits
+    tags = spec.locality in {"nudge", "enforce"} and marker_kind(spec, method) in {"llm", "auto"}
+    return most_calls(
+        method,
+        numbers,
+        plan,
+        tagged=tags or spec.locality == "think",
+        train=len(splits.train),
+        rows=len(splits.dev if numbers.select_on == "dev" else splits.train),
+        calls_each=calls_each(task),
+    )
+
+
+def _estimate(spec: RunSpec, kind: Kind, task: Task, *, low: int, high: int, more: int = 0) -> PlanEstimate:
+    low, high = low * calls_each(task), high * calls_each(task) + more
     if spec.budget.calls is not None:
         low, high = min(low, spec.budget.calls), min(high, spec.budget.calls)
     tokens, outputs = call_tokens(task) * high, task.max_tokens * high

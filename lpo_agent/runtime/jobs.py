@@ -12,26 +12,21 @@ import anyio
 from lpo_agent.bus.memory import MemoryBus
 from lpo_agent.core.events import PhaseStarted, RunFinished, RunStarted
 from lpo_agent.core.result import (
-    BestResult,
     CompareResult,
     EvaluateResult,
-    LocalityResult,
     RunResult,
-    SeedResult,
     Status,
     UsageResult,
     delta,
-    verdict,
 )
 from lpo_agent.core.scores import Scored, Unscored, paired, summarize
+from lpo_agent.core.tally import Tally
 from lpo_agent.core.text import parse_prompt
 from lpo_agent.errors import BudgetExceeded, TooManyUnscored, worst
-from lpo_agent.models.base import Usage
 from lpo_agent.runtime.probe import choose_method
-from lpo_agent.runtime.task import build_metric, call_tokens, fit, need
+from lpo_agent.runtime.searching import Books, Setup, build_result, build_search
+from lpo_agent.runtime.task import build_metric, fit
 from lpo_agent.runtime.wiring import serve_agents
-from lpo_agent.search.branch import Branch
-from lpo_agent.search.coordinator import Coordinator, Ground
 from lpo_agent.search.methods import plan_for
 from lpo_agent.search.plan import Locality
 from lpo_agent.search.scoring import Outcomes, Scoring, until_spent
@@ -39,7 +34,6 @@ from lpo_agent.search.scoring import Outcomes, Scoring, until_spent
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from lpo_agent.bus.base import Bus
     from lpo_agent.config import RunSpec
     from lpo_agent.core.budget import Ledger
     from lpo_agent.core.events import Event
@@ -48,8 +42,8 @@ if TYPE_CHECKING:
     from lpo_agent.runtime.probe import Choice
     from lpo_agent.runtime.task import Task
     from lpo_agent.runtime.wiring import Models
-    from lpo_agent.search.coordinator import Findings
-    from lpo_agent.search.plan import Candidate, Plan
+    from lpo_agent.search.coordinator import Coordinator
+    from lpo_agent.search.plan import Plan
     from lpo_agent.search.scoring import Memory
 
 Result = RunResult | EvaluateResult | CompareResult
@@ -78,7 +72,7 @@ async def optimize(context: Context) -> RunResult:
     spec, choice = context.spec, await choose_method(context.models.optimizer, context.spec.method)
     task, plan = fit(context.task, plan_for(choice.method, spec), spec.budget)
     context.emit(_started(context, task, plan, choice))
-    locality = Locality()
+    setup, books = Setup(context, choice.method, task, plan), Books(Locality(), Tally(), context.emit)
     async with MemoryBus() as bus, anyio.create_task_group() as agents:
         await serve_agents(
             agents,
@@ -90,13 +84,15 @@ async def optimize(context: Context) -> RunResult:
             method=choice.method,
             branches=plan.branches,
         )
-        coordinator = _coordinator(context, task, plan, bus, locality)
+        coordinator = build_search(setup, bus, books)
         agents.start_soon(_relay_stop, context.stop, coordinator)
         findings = await coordinator.run()
         agents.cancel_scope.cancel()
     if not _whole(findings.seed_dev, len(task.splits.dev)):
         raise BudgetExceeded(f"{findings.stopped_by or 'the run was stopped'} before the seed prompt was scored")
-    return _result(context, task, choice, findings, locality)
+    result = build_result(setup, findings, books)
+    context.emit(RunFinished(status=result.status, stop_reason=result.stop_reason, verdict=result.verdict))
+    return result
 
 
 def _whole(score: Score | None, items: int) -> bool:
@@ -106,18 +102,6 @@ def _whole(score: Score | None, items: int) -> bool:
 async def _relay_stop(stop: anyio.Event, coordinator: Coordinator) -> None:
     await stop.wait()
     coordinator.stop("asked to stop")
-
-
-def _coordinator(context: Context, task: Task, plan: Plan, bus: Bus, locality: Locality) -> Coordinator:
-    scoring = Scoring(bus, in_flight=context.spec.concurrency, memory=context.memory)
-    branches = [
-        Branch(number, bus, scoring, task.splits.train, plan, locality, context.emit) for number in range(plan.branches)
-    ]
-    tokens = call_tokens(task)
-    usage = Usage(tokens - task.max_tokens, task.max_tokens)
-    price = context.prices.cost(context.spec.model, usage)
-    ground = Ground(task.splits.dev, task.splits.test, context.ledger, need(task, plan, price))
-    return Coordinator(task.seed, branches, scoring, plan=plan, ground=ground, emit=context.emit)
 
 
 def _started(context: Context, task: Task, plan: Plan, choice: Choice) -> RunStarted:
@@ -136,60 +120,6 @@ def _started(context: Context, task: Task, plan: Plan, choice: Choice) -> RunSta
         steps=plan.steps,
         seed_prompt=task.prompt.text,
     )
-
-
-def _result(context: Context, task: Task, choice: Choice, found: Findings, locality: Locality) -> RunResult:
-    tested = delta(found.differences)
-    judged = verdict(tested, has_test=bool(task.splits.test) and (tested is not None or found.best is found.seed))
-    seed_part = _best(found.seed, found.seed_dev, found.seed_test)
-    found_part = _best(found.best, found.best_dev, found.best_test)
-    keep_seed = judged == "no_significant_improvement"
-    best = seed_part if keep_seed else found_part
-    context.emit(RunFinished(status=_status(found), stop_reason=found.stopped_by or "all steps done", verdict=judged))
-    return RunResult(
-        run_id=context.run_id,
-        status=_status(found),
-        stop_reason=found.stopped_by or "all steps done",
-        verdict=judged,
-        seed=SeedResult(prompt=found.seed.prompt.text, dev=found.seed_dev, test=found.seed_test),
-        best=best,
-        challenger=found_part if keep_seed and found.best is not found.seed else None,
-        test_delta=tested,
-        locality=_locality(locality, best.prompt, task),
-        usage=context.usage(),
-        method=choice.method,
-        notes=(*task.notes, *_skips(found)),
-    )
-
-
-def _status(found: Findings) -> Status:
-    return "stopped" if found.stopped_by else "completed"
-
-
-def _best(candidate: Candidate, dev: Score | None, test: Score | None) -> BestResult:
-    return BestResult(
-        prompt=candidate.prompt.text,
-        dev=dev,
-        test=test,
-        marked_parent=candidate.marked.render() if candidate.marked else None,
-        step=candidate.step,
-    )
-
-
-def _locality(locality: Locality, best: str, task: Task) -> LocalityResult:
-    fractions, words = locality.fractions, len(task.prompt.text.split())
-    return LocalityResult(
-        checked=locality.checked,
-        violations=locality.violations,
-        tagged_fraction=sum(fractions) / len(fractions) if fractions else None,
-        length_ratio=len(best.split()) / words if words else 1.0,
-    )
-
-
-def _skips(found: Findings) -> list[str]:
-    if not found.skipped:
-        return []
-    return [f"{len(found.skipped)} steps were skipped for unusable replies (last: {found.skipped[-1]})"]
 
 
 async def evaluate(context: Context) -> EvaluateResult:

@@ -25,7 +25,10 @@ ENDGAME = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a run works on. ``metric_name`` and ``max_tokens`` are settled, by hand or by default."""
+    """What a run works on. ``metric_name`` and ``max_tokens`` are settled, by hand or by default.
+
+    ``extracts``: the answer is asked for in a second call.
+    """
 
     prompt: Prompt
     splits: Splits
@@ -33,6 +36,7 @@ class Task:
     max_tokens: int
     labels: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    extracts: bool = False
 
     @property
     def seed(self) -> Candidate:
@@ -54,7 +58,7 @@ def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = Non
     prompt = parse_prompt(spec.prompt, data_files.variables_of(rows))
     notes = (f"{splits.leaked} rows were in the test split too and were dropped elsewhere",) if splits.leaked else ()
     max_tokens = spec.max_tokens or answer_tokens(metric_name, rows)
-    return Task(prompt, splits, metric_name, max_tokens, labels, notes)
+    return Task(prompt, splits, metric_name, max_tokens, labels, notes, extracts=spec.extract is not None)
 
 
 def load_splits(spec: RunSpec, kind: str) -> Splits:
@@ -85,8 +89,8 @@ def call_tokens(task: Task) -> int:
 
 
 def calls_each(task: Task) -> int:
-    """Return the calls that scoring one row takes: a judge is a second one."""
-    return 2 if task.metric_name == "judge" else 1
+    """Return the calls that scoring one row takes: extraction and a judge are further ones."""
+    return 1 + task.extracts + (task.metric_name == "judge")
 
 
 def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:

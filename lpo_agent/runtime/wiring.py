@@ -15,10 +15,12 @@ from lpo_agent.agents.critic import CountingCritic, Critic
 from lpo_agent.agents.marker import InfluenceMarker, ManualMarker, RandomMarker, TokenMarker
 from lpo_agent.agents.operators import OperatorProposer
 from lpo_agent.agents.proposer import Proposer
+from lpo_agent.agents.rewriting import HostCritic, HostMarker, HostProposer, Inducer, Setting
 from lpo_agent.agents.scorer import Scorer
 from lpo_agent.config import split_model
 from lpo_agent.core.facts import task_facts
-from lpo_agent.core.messages import CRITIQUE, MARK, PROPOSE, SCORE
+from lpo_agent.core.hosts import HOSTS, numbers_for
+from lpo_agent.core.messages import CRITIQUE, INDUCE, MARK, PROPOSE, SCORE
 from lpo_agent.models.layers import Budgeted, Durable, Paced, Recorded
 from lpo_agent.models.limits import Limiter, Limits
 
@@ -131,8 +133,20 @@ class _Opener:
 async def serve_agents(
     tasks: TaskGroup, bus: Bus, *, spec: RunSpec, task: Task, models: Models, metric: Metric, method: str, branches: int
 ) -> None:
-    """Start the four agents on the bus; method and marker decide which kind of each."""
-    scorer = Scorer(models.task, metric, spec.placement, task.max_tokens, spec.temperature)
+    """Start the agents on the bus; method and marker decide which kind of each."""
+    scorer = Scorer(
+        models.task,
+        metric,
+        spec.placement,
+        task.max_tokens,
+        spec.temperature,
+        extract=spec.extract,
+        extract_tokens=spec.extract_tokens,
+    )
+    await _start(tasks, bus, SCORE, scorer.score, spec.concurrency)
+    if method in HOSTS:
+        await _serve_host(tasks, bus, spec=spec, task=task, model=models.optimizer, method=method)
+        return
     critic: Critic | CountingCritic = CountingCritic(task.labels)
     proposer: Proposer | OperatorProposer = OperatorProposer(
         task_facts(task.splits.train, task.labels), models.optimizer
@@ -140,10 +154,33 @@ async def serve_agents(
     if method == "lpo":
         critic = Critic(models.optimizer, spec.optimizer_temperature)
         proposer = Proposer(models.optimizer, spec.optimizer_temperature)
-    await _start(tasks, bus, SCORE, scorer.score, spec.concurrency)
+    kind = marker_kind(spec, method)
+    llm = TokenMarker(models.optimizer, spec.optimizer_temperature).mark
     await _start(tasks, bus, CRITIQUE, critic.critique, branches)
-    await _start(tasks, bus, MARK, marker(spec, method, models), branches)
+    await _start(tasks, bus, MARK, llm if kind in {"llm", "auto"} else _marker(kind), branches)
     await _start(tasks, bus, PROPOSE, proposer.propose, branches)
+
+
+async def _serve_host(tasks: TaskGroup, bus: Bus, *, spec: RunSpec, task: Task, model: Model, method: str) -> None:
+    """Start the agents of a host; how many work at a time is the limiter's business."""
+    setting = Setting(
+        method, numbers_for(method, spec.host), _full(spec, task), cold=spec.optimizer_temperature is None
+    )
+    kind, many = marker_kind(spec, method), spec.concurrency
+    mark = HostMarker(model, setting).mark if kind in {"llm", "auto"} else _marker(kind)
+    await _start(tasks, bus, CRITIQUE, HostCritic(model, setting).critique, many)
+    await _start(tasks, bus, MARK, mark, many)
+    await _start(tasks, bus, PROPOSE, HostProposer(model, setting).propose, many)
+    await _start(tasks, bus, INDUCE, Inducer(model, setting).induce, many)
+
+
+def _full(spec: RunSpec, task: Task) -> str:
+    """Return how the task model sees prompt and input, for PE2: "{prompt}" stands for the prompt."""
+    if task.prompt.placeholders:
+        return "{prompt}"
+    return {"before": "{prompt}\n\n<input>", "after": "Q: <input>\nA: {prompt}", "system": "{prompt}\n\n<input>"}[
+        spec.placement
+    ]
 
 
 async def _start(
@@ -152,13 +189,18 @@ async def _start(
     await tasks.start(partial(bus.serve, topic, handler, concurrency=concurrency))
 
 
-def marker(spec: RunSpec, method: str, models: Models) -> Callable[[MarkAsk], Awaitable[Marks]]:
-    """Return the marker's handler; ``auto`` is the method's own."""
-    kind = spec.marker
-    if kind == "auto":
-        kind = "llm" if method == "lpo" else "influence"
-    if kind == "llm":
-        return TokenMarker(models.optimizer, spec.optimizer_temperature).mark
+def marker_kind(spec: RunSpec, method: str) -> str:
+    """Return the marker that was asked for, or the method's own.
+
+    A model that ``local-search`` is meant for cannot mark, so measurement alone is its "auto".
+    """
+    if method == "local-search" and spec.marker in {None, "auto"}:
+        return "influence"
+    return spec.marker or "llm"
+
+
+def _marker(kind: str) -> Callable[[MarkAsk], Awaitable[Marks]]:
+    """Return the handler of a marker that asks no model."""
     by_kind: dict[str, InfluenceMarker | RandomMarker | ManualMarker] = {
         "influence": InfluenceMarker(),
         "random": RandomMarker(),

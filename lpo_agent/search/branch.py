@@ -7,23 +7,23 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import anyio
-
 from lpo_agent.core import influence, policy
-from lpo_agent.core.events import CandidateRaced, Marked, StepStarted
+from lpo_agent.core.events import CandidateRaced, Marked, Proposed, StepStarted
+from lpo_agent.core.measures import measure
 from lpo_agent.core.messages import (
     CRITIQUE,
     MARK,
     PROPOSE,
     CritiqueAsk,
-    Effect,
     MarkAsk,
+    Marks,
     ProposeAsk,
     Trace,
 )
 from lpo_agent.core.scores import Scored
 from lpo_agent.core.text import splice
 from lpo_agent.errors import EditRejected, RequestFailed
+from lpo_agent.search.measuring import measure_effects
 from lpo_agent.search.plan import Candidate, StepReport
 from lpo_agent.search.race import race
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from lpo_agent.bus.base import Bus
     from lpo_agent.core.events import Event
-    from lpo_agent.core.messages import Critique, Marks, Proposals, Row
-    from lpo_agent.core.text import MarkedPrompt
+    from lpo_agent.core.messages import Critique, Effect, Proposals, Row
+    from lpo_agent.core.text import MarkedPrompt, Prompt
     from lpo_agent.search.plan import Locality, Plan
     from lpo_agent.search.race import Standing
     from lpo_agent.search.scoring import Scoring
@@ -81,10 +81,16 @@ class Branch:
             prompt=parent.prompt,
             critique=critique,
             effects=effects,
-            budget=self.plan.marks,
+            budget=self.plan.marks * (2 if self.plan.reranks else 1),
             seed=self._seed(step),
         )
-        return await self.bus.request(MARK, ask, timeout=TIMEOUT), critique, failures
+        marks = await self.bus.request(MARK, ask, timeout=TIMEOUT)
+        if self.plan.reranks:
+            rows = [trace.row for trace in (*failures, *passes)]
+            spans = [mark.span for mark in marks.marks]
+            measured = await measure_effects(self.scoring, parent.prompt, spans, rows)
+            marks = Marks(marks=influence.reranked(marks.marks, measured.effects, self.plan.marks))
+        return marks, critique, failures
 
     async def _evidence(self, parent: Candidate) -> tuple[list[Trace], list[Trace]]:
         """Score the parent where races start, and show what went wrong and what went right."""
@@ -110,17 +116,9 @@ class Branch:
         """Measure what phrases are worth by leaving each out; which ones is drawn where there are many."""
         if not self.plan.measures:
             return ()
-        rows, spans = [trace.row for trace in traces], influence.phrases(parent.prompt)
-        rng = random.Random(self._seed(step))
-        drawn = sorted(rng.sample(spans, min(self.plan.probes, len(spans))))
-        parts = [(span, influence.without(parent.prompt, span)) for span in drawn]
-        ablated = [(span, prompt.text) for span, prompt in parts if prompt is not None]
-        async with anyio.create_task_group() as tasks:
-            for _, text in ablated:
-                tasks.start_soon(self.scoring.score, text, rows)
-        whole, ids = self.scoring.known(parent.prompt.text, rows), [row.id for row in rows]
-        effects = (influence.effect(span, whole, self.scoring.known(text, rows), ids) for span, text in ablated)
-        return tuple(effect for effect in effects if effect is not None)
+        spans = influence.phrases(parent.prompt)
+        drawn = sorted(random.Random(self._seed(step)).sample(spans, min(self.plan.probes, len(spans))))
+        return (await measure_effects(self.scoring, parent.prompt, drawn, [trace.row for trace in traces])).effects
 
     async def _ask_proposer(
         self,
@@ -149,8 +147,10 @@ class Branch:
         for proposal in proposals.proposals:
             try:
                 prompt = splice(marked, proposal.replacements)
-            except EditRejected:
+            except EditRejected as exc:
+                self._tell(step, marked, None, lost=str(exc))
                 continue
+            self._tell(step, marked, prompt)
             if prompt.text != marked.prompt.text and prompt.text.strip():
                 child = Candidate(prompt, step, self.number, marked, proposal.note)
                 children.setdefault(child.id, child)
@@ -166,6 +166,23 @@ class Branch:
             if wins and self.locality.admits(child):
                 report = StepReport(self.number, step, child, s.mean, s.parent_mean, s.items, tried)
         return report
+
+    def _tell(self, step: int, marked: MarkedPrompt, child: Prompt | None, lost: str | None = None) -> None:
+        self.emit(
+            Proposed(
+                step=step,
+                branch=self.number,
+                parent=marked.prompt.id,
+                candidate=None if child is None else child.id,
+                purpose="mend",
+                locality="enforce",
+                fallback=False,
+                replies=0,
+                malformed=0,
+                measures=None if child is None else measure(marked.prompt.text, child.text, marked),
+                lost=lost,
+            )
+        )
 
     def _show(self, step: int, marked: MarkedPrompt) -> None:
         fraction = marked.tagged_fraction

@@ -20,7 +20,8 @@ class Plan:
     ``branches`` run ``steps`` steps each, with ``proposals`` candidates a step and ``marks`` spans
     a marking. A race is judged first after ``first_rung`` training items and ends after
     ``last_rung``. ``failures`` and ``passes`` are the examples shown to the critic and used to
-    measure influence; ``measures`` turns that measuring on, for at most ``probes`` phrases a step.
+    measure influence; ``measures`` turns that measuring on, for at most ``probes`` phrases a step. With
+    ``reranks`` a model marks, and what it marked is measured.
     Branches draw their parents from the ``beam`` best prompts. ``finalists`` prompts go to the dev
     split. A branch may be ``lag`` steps ahead of the slowest one before it waits for news.
     """
@@ -37,6 +38,7 @@ class Plan:
     finalists: int = 2
     beam: int = 2
     measures: bool = True
+    reranks: bool = False
     lag: int = 2
     seed: int = 0
 
@@ -68,7 +70,10 @@ class Candidate:
 
 @dataclass(slots=True)
 class Locality:
-    """Real checks of accepted candidates against the spans that they were allowed to change."""
+    """Real checks of candidates against the spans that they were allowed to change.
+
+    Branches have the candidates checked that they accept, hosts all that were made from tags.
+    """
 
     checked: int = 0
     violations: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -68,23 +69,7 @@ class Scoring:
 
     async def score_all(self, texts: Iterable[str], rows: Sequence[Row]) -> None:
         """Score each row under each of the texts, all at once; what ends one lets the others' calls end too."""
-        ended: list[RequestFailed | TooManyUnscored] = []
-
-        async def one(text: str) -> None:
-            try:
-                await self.score(text, rows)
-            except TooManyUnscored as exc:
-                ended.append(exc)
-            except RequestFailed as exc:
-                if not _is_budget(exc):
-                    raise
-                ended.append(exc)
-
-        async with anyio.create_task_group() as tasks:
-            for text in dict.fromkeys(texts):
-                tasks.start_soon(one, text)
-        if ended:
-            raise ended[0]
+        await together([partial(self.score, text, rows) for text in dict.fromkeys(texts)])
 
     def known(self, text: str, rows: Sequence[Row]) -> Outcomes:
         """Return the outcomes that are there already."""
@@ -139,6 +124,30 @@ class Scoring:
             self._hopeless = TooManyUnscored(
                 f"{self._unscored} of {self._attempts} scorings failed (last: {reason}); finished answers are kept"
             )
+
+
+async def together(works: Iterable[Callable[[], Awaitable[object]]]) -> None:
+    """Do all of it at the same time. A spent budget ends one work, not the calls that others have under way.
+
+    Raises what ended a work (RequestFailed for the budget, TooManyUnscored) when all have ended.
+    """
+    ended: list[Exception] = []
+
+    async def one(work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+        except TooManyUnscored as exc:
+            ended.append(exc)
+        except RequestFailed as exc:
+            if not _is_budget(exc):
+                raise
+            ended.append(exc)
+
+    async with anyio.create_task_group() as tasks:
+        for work in works:
+            tasks.start_soon(one, work)
+    if ended:
+        raise ended[0]
 
 
 async def until_spent(phase: Callable[[], Awaitable[object]]) -> str | None:

@@ -2,7 +2,8 @@
 
 ``lpo`` follows the paper: a critic reads failures, a token marker tags spans, a proposer fills
 them; the tags are enforced. ``local-search`` needs no model that follows instructions: spans are
-chosen by measured influence and filled by edit operators.
+chosen by measured influence and filled by edit operators. The hosts ``ape``, ``apo`` and ``pe2`` search
+by a beam; their numbers stand in :mod:`lpo_agent.core.hosts`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lpo_agent.core.hosts import HOSTS, PROPOSALS, STEPS, numbers_for
 from lpo_agent.search.plan import Plan
 
 if TYPE_CHECKING:
@@ -21,10 +23,29 @@ LPO = Plan(branches=4, steps=3, proposals=4, marks=4, measures=False)
 
 def plan_for(method: str, spec: RunSpec) -> Plan:
     """Return the method's plan with the spec's own numbers in it."""
+    if method in HOSTS:
+        return _host_plan(method, spec)
     plan = LPO if method == "lpo" else LOCAL_SEARCH
     given = {name: getattr(spec, name) for name in ("branches", "steps", "proposals")}
     if spec.race_items is not None:
         first = min(plan.first_rung, max(1, spec.race_items // 4))
         plan = replace(plan, first_rung=first, last_rung=spec.race_items)
-    measures = plan.measures if spec.marker == "auto" else spec.marker == "influence"
-    return replace(plan, **{k: v for k, v in given.items() if v is not None}, measures=measures, seed=spec.seed)
+    given["marks"] = int(spec.host["tags"]) or None if "tags" in spec.host else None
+    reranks = method == "lpo" and spec.marker == "auto"
+    measures = plan.measures if spec.marker in {None, "auto"} else spec.marker == "influence"
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return replace(plan, **chosen, measures=measures, reranks=reranks, seed=spec.seed)
+
+
+def _host_plan(method: str, spec: RunSpec) -> Plan:
+    numbers = numbers_for(method, spec.host)
+    scored = numbers.selection == "all" and numbers.select_on == "dev"
+    return Plan(
+        branches=1,
+        steps=spec.steps or STEPS[method],
+        proposals=spec.proposals or PROPOSALS,
+        beam=numbers.beam,
+        finalists=0 if scored else numbers.beam,
+        measures=False,
+        seed=spec.seed,
+    )

@@ -1,0 +1,314 @@
+"""The conversations in which the hosts APE, APO and PE2 edit a prompt, and their agents.
+
+A conversation is context (what the host knows), then an optional turn that tags or thinks, then the
+turn that writes. Local Prompt Optimization (Jain and Chowdhary 2025, section 2.2) is that middle
+turn; ``think`` is its control: as much reasoning, no tags. Meta-prompts are our own words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lpo_agent.agents.asking import converse, show_traces
+from lpo_agent.agents.parsing import new_prompts, reasons, ruled_spans, slot_options
+from lpo_agent.agents.proposer import slotted
+from lpo_agent.core.messages import (
+    Critique,
+    CritiqueAsk,
+    InduceAsk,
+    Induced,
+    Mark,
+    MarkAsk,
+    Marks,
+    Proposal,
+    Proposals,
+    ProposeAsk,
+)
+from lpo_agent.core.text import Replacement, rewritten, splice
+from lpo_agent.errors import EditRejected, ReplyError
+from lpo_agent.models.base import Call, Turn
+from lpo_agent.prompts import fenced, load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lpo_agent.core.hosts import Numbers
+    from lpo_agent.core.messages import Trace
+    from lpo_agent.core.text import Prompt
+    from lpo_agent.models.base import Model
+
+LONGEST_PROMPT = 40_000
+THOUGHT_TOKENS = 400
+INDUCED_TOKENS = 50
+
+Edit = MarkAsk | ProposeAsk | CritiqueAsk
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all agents of a host share. ``cold``: the service's own temperatures, as some models want.
+
+    ``full`` shows where the input goes: "{prompt}" stands for the prompt in it.
+    """
+
+    host: str
+    numbers: Numbers
+    full: str = "{prompt}"
+    cold: bool = False
+
+    def temperature(self, wanted: float) -> float | None:
+        """Return the temperature to ask for."""
+        return None if self.cold else wanted
+
+    def context(self, ask: MarkAsk | ProposeAsk, prompt: Prompt) -> tuple[Turn, ...]:
+        """Return the conversation up to where the host tags, thinks or writes."""
+        if self.host == "pe2":
+            asked = Turn("user", self.inspection(prompt, ask.failures, ask.history))
+            return (asked, Turn("assistant", ask.critique.text)) if ask.critique.text else (asked,)
+        shown = fenced(prompt.text, limit=LONGEST_PROMPT)
+        if ask.purpose == "vary":
+            template = load("host_context_vary", {"prompt", "examples"})
+            return (Turn("user", template.substitute(prompt=shown, examples=_examples(ask.failures))),)
+        template = load("host_context_apo", {"prompt", "examples", "critique"})
+        critique = fenced(ask.critique.text) if ask.critique.text else "(not said yet)"
+        text = template.substitute(prompt=shown, examples=_examples(ask.failures), critique=critique)
+        return (Turn("user", text),)
+
+    def inspection(self, prompt: Prompt, failures: Sequence[Trace], history: str) -> str:
+        """Return PE2's first turn: its two-step task, the place of the input, and its checklist."""
+        template = load("host_context_pe2", {"prompt", "full", "history", "examples"})
+        return template.substitute(
+            prompt=fenced(prompt.text, limit=LONGEST_PROMPT),
+            full=fenced(self.full.replace("{prompt}", prompt.text), limit=LONGEST_PROMPT),
+            history=f"Earlier versions, and how many training items they had right:\n{fenced(history)}"
+            if history
+            else "",
+            examples=_examples(failures),
+        )
+
+
+def _examples(failures: Sequence[Trace]) -> str:
+    return f"Examples that it gets wrong:\n{show_traces(failures)}" if failures else ""
+
+
+def _goal(purpose: str) -> str:
+    return load(f"host_goal_{purpose}", set()).substitute().strip()
+
+
+def _protected(prompt: Prompt) -> str:
+    texts = [span.of(prompt.text) for span in prompt.frozen_spans()]
+    return ", ".join(texts) if texts else "(nothing)"
+
+
+def _several(n: int, what: str) -> str:
+    return f"one {what}" if n == 1 else f"{n} different {what}s"
+
+
+def tag_instruction(prompt: Prompt, purpose: str, budget: tuple[int, int]) -> str:
+    """Return the tagging turn: the paper's rules in our own words (Figure 2)."""
+    count, words = budget
+    return load("host_tag", {"goal", "count", "words", "protected"}).substitute(
+        goal=_goal(purpose),
+        count=f"Use at most {_several(count, 'pair').removeprefix('one ')} of tags."
+        if count
+        else "Several pairs are allowed.",
+        words=words,
+        protected=_protected(prompt),
+    )
+
+
+def then(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:
+    """Return the conversation with the user saying ``text`` next."""
+    if turns and turns[-1].role == "user":
+        return (*turns[:-1], Turn("user", f"{turns[-1].content.rstrip()}\n\n{text}"))
+    return (*turns, Turn("user", text))
+
+
+@dataclass(frozen=True, slots=True)
+class HostMarker:
+    """The token marker in a host's conversation."""
+
+    model: Model
+    setting: Setting
+
+    async def mark(self, ask: MarkAsk) -> Marks:
+        """Return the model's spans; raises ReplyError when too many replies are malformed, and ProviderError."""
+        numbers = self.setting.numbers
+        turns = self.setting.context(ask, ask.prompt)
+        wanted = numbers.rewrite_temperature if numbers.tag_temperature < 0 else numbers.tag_temperature
+        call = Call(
+            then(turns, tag_instruction(ask.prompt, ask.purpose, (ask.budget, ask.words))),
+            max_tokens=len(ask.prompt.text) // 2 + 96,
+            temperature=self.setting.temperature(wanted),
+            replicate=ask.seed,
+        )
+        answer = await converse(
+            self.model,
+            call,
+            lambda reply: ruled_spans(reply, ask.prompt, count=ask.budget, words=ask.words, check=numbers.tag_check),
+            reasks=numbers.tag_reasks,
+        )
+        marks = tuple(Mark(span=span, reason="tagged by the model") for span in answer.value)
+        return Marks(marks=marks, said=answer.reply, malformed=answer.malformed, calls=answer.malformed + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class HostCritic:
+    """The critic of APO (reasons, "textual gradients": ProTeGi, section 2.2) and of PE2 (its checklist)."""
+
+    model: Model
+    setting: Setting
+
+    async def critique(self, ask: CritiqueAsk) -> Critique:
+        """Return the model's reasons, or its reasoning; raises ProviderError."""
+        if self.setting.host == "pe2":
+            question = self.setting.inspection(ask.prompt, ask.failures, ask.history)
+        else:
+            question = load("host_reasons", {"prompt", "examples", "n"}).substitute(
+                prompt=fenced(ask.prompt.text, limit=LONGEST_PROMPT), examples=_examples(ask.failures), n=ask.reasons
+            )
+        numbers = self.setting.numbers
+        temperature = self.setting.temperature(numbers.critique_temperature)
+        call = Call((Turn("user", question),), numbers.critique_tokens, temperature, ask.replicate)
+        reply = (await self.model.complete(call)).text.strip()
+        if self.setting.host == "pe2":
+            return Critique(text=reply, reasons=(reply,), calls=1)
+        found = tuple(reasons(reply)[: ask.reasons])
+        return Critique(text="\n".join(found), reasons=found, calls=1)
+
+
+@dataclass(frozen=True, slots=True)
+class HostProposer:
+    """The proposer in a host's conversation, in each of the four kinds of locality."""
+
+    model: Model
+    setting: Setting
+
+    async def propose(self, ask: ProposeAsk) -> Proposals:
+        """Return new prompts, or for "enforce" fillings of the spans; all of them can be applied.
+
+        Raises ReplyError when too many replies are malformed, and ProviderError.
+        """
+        prompt = ask.marked.prompt
+        call = Call((), self._tokens(prompt), self._temperature(ask), ask.seed)
+        turns, thought = await self._opening(ask, call)
+        scoped = ask.locality == "enforce"
+        call = replace(call, turns=then(turns, self._fill(ask) if scoped else self._write(ask)))
+        answer = await converse(
+            self.model,
+            call,
+            (lambda reply: _fillings(reply, ask)) if scoped else (lambda reply: _texts(reply, prompt, ask.n)),
+            reasks=self.setting.numbers.tag_reasks,
+        )
+        calls = thought + answer.malformed + 1
+        return Proposals(proposals=tuple(answer.value), malformed=answer.malformed, calls=calls)
+
+    def _tokens(self, prompt: Prompt) -> int:
+        return max(self.setting.numbers.rewrite_tokens, len(prompt.text) // 2)
+
+    def _temperature(self, ask: ProposeAsk) -> float | None:
+        numbers = self.setting.numbers
+        wanted = numbers.vary_temperature if ask.purpose == "vary" else numbers.rewrite_temperature
+        return self.setting.temperature(wanted)
+
+    async def _opening(self, ask: ProposeAsk, call: Call) -> tuple[tuple[Turn, ...], int]:
+        """Return the conversation up to the writing turn, and how often the model was asked for it."""
+        prompt = ask.marked.prompt
+        turns = self.setting.context(ask, prompt)
+        if ask.locality == "think":
+            numbers = self.setting.numbers
+            wanted = numbers.rewrite_temperature if numbers.tag_temperature < 0 else numbers.tag_temperature
+            turns = then(turns, load("host_think", {"goal"}).substitute(goal=_goal(ask.purpose)))
+            asked = replace(call, turns=turns, max_tokens=THOUGHT_TOKENS, temperature=self.setting.temperature(wanted))
+            return (*turns, Turn("assistant", (await self.model.complete(asked)).text)), 1
+        if ask.said:
+            turns = then(turns, tag_instruction(prompt, ask.purpose, ask.tag_budget))
+            return (*turns, Turn("assistant", ask.said)), 0
+        return turns, 0
+
+    def _write(self, ask: ProposeAsk) -> str:
+        return load("host_write", {"scope", "goal", "caps", "protected", "n"}).substitute(
+            scope=_scope(ask),
+            goal=_goal(ask.purpose),
+            caps=_caps(ask),
+            protected=_protected(ask.marked.prompt),
+            n=_several(ask.n, "new prompt"),
+        )
+
+    def _fill(self, ask: ProposeAsk) -> str:
+        return load("host_fill", {"slotted", "goal", "caps", "n"}).substitute(
+            slotted=fenced(slotted(ask.marked), limit=LONGEST_PROMPT),
+            goal=_goal(ask.purpose),
+            caps=_caps(ask),
+            n=_several(ask.n, "option"),
+        )
+
+
+def _scope(ask: ProposeAsk) -> str:
+    if ask.locality != "nudge":
+        return load("host_scope_global", set()).substitute().strip()
+    if ask.said:
+        return load("host_scope_tagged", set()).substitute().strip()
+    tagged = fenced(ask.marked.render(), limit=LONGEST_PROMPT)
+    return load("host_scope_quoted", {"tagged"}).substitute(tagged=tagged).strip()
+
+
+def _caps(ask: ProposeAsk) -> str:
+    caps = []
+    if ask.max_words:
+        caps.append(f" The whole prompt shall have fewer than {ask.max_words} words.")
+    if ask.step_size:
+        caps.append(f" Change at most {ask.step_size} words.")
+    if ask.growth:
+        caps.append(f" Replace what a tag holds by at most {ask.growth} words.")
+    return "".join(caps)
+
+
+def _texts(reply: str, prompt: Prompt, n: int) -> list[Proposal]:
+    """Read new texts that keep what must be kept; raises ReplyError."""
+    found = []
+    for text in new_prompts(reply)[:n]:
+        try:
+            rewritten(prompt, text)
+        except EditRejected as exc:
+            raise ReplyError(str(exc)) from None
+        found.append(Proposal(text=text))
+    return found
+
+
+def _fillings(reply: str, ask: ProposeAsk) -> list[Proposal]:
+    """Read fillings that can be spliced in and keep to the cap on growth; raises ReplyError."""
+    found = []
+    for option in slot_options(reply, len(ask.marked.spans))[: ask.n]:
+        replacements = tuple(Replacement(number, text) for number, text in sorted(option.items()))
+        longest = max(len(text.split()) for _, text in replacements)
+        if ask.growth and longest > ask.growth:
+            raise ReplyError(f"a slot is filled with {longest} words; at most {ask.growth} are allowed")
+        try:
+            splice(ask.marked, replacements)
+        except EditRejected as exc:
+            raise ReplyError(str(exc)) from None
+        found.append(Proposal(replacements=replacements))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Inducer:
+    """Guesses instructions from examples: APE's forward generation (Zhou et al. 2022, section 3.1)."""
+
+    model: Model
+    setting: Setting
+
+    async def induce(self, ask: InduceAsk) -> Induced:
+        """Return an instruction; raises ReplyError if there is none after a re-ask, and ProviderError."""
+        pairs = [
+            "\n".join([*(f"{name}: {value}" for name, value in row.variables.items()), f"answer: {row.target}"])
+            for row in ask.rows
+        ]
+        template = load("host_induce", {"examples"})
+        question = template.substitute(examples=fenced("\n\n".join(pairs), limit=20_000))
+        temperature = self.setting.temperature(self.setting.numbers.induce_temperature)
+        call = Call((Turn("user", question),), INDUCED_TOKENS, temperature, ask.replicate)
+        answer = await converse(self.model, call, lambda reply: new_prompts(reply)[0], reasks=1)
+        return Induced(text=answer.value, calls=answer.malformed + 1)

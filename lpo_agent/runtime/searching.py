@@ -1,0 +1,192 @@
+"""From a task to a search that is ready to run, and from what it found to the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lpo_agent.core.hosts import HOSTS, numbers_for
+from lpo_agent.core.result import (
+    BestResult,
+    LocalityResult,
+    RunResult,
+    SearchResult,
+    SeedResult,
+    Status,
+    delta,
+    verdict,
+)
+from lpo_agent.core.tally import calls_to
+from lpo_agent.models.base import Usage
+from lpo_agent.runtime.task import call_tokens, calls_each, need
+from lpo_agent.runtime.wiring import marker_kind
+from lpo_agent.search.branch import Branch
+from lpo_agent.search.branches import Branches
+from lpo_agent.search.coordinator import Coordinator
+from lpo_agent.search.editing import Editor
+from lpo_agent.search.findings import Findings, Ground
+from lpo_agent.search.methods.beam import Beam
+from lpo_agent.search.methods.expanding import Expander
+from lpo_agent.search.scoring import Scoring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lpo_agent.bus.base import Bus
+    from lpo_agent.core.events import Event
+    from lpo_agent.core.hosts import Numbers
+    from lpo_agent.core.scores import Score
+    from lpo_agent.core.tally import Tally
+    from lpo_agent.runtime.jobs import Context
+    from lpo_agent.runtime.task import Task
+    from lpo_agent.search.findings import Method
+    from lpo_agent.search.plan import Candidate, Locality, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a search is made of: the method's name, its material, and its numbers."""
+
+    context: Context
+    method: str
+    task: Task
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What is noted about a search while it runs."""
+
+    checks: Locality
+    tally: Tally
+    tell: Callable[[Event], None]
+
+    def emit(self, event: Event) -> None:
+        """Note an event, and tell it."""
+        self.tally.note(event)
+        self.tell(event)
+
+
+def build_search(setup: Setup, bus: Bus, books: Books) -> Coordinator:
+    """Return a coordinator over the method's search."""
+    context, task, plan = setup.context, setup.task, setup.plan
+    scoring = Scoring(bus, in_flight=context.spec.concurrency, memory=context.memory)
+    findings, ground = Findings(task.seed, task.seed), _ground(setup)
+    chosen: Method
+    if setup.method in HOSTS:
+        numbers, expander = _host(setup, bus, scoring, books)
+        chosen = Beam(numbers, plan.steps, expander, scoring, bus, ground, findings, books.emit)
+    else:
+        branches = [
+            Branch(number, bus, scoring, task.splits.train, plan, books.checks, books.emit)
+            for number in range(plan.branches)
+        ]
+        chosen = Branches(branches, scoring, plan=plan, ground=ground, findings=findings, emit=books.emit)
+    return Coordinator(chosen, findings, scoring, ground=ground, emit=books.emit)
+
+
+def _ground(setup: Setup) -> Ground:
+    context, task = setup.context, setup.task
+    tokens, splits = call_tokens(task), task.splits
+    price = context.prices.cost(context.spec.model, Usage(tokens - task.max_tokens, task.max_tokens))
+    end = need(task, setup.plan, price)
+    return Ground(splits.train, splits.dev, splits.test, context.ledger, end, calls_each=calls_each(task))
+
+
+def _host(setup: Setup, bus: Bus, scoring: Scoring, books: Books) -> tuple[Numbers, Expander]:
+    """Return a host's numbers, and what expands its parents."""
+    spec, task, plan = setup.context.spec, setup.task, setup.plan
+    numbers = numbers_for(setup.method, spec.host)
+    editor = Editor(
+        bus=bus,
+        scoring=scoring,
+        locality=spec.locality,
+        marker=marker_kind(spec, setup.method),
+        checks=books.checks,
+        emit=books.emit,
+        max_words=numbers.word_cap(len(task.prompt.text.split())),
+    )
+    return numbers, Expander(setup.method, plan.proposals, plan.seed, task.splits.train, bus, scoring, editor)
+
+
+def build_result(setup: Setup, found: Findings, books: Books) -> RunResult:
+    """Return the contract's result object: the found prompt only if it was shown to be better."""
+    context, task = setup.context, setup.task
+    tested = delta(found.differences)
+    judged = verdict(tested, has_test=bool(task.splits.test) and (tested is not None or found.best is found.seed))
+    found_part = _best(found.best, found.best_dev, found.best_test)
+    keep_seed = judged == "no_significant_improvement"
+    best = _best(found.seed, found.seed_dev, found.seed_test) if keep_seed else found_part
+    return RunResult(
+        run_id=context.run_id,
+        status=_status(found),
+        stop_reason=found.stopped_by or "all steps done",
+        verdict=judged,
+        seed=SeedResult(prompt=found.seed.prompt.text, dev=found.seed_dev, test=found.seed_test),
+        best=best,
+        challenger=found_part if keep_seed and found.best is not found.seed else None,
+        test_delta=tested,
+        locality=_locality(setup, books, best.prompt),
+        search=_search(task, found, books.tally),
+        usage=context.usage(),
+        method=setup.method,
+        notes=(*task.notes, *_skips(found)),
+    )
+
+
+def _status(found: Findings) -> Status:
+    return "stopped" if found.stopped_by else "completed"
+
+
+def _best(candidate: Candidate, dev: Score | None, test: Score | None) -> BestResult:
+    return BestResult(
+        prompt=candidate.prompt.text,
+        dev=dev,
+        test=test,
+        marked_parent=candidate.marked.render() if candidate.marked else None,
+        step=candidate.step,
+    )
+
+
+def _locality(setup: Setup, books: Books, best: str) -> LocalityResult:
+    checks, tally, words = books.checks, books.tally, len(setup.task.prompt.text.split())
+    fractions = checks.fractions
+    return LocalityResult(
+        kind=setup.context.spec.locality,
+        checked=checks.checked,
+        violations=checks.violations,
+        tagged_fraction=sum(fractions) / len(fractions) if fractions else None,
+        length_ratio=len(best.split()) / words if words else 1.0,
+        proposals=len(tally.made) + tally.lost,
+        global_fallbacks=tally.fallbacks,
+        lost=tally.lost,
+        tag_replies=tally.replies,
+        malformed=tally.malformed,
+        leakage=tally.mean("leakage"),
+        leakage_max=tally.most_leakage(),
+    )
+
+
+def _search(task: Task, found: Findings, tally: Tally) -> SearchResult:
+    at_seed, scorings = found.best is found.seed, found.scorings
+    return SearchResult(
+        candidates=found.candidates,
+        best_step=None if at_seed else found.best.step,
+        seed_was_best=at_seed,
+        scorings=found.scorings,
+        optimizer_calls=found.optimizer_calls,
+        calls=None if scorings is None else scorings * calls_each(task) + (found.optimizer_calls or 0),
+        calls_to=calls_to(found.curve),
+        curve=tuple(found.curve),
+        tags=tally.mean("tags"),
+        tag_words=tally.mean("tag_words"),
+        changed=tally.mean("changed"),
+        length_ratio=tally.mean("length_ratio"),
+        repetition=tally.mean("repetition"),
+    )
+
+
+def _skips(found: Findings) -> list[str]:
+    if not found.skipped:
+        return []
+    return [f"{len(found.skipped)} steps were skipped for unusable replies (last: {found.skipped[-1]})"]
