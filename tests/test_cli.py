@@ -149,7 +149,7 @@ BAD_INPUT = {
     "unknown number": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "bem=1"], "'bem'"),
     "number of another method": (["prompt.txt", *GOOD, "--set", "minibatch=1"], "minibatch is a number of"),
     "number out of range": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "beam=0"], "beam: input"),
-    "no number": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "beam"], "NAME=VALUE"),
+    "half a number": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "beam"], "NAME=VALUE"),
     "unknown bus": (["prompt.txt", *GOOD, "--bus", "nats://localhost"], "'memory'"),
     "unknown option": (["prompt.txt", *GOOD, "--speed", "9"], "--speed"),
     "negative budget": (["prompt.txt", *GOOD, "--budget-calls=-5"], "--budget-calls"),
