@@ -161,11 +161,15 @@ def load_config(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What the machine tells: the state folder, and keys and addresses in the SDKs' own variables."""
+    """What the machine tells: the state folder, and keys and addresses in the SDKs' own variables.
+
+    ``bench_data``: the folder with benchmark data, if there is one.
+    """
 
     home: Path
     keys: Mapping[str, str | None] = field(default_factory=dict, repr=False)
     base_urls: Mapping[str, str | None] = field(default_factory=dict)
+    bench_data: Path | None = None
 
     @property
     def journal(self) -> Path:
@@ -181,4 +185,5 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         home=Path(home).expanduser(),
         keys={name: source.get(f"{name.upper()}_API_KEY") or None for name in ("openai", "anthropic")},
         base_urls={name: source.get(f"{name.upper()}_BASE_URL") or None for name in ("openai", "anthropic")},
+        bench_data=Path(source["LPO_BENCH_DATA"]).expanduser() if source.get("LPO_BENCH_DATA") else None,
     )

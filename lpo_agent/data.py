@@ -258,13 +258,15 @@ def split(
     dev: Sequence[Example] | None = None,
     test: Sequence[Example] | None = None,
     seed: int = 0,
+    keep_leaks: bool = False,
 ) -> Splits:
     """Return the splits: those given as they are, the others from ``data``.
 
     ``data`` is shuffled by ``seed`` and divided 40/20/40 into train, dev and test, each class in
     proportion where there are at most 20 different targets; below ten rows nothing is kept for
     test. Without ``data``, ``train`` alone is divided two to one into train and dev, and ``dev`` alone serves
-    as train too. Rows that stand in test too are dropped from train and dev.
+    as train too. Rows that stand in test too are dropped from train and dev, unless ``keep_leaks``
+    (to reproduce published splits).
 
     Raises DataError for fewer than two different rows to learn and choose by, for rows with
     different variables, and if nothing is left for ``data`` to fill.
@@ -279,7 +281,7 @@ def split(
     elif "train" in parts and "dev" not in parts:
         parts |= _divide(parts["train"], ["train", "dev"], seed)
     _check_examples(parts)
-    return _without_leaks(parts)
+    return _without_leaks(parts, tested=[] if keep_leaks else parts.get("test", []))
 
 
 def _divide(data: Sequence[Example], names: Sequence[str], seed: int) -> dict[str, list[Example]]:
@@ -307,10 +309,10 @@ def _check_examples(parts: Mapping[str, Sequence[Example]]) -> None:
             _check_same_variables(example, first, f"{name}, row {number}")
 
 
-def _without_leaks(parts: Mapping[str, list[Example]]) -> Splits:
-    tested = {_identity(example) for example in parts.get("test", ())}
+def _without_leaks(parts: Mapping[str, list[Example]], tested: Sequence[Example]) -> Splits:
+    known = {_identity(example) for example in tested}
     fresh = {
-        name: [example for example in parts[name] if _identity(example) not in tested]
+        name: [example for example in parts[name] if _identity(example) not in known]
         for name in ("train", "dev")
         if name in parts
     }

@@ -6,7 +6,7 @@
 
 The server is a process of its own that speaks real HTTP (scripts/fake_provider.py). Rows that have
 a bound fail the program when they miss it; --short has bounds for counts only. GEPA and DSPy are
-measured beside it where they are installed: pip install "lpo-agent[bench]".
+measured beside it where they are installed: pip install "lpo-agent[peers]".
 """
 
 from __future__ import annotations

@@ -68,14 +68,15 @@ def _version() -> str:
 
 
 def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
-    from lpo_agent.cli import commands, doctor, history  # noqa: PLC0415 - `--help` must not wait for them
+    from lpo_agent.cli import bench, commands, doctor, history  # noqa: PLC0415 - `--help` must not wait for them
 
     return {
         "optimize": commands.optimize,
         "evaluate": commands.evaluate,
         "compare": commands.compare,
         "mark": commands.mark,
-        "resume": commands.resume,
+        "bench": bench.bench,
+        "resume": bench.resume,
         "models": commands.models,
         "runs": history.runs,
         "show": history.show_run,

@@ -13,6 +13,7 @@ MARKERS: Final = ("auto", "llm", "influence", "random", "manual")
 PLACEMENTS: Final = ("before", "after", "system")
 BUSES: Final = ("memory",)
 MODELS: Final = ("smollm2",)
+PRESETS: Final = ("smoke", "paper-math", "paper-bbh")
 RUN_HELP: Final = "a run's id, a unique beginning of one, or `last`"
 
 
@@ -38,7 +39,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_optimize, _evaluate, _compare, _mark, _runs, _show, _resume, _models, _doctor):
+    for add in (_optimize, _evaluate, _compare, _mark, _bench, _runs, _show, _resume, _models, _doctor):
         add(commands)
     return parser
 
@@ -83,6 +84,24 @@ def _mark(commands: Commands[Parser]) -> None:
     _search(parser)
     _task(parser)
     _limits(parser)
+    _output(parser)
+
+
+def _bench(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("bench", help="compare methods and kinds of locality on tasks, with tables and curves")
+    parser.add_argument("bench", metavar="BENCH", help=f"{', '.join(PRESETS)}, or a TOML file of the same form")
+    group = parser.add_argument_group("grid (each a comma-separated list, in place of the benchmark's own)")
+    group.add_argument("--tasks", metavar="LIST", help="names of its tasks")
+    group.add_argument("--methods", metavar="LIST", help="methods, as for `lpo optimize`")
+    group.add_argument("--localities", metavar="LIST", help="off, think, nudge, enforce")
+    group.add_argument("--markers", metavar="LIST", help="llm, influence, random, manual, auto")
+    group.add_argument("--seeds", metavar="LIST", help="seeds, such as 0,1,2")
+    group.add_argument("--data-dir", metavar="DIR", help="folder with the tasks' data (default: LPO_BENCH_DATA)")
+    group.add_argument("--cells", metavar="N", help="cells that run at the same time (default: 8)")
+    group.add_argument("--out", metavar="DIR", help="write bench.md, .json, .csv, .png and .svg there")
+    _search_numbers(parser.add_argument_group("search"))
+    _task(parser)
+    _limits(parser, seed=False)
     _output(parser)
 
 
@@ -144,6 +163,11 @@ def _search(parser: Parser) -> None:
     )
     group.add_argument("--marker", choices=MARKERS, help="who chooses the words to edit (default: the method's own)")
     group.add_argument("--branches", metavar="N", help="searches side by side")
+    group.add_argument("--race-items", metavar="N", help="training items that the best candidates are compared on")
+    _search_numbers(group)
+
+
+def _search_numbers(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--steps", metavar="N", help="steps of each branch")
     group.add_argument("--proposals", metavar="N", help="candidates of each step")
     group.add_argument(
@@ -153,7 +177,6 @@ def _search(parser: Parser) -> None:
         metavar="NAME=VALUE",
         help="a number of ape, apo or pe2, such as beam=4 or tags=3; may be repeated (all are in the README)",
     )
-    group.add_argument("--race-items", metavar="N", help="training items that the best candidates are compared on")
 
 
 def _task(parser: Parser) -> None:
@@ -177,9 +200,10 @@ def _task(parser: Parser) -> None:
     group.add_argument("--prices", metavar="FILE", help="TOML file with prices of models")
 
 
-def _limits(parser: Parser) -> None:
+def _limits(parser: Parser, *, seed: bool = True) -> None:
     group = parser.add_argument_group("limits")
-    group.add_argument("--seed", metavar="N", help="of every random choice (default: 0)")
+    if seed:
+        group.add_argument("--seed", metavar="N", help="of every random choice (default: 0)")
     group.add_argument("--rpm", metavar="N", help="requests a minute (default: found out)")
     group.add_argument("--tpm", metavar="N", help="tokens a minute (default: found out)")
     group.add_argument("--input-tpm", metavar="N", help="input tokens a minute, where they are counted apart")
@@ -191,7 +215,8 @@ def _limits(parser: Parser) -> None:
     group.add_argument("--no-cache", dest="cache", action="store_false", help="use no replies of other runs")
     group.add_argument("--bus", choices=BUSES, help="default: memory")
     group.add_argument("--dry-run", action="store_true", help="say what would be done and spent; call no model")
-    group.add_argument("--config", metavar="FILE", help="TOML file with the same keys; options win")
+    if seed:
+        group.add_argument("--config", metavar="FILE", help="TOML file with the same keys; options win")
 
 
 def _output(parser: Parser) -> None:

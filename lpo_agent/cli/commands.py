@@ -43,7 +43,7 @@ def optimize(given: Mapping[str, Any]) -> int:
         files.check_writable(output.out)
     if output.dry_run:
         return _plan(spec, "optimize", output)
-    return _finish(lambda say: runtime.open_run(spec, say=say), output)
+    return finish(lambda say: runtime.open_run(spec, say=say), output)
 
 
 def evaluate(given: Mapping[str, Any]) -> int:
@@ -52,7 +52,7 @@ def evaluate(given: Mapping[str, Any]) -> int:
     spec, output = options.spec(chosen), options.output(chosen)
     if output.dry_run:
         return _plan(spec, "evaluate", output)
-    return _finish(lambda say: runtime.open_run(spec, kind="evaluate", say=say), output)
+    return finish(lambda say: runtime.open_run(spec, kind="evaluate", say=say), output)
 
 
 def compare(given: Mapping[str, Any]) -> int:
@@ -62,15 +62,7 @@ def compare(given: Mapping[str, Any]) -> int:
     if output.dry_run:
         return _plan(spec, "compare", output)
     opening = partial(runtime.open_run, spec, kind="compare", other_prompt=other)
-    return _finish(lambda say: opening(say=say), output)
-
-
-def resume(given: Mapping[str, Any]) -> int:
-    """Go on with an interrupted run."""
-    output = options.output(given)
-    if output.out is not None:
-        files.check_writable(output.out)
-    return _finish(lambda say: runtime.open_resumed(given["run"], say=say), output)
+    return finish(lambda say: opening(say=say), output)
 
 
 def _plan(spec: RunSpec, kind: Kind, output: Output) -> int:
@@ -111,12 +103,11 @@ def models(given: Mapping[str, Any]) -> None:
         print(path)
 
 
-def _finish(opening: Opening, output: Output) -> int:
-    """Run to the end, print the result, write `--out`; return the exit code."""
+def finish(opening: Opening, output: Output, write: Callable[[Output, Result], None] | None = None) -> int:
+    """Run to the end, write the result to `--out` or where ``write`` does, print it; return the exit code."""
     with _own_stdout(output):
         result = anyio.run(attend, opening, view_for(output))
-    if output.out is not None:
-        write_result(output, result)
+    (write or write_result)(output, result)
     print_result(output, result)
     return TooManyUnscored.exit_code if result.status == "failed" else 0
 

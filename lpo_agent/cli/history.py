@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
+from lpo_agent.bench.rows import BenchResult
 from lpo_agent.cli import options, show, words
 from lpo_agent.cli.commands import print_json, print_result, write_result
 from lpo_agent.config import read_environment
@@ -32,6 +33,7 @@ KINDS: Final[Mapping[str, type[Result]]] = {
     "optimize": RunResult,
     "evaluate": EvaluateResult,
     "compare": CompareResult,
+    "bench": BenchResult,
 }
 
 
@@ -132,6 +134,8 @@ def _outcome(record: RunRecord) -> str:
     content = json.loads(record.result_json)
     if record.kind == "optimize":
         return str(content.get("verdict", "")).replace("_", " ")
+    if record.kind == "bench":
+        return f"{len(content['rows'])} cells"
     score = content.get("score") or {}
     return words.mean(score["mean"]) if "mean" in score else ""
 

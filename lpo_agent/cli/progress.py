@@ -18,7 +18,10 @@ from rich.text import Text
 
 from lpo_agent.cli import words
 from lpo_agent.core.events import (
+    BeamSelected,
+    BenchStarted,
     CandidateRaced,
+    CellFinished,
     FinalistScored,
     PhaseStarted,
     RunFinished,
@@ -27,6 +30,7 @@ from lpo_agent.core.events import (
     SplitTested,
     StepFinished,
 )
+from lpo_agent.core.hosts import HOSTS
 from lpo_agent.core.state import RunState, advance
 
 if TYPE_CHECKING:
@@ -59,7 +63,7 @@ class Watched(Protocol):
         ...
 
 
-def describe(event: Event) -> str | None:  # noqa: PLR0911 - one line an event
+def describe(event: Event) -> str | None:  # noqa: C901, PLR0911 - one line an event
     """Return one line about an event, or None for one that is not worth a line."""
     match event:
         case RunStarted():
@@ -80,6 +84,13 @@ def describe(event: Event) -> str | None:  # noqa: PLR0911 - one line an event
             return f"finalist {event.candidate} on dev: {words.score(event.score)}"
         case SplitTested():
             return f"{event.which} prompt on test: {words.score(event.score)}"
+        case BeamSelected(step=step) if step:
+            return f"step {step}: {words.count(len(event.candidates), 'prompt')} kept"
+        case BenchStarted():
+            done = f", {event.done} of them done before" if event.done else ""
+            return f"benchmark {event.bench}, run {event.run_id}: {words.count(event.cells, 'cell')}{done}"
+        case CellFinished():
+            return _cell(event)
         case RunFinished():
             return f"{event.status}: {event.stop_reason}"
         case _:
@@ -91,7 +102,15 @@ def _started(event: RunStarted) -> str:
     return (
         f"run {event.run_id}: method {event.method} ({words.one_line(event.why)}), model {event.model}{optimizer}, "
         f"metric {event.metric}, {event.train} train, {event.dev} dev and {event.test} test items, "
-        f"{event.branches} branches x {words.count(event.steps, 'step')}"
+        f"{words.shape(event.method, event.branches, event.steps)}"
+    )
+
+
+def _cell(event: CellFinished) -> str:
+    if event.status != "completed":
+        return f"{event.cell}: {event.status}, {words.one_line(event.reason)}"
+    return (
+        f"{event.cell}: test {words.mean(event.seed_test)} with the seed prompt, {words.mean(event.test)} with the best"
     )
 
 
@@ -169,6 +188,8 @@ class Pace:
         phase so far, and three finalists are taken to reach the dev items.
         """
         spent, answered = now - self.began, self.answered(usage)
+        if state.cells is not None:
+            return None
         if spent <= 0 or not answered:
             return None
         rest = spent / answered * _answers_after(self.phase, state)
@@ -220,6 +241,8 @@ class Picture:
 
     def _where(self, usage: UsageResult) -> str:
         state, total = self.state, self.pace.total
+        if state.cells is not None:
+            return f"{state.cells[0]} of {words.count(state.cells[1], 'cell')} done"
         if state.phase not in PHASES:
             return "getting ready" if state.phase == "setup" else "done"
         if state.phase != "search":
@@ -232,7 +255,8 @@ class Picture:
     def _found(self) -> str:
         dev, best = self.state.seed_dev, self.state.best_mean
         seed = "not scored yet" if dev is None else f"{words.mean(dev.mean)} on dev"
-        found = "none better yet" if best is None else f"{words.mean(best)} on training items"
+        where = "dev" if self.state.started and self.state.started.method in HOSTS else "training items"
+        found = "none better yet" if best is None else f"{words.mean(best)} on {where}"
         return f"seed {seed}; best so far {found}; {self.state.candidates} candidates tried"
 
 

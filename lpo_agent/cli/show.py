@@ -13,8 +13,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lpo_agent.bench.rows import BenchResult
+from lpo_agent.bench.tables import to_markdown
 from lpo_agent.cli import words
 from lpo_agent.cli.diff import diff_text, marked_text
+from lpo_agent.core.hosts import HOSTS
 from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from lpo_agent.core.scores import Score
     from lpo_agent.core.text import MarkedPrompt, Span
     from lpo_agent.runtime import PlanEstimate
+    from lpo_agent.runtime.jobs import Result
 
 WIDEST: Final = 100
 INDENT: Final = (0, 0, 0, 2)
@@ -44,7 +48,7 @@ def coloured(out: Console) -> bool:
     return out.is_terminal and out.color_system is not None and not out.no_color
 
 
-def show_result(out: Console, result: RunResult | EvaluateResult | CompareResult) -> None:
+def show_result(out: Console, result: Result) -> None:
     """Print the report of a finished run."""
     match result:
         case RunResult():
@@ -53,6 +57,8 @@ def show_result(out: Console, result: RunResult | EvaluateResult | CompareResult
             _show_evaluated(out, result)
         case CompareResult():
             _show_compared(out, result)
+        case BenchResult():
+            out.print(Text(to_markdown(result)), soft_wrap=True, end="")
 
 
 def _show_optimized(out: Console, result: RunResult) -> None:
@@ -61,7 +67,7 @@ def _show_optimized(out: Console, result: RunResult) -> None:
     if found.marked_parent is not None:
         _block(
             out,
-            "Last edit: of this prompt, only what stands in <edit> could change",
+            LAST_EDIT["nudge" if result.locality.kind == "nudge" else "enforce"],
             marked_text(found.marked_parent, colour=colour),
         )
     if found.prompt != result.seed.prompt:
@@ -74,12 +80,38 @@ def _show_optimized(out: Console, result: RunResult) -> None:
         _line(out, f"best minus seed, item by item on test: {words.difference(result.test_delta)}")
     _block(out, "Verdict", Text("\n".join(verdict_lines(result))))
     _heading(out, "Run")
-    checked, broken = words.count(result.locality.checked, "accepted edit"), result.locality.violations
-    _line(out, f"method {result.method}; {checked} checked: {words.count(broken, 'change')} outside the marks")
+    for line in locality_lines(result):
+        _line(out, line)
     _spending(out, result.usage)
     for note in result.notes:
         _line(out, f"note: {words.one_line(note)}")
     _next(out, result)
+
+
+LAST_EDIT: Final = {
+    "enforce": "Last edit: of this prompt, only what stands in <edit> could change",
+    "nudge": "Last edit: what stands in <edit> was to be changed; that was advice, not enforced",
+}
+
+
+def locality_lines(result: RunResult) -> list[str]:
+    """Return how local the edits were."""
+    found, host = result.locality, result.method in HOSTS
+    if found.kind in {"off", "think"}:
+        return [f"method {result.method}, locality {found.kind}: {words.count(found.proposals, 'proposal')}, no marks"]
+    checked = words.count(found.checked, "tagged proposal" if host else "accepted edit")
+    method = f"method {result.method}, locality {found.kind}" if host else f"method {result.method}"
+    lines = [f"{method}; {checked} checked: {words.count(found.violations, 'change')} outside the marks"]
+    if found.kind == "nudge" and found.leakage is not None:
+        lines.append(f"untagged words changed: {found.leakage:.0%} on average, {found.leakage_max or 0:.0%} at most")
+    if found.malformed:
+        lines.append(
+            f"{found.malformed} of {words.count(found.tag_replies, 'reply').replace('replys', 'replies')} with tags or "
+            f"slots were malformed; {words.count(found.global_fallbacks, 'proposal')} made without tags for that"
+        )
+    if host and found.lost:
+        lines.append(f"{words.count(found.lost, 'proposal')} gave nothing usable")
+    return lines
 
 
 def _scores(result: RunResult) -> Table:
@@ -181,8 +213,8 @@ def show_estimate(out: Console, plan: PlanEstimate) -> None:
     """Print what `--dry-run` found out."""
     _heading(out, "Plan (nothing was asked of a model)")
     if plan.kind == "optimize":
-        steps = f"{plan.branches} branches x {plan.steps} steps, {plan.proposals} candidates each"
-        _line(out, f"method {plan.method}: {steps}")
+        shape = words.shape(plan.method, plan.branches, plan.steps)
+        _line(out, f"method {plan.method}: {shape}, {words.count(plan.proposals, 'proposal')} each")
         _line(out, f"{plan.train} train, {plan.dev} dev and {plan.test} test items")
         _line(out, f"{plan.calls_low:,} to {plan.calls_high:,} calls")
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lpo_agent.core.hosts import HOSTS
+
 if TYPE_CHECKING:
     from lpo_agent.core.result import TestDelta, UsageResult
     from lpo_agent.core.scores import Score
@@ -32,6 +34,13 @@ def score(value: Score | None) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number of things, such as "1 test item" or "2,000 test items"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shape(method: str, branches: int, steps: int) -> str:
+    """Return how large a search is, in the words of its method."""
+    if method in HOSTS:
+        return count(steps, "step")
+    return f"{branches} {'branch' if branches == 1 else 'branches'} x {count(steps, 'step')}"
 
 
 def difference(delta: TestDelta) -> str:

@@ -170,6 +170,30 @@ class RunFinished(Event):
     verdict: str
 
 
+class BenchStarted(Event):
+    """A benchmark is set up; ``done`` of its ``cells`` were finished before."""
+
+    type: Literal["bench_started"] = "bench_started"
+    run_id: str
+    bench: str
+    cells: int
+    done: int
+    model: str
+    optimizer_model: str
+
+
+class CellFinished(Event):
+    """A search of a benchmark ended: scores on test of the seed prompt and of the best one on dev."""
+
+    type: Literal["cell_finished"] = "cell_finished"
+    cell: str
+    run_id: str
+    status: str
+    reason: str
+    seed_test: float | None
+    test: float | None
+
+
 AnyEvent = Annotated[
     RunStarted
     | PhaseStarted
@@ -183,6 +207,8 @@ AnyEvent = Annotated[
     | StepFinished
     | FinalistScored
     | SplitTested
-    | RunFinished,
+    | RunFinished
+    | BenchStarted
+    | CellFinished,
     Field(discriminator="type"),
 ]

@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lpo_agent.core.events import (
+    BenchStarted,
     CandidateRaced,
+    CandidateScored,
+    CellFinished,
     FinalistScored,
     PhaseStarted,
     RunFinished,
@@ -29,7 +32,8 @@ class RunState:
     """What is known of a run so far.
 
     ``best_text``/``best_mean``: the accepted candidate with the highest mean in its race, seen on
-    training items only. ``branch_steps``: the step each branch is in.
+    training items only. ``branch_steps``: the step each branch is in. ``cells``: those of a benchmark,
+    done and in all.
     """
 
     started: RunStarted | None = None
@@ -44,6 +48,7 @@ class RunState:
     finalists: tuple[Score, ...] = ()
     tested: tuple[tuple[str, Score], ...] = ()
     finished: RunFinished | None = None
+    cells: tuple[int, int] | None = None
 
 
 def fold(events: Iterable[Event], state: RunState | None = None) -> RunState:
@@ -54,7 +59,7 @@ def fold(events: Iterable[Event], state: RunState | None = None) -> RunState:
     return state
 
 
-def advance(state: RunState, event: Event) -> RunState:  # noqa: PLR0911 - one line an event
+def advance(state: RunState, event: Event) -> RunState:  # noqa: C901, PLR0911 - one line an event
     """Return the state after one event."""
     match event:
         case RunStarted():
@@ -66,7 +71,7 @@ def advance(state: RunState, event: Event) -> RunState:  # noqa: PLR0911 - one l
         case StepStarted():
             steps = dict(state.branch_steps) | {event.branch: event.step}
             return replace(state, branch_steps=tuple(sorted(steps.items())))
-        case CandidateRaced():
+        case CandidateRaced() | CandidateScored():
             return replace(state, candidates=state.candidates + 1)
         case StepFinished():
             return _after_step(state, event)
@@ -76,6 +81,11 @@ def advance(state: RunState, event: Event) -> RunState:  # noqa: PLR0911 - one l
             return replace(state, tested=(*state.tested, (event.which, event.score)))
         case RunFinished():
             return replace(state, finished=event, phase="finished")
+        case BenchStarted():
+            return replace(state, cells=(event.done, event.cells), phase="bench")
+        case CellFinished():
+            done, total = state.cells or (0, 0)
+            return replace(state, cells=(done + 1, total))
         case _:
             return state
 

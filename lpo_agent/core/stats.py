@@ -58,6 +58,16 @@ def _mcnemar(wins: int, n: int) -> float:
     return min(1.0, tail / (1 << (n - 1)))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted for their number, in the same order (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
 def log_e_value(wins: int, losses: int) -> float:
     """Return the log of the evidence that wins outnumber losses among paired 0/1 scores.
 

@@ -173,12 +173,12 @@ class Journal:
         )
 
     def run(self, run_id: str) -> RunRecord:
-        """Return the run with this id, unique beginning of an id, or "last"; raises JournalError."""
-        if run_id == "last":
-            found = self.runs(1)
-        else:
-            found = [record for record in self.runs() if record.run_id.startswith(run_id)]
-            found = [record for record in found if record.run_id == run_id] or found
+        """Return the run with this id, unique beginning of an id, or "last"; raises JournalError.
+
+        Runs that are part of another one, such as the cells of a benchmark, go by their whole id only.
+        """
+        found = self.runs(1) if run_id == "last" else [r for r in self.runs() if r.run_id.startswith(run_id)]
+        found = self._records("run = ?", (run_id,)) or found
         if not found:
             raise JournalError(f"there is no run {run_id!r}; `lpo runs` lists them")
         if len(found) > 1:
@@ -187,11 +187,16 @@ class Journal:
 
     def runs(self, limit: int = -1) -> list[RunRecord]:
         """Return the runs, newest first; one whose process is gone is "interrupted"."""
-        rows = self._db.execute(
-            "SELECT run, kind, status, spec, result, started, ended, pid, process FROM runs "
-            "ORDER BY started DESC, rowid DESC LIMIT ?",
-            (limit,),
-        )
+        return self._records("instr(run, '.') = 0 ORDER BY started DESC, rowid DESC LIMIT ?", (limit,))
+
+    def parts(self, run_id: str) -> dict[str, RunRecord]:
+        """Return the runs that are part of this one, by id."""
+        records = self._records("substr(run, 1, ?) = ?", (len(run_id) + 1, f"{run_id}."))
+        return {record.run_id: record for record in records}
+
+    def _records(self, where: str, values: tuple[object, ...]) -> list[RunRecord]:
+        columns = "run, kind, status, spec, result, started, ended, pid, process"
+        rows = self._db.execute(f"SELECT {columns} FROM runs WHERE {where}", values)  # noqa: S608 - no foreign text
         return [
             RunRecord(run, kind, _status(status, pid, process), spec, result, started, ended)
             for run, kind, status, spec, result, started, ended, pid, process in rows

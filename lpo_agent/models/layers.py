@@ -283,3 +283,43 @@ class Recorded:
         """Wait until the identical call in flight has ended."""
         landed = self._flying[key] = self._flying[key] or anyio.Event()
         await landed.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """Counts what one of several users of a model asks, paid and cached answers apart."""
+
+    inner: Model
+    ledger: Ledger
+    prices: Prices
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.inner.name
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """The model's identity."""
+        return self.inner.identity
+
+    async def complete(self, call: Call) -> Completion:
+        """Ask, and count; raises BudgetExceeded if this user's own budget does not allow it."""
+        promise = self.ledger.reserve(tokens=0, usd=0.0)
+        booked = False
+        try:
+            reply = await self.inner.complete(call)
+            if not reply.cached:
+                used, usd = reply.usage, self.prices.cost(self.name, reply.usage)
+                self.ledger.settle(promise, input_tokens=used.input_tokens, output_tokens=used.output_tokens, usd=usd)
+                booked = True
+        except ProviderError:
+            self.ledger.fail(promise)
+            booked = True
+            raise
+        finally:
+            if not booked:
+                self.ledger.release(promise)
+        if reply.cached:
+            self.ledger.cached()
+        return reply

@@ -1,7 +1,9 @@
 """The composition root: the only package that knows everybody."""
 
+from lpo_agent.runtime.benching import open_bench
 from lpo_agent.runtime.estimate import PlanEstimate, plan_run
 from lpo_agent.runtime.marking import mark_prompt
-from lpo_agent.runtime.run import Run, open_resumed, open_run
+from lpo_agent.runtime.resuming import open_resumed
+from lpo_agent.runtime.run import Run, open_run
 
-__all__ = ["PlanEstimate", "Run", "mark_prompt", "open_resumed", "open_run", "plan_run"]
+__all__ = ["PlanEstimate", "Run", "mark_prompt", "open_bench", "open_resumed", "open_run", "plan_run"]

@@ -53,20 +53,28 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize") -> PlanEstimate:
     """Return the estimate without asking a model; raises what a run would raise for bad input."""
     task = load_task(spec, kind)
     if kind != "optimize":
-        calls = len(task.splits.dev) * (2 if kind == "compare" else 1)
-        return _estimate(spec, kind, task, low=calls, high=calls)
+        calls = calls_each(task) * len(task.splits.dev) * (2 if kind == "compare" else 1)
+        return _estimate(spec, kind, task, calls, calls)
     method = "local-search" if spec.method == "auto" else spec.method
     task, plan = fit(task, plan_for(method, spec), spec.budget)
-    splits = task.splits
-    end = len(splits.dev) * (1 + plan.finalists) + 2 * len(splits.test)
-    if method in HOSTS:
-        low, high = len(splits.dev) + 2 * len(splits.test), 2 * len(splits.test) + plan.finalists * len(splits.dev)
-        found = _estimate(spec, kind, task, low=low, high=high, more=_host_calls(spec, method, task, plan))
-    else:
-        search = search_calls(plan, len(splits.train), len(phrases(task.prompt)))
-        low = len(splits.dev) + len(splits.test) + plan.last_rung
-        found = _estimate(spec, kind, task, low=low, high=end + search)
+    found = _estimate(spec, kind, task, *_calls(spec, method, task, plan))
     return found.model_copy(update={"branches": plan.branches, "steps": plan.steps, "proposals": plan.proposals})
+
+
+def estimate_calls(spec: RunSpec, task: Task) -> tuple[int, int]:
+    """Return the fewest and the most calls of an optimization."""
+    method = "local-search" if spec.method == "auto" else spec.method
+    return _calls(spec, method, task, plan_for(method, spec))
+
+
+def _calls(spec: RunSpec, method: str, task: Task, plan: Plan) -> tuple[int, int]:
+    splits, each = task.splits, calls_each(task)
+    dev, test = len(splits.dev), len(splits.test)
+    if method in HOSTS:
+        end = each * (2 * test + plan.finalists * dev)
+        return each * (dev + test), end + _host_calls(spec, method, task, plan)
+    search = search_calls(plan, len(splits.train), len(phrases(task.prompt)))
+    return each * (dev + test + plan.last_rung), each * (dev * (1 + plan.finalists) + 2 * test + search)
 
 
 def _host_calls(spec: RunSpec, method: str, task: Task, plan: Plan) -> int:
@@ -83,8 +91,7 @@ def _host_calls(spec: RunSpec, method: str, task: Task, plan: Plan) -> int:
     )
 
 
-def _estimate(spec: RunSpec, kind: Kind, task: Task, *, low: int, high: int, more: int = 0) -> PlanEstimate:
-    low, high = low * calls_each(task), high * calls_each(task) + more
+def _estimate(spec: RunSpec, kind: Kind, task: Task, low: int, high: int) -> PlanEstimate:
     if spec.budget.calls is not None:
         low, high = min(low, spec.budget.calls), min(high, spec.budget.calls)
     tokens, outputs = call_tokens(task) * high, task.max_tokens * high

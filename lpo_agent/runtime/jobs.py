@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 
+from lpo_agent.bench.rows import BenchResult
 from lpo_agent.bus.memory import MemoryBus
 from lpo_agent.core.events import PhaseStarted, RunFinished, RunStarted
 from lpo_agent.core.result import (
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from lpo_agent.search.plan import Plan
     from lpo_agent.search.scoring import Memory
 
-Result = RunResult | EvaluateResult | CompareResult
+Result = RunResult | EvaluateResult | CompareResult | BenchResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,5 +45,10 @@ class RunMemory:
 
     def _hash(self, text: str) -> bytes:
         if text not in self._hashes:
-            self._hashes[text] = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            self._hashes[text] = prompt_hash(text)
         return self._hashes[text]
+
+
+def prompt_hash(text: str) -> bytes:
+    """Return the 16 bytes under which a prompt's outcomes are kept."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -15,7 +17,7 @@ from lpo_agent import data as data_files
 from lpo_agent.config import RunSpec, make_spec, read_environment
 from lpo_agent.core.budget import Ledger
 from lpo_agent.core.result import UsageResult
-from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, leaves, worst
+from lpo_agent.errors import BudgetExceeded, LpoError, leaves, worst
 from lpo_agent.journal import open_journal
 from lpo_agent.models.prices import load_prices
 from lpo_agent.runtime.jobs import JOBS, Context
@@ -25,7 +27,7 @@ from lpo_agent.runtime.wiring import Account, open_models
 from lpo_agent.telemetry import EventStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
     from typing import Any
 
     from lpo_agent.config import Environment
@@ -68,8 +70,8 @@ def read_order(text: str) -> Order:
 class Run:
     """A run in progress. Iterate over it for events, or wait for its result."""
 
-    def __init__(self, run_id: str, task: Task, ledger: Ledger, stream: EventStream) -> None:
-        self.run_id, self.task = run_id, task
+    def __init__(self, run_id: str, ledger: Ledger, stream: EventStream) -> None:
+        self.run_id = run_id
         self._ledger, self._stream = ledger, stream
         self._over, self._stop = anyio.Event(), anyio.Event()
         self._result: Result | None = None
@@ -95,18 +97,7 @@ class Run:
 
     def usage(self) -> UsageResult:
         """Return what was spent so far."""
-        totals = self._ledger.totals
-        return UsageResult(
-            calls=totals.calls,
-            cached_calls=totals.cached_calls,
-            failed_calls=totals.failed_calls,
-            input_tokens=totals.input_tokens,
-            output_tokens=totals.output_tokens,
-            usd=totals.usd,
-            wall_s=round(totals.seconds, 3),
-            unsure_tokens=totals.unsure_tokens,
-            unsure_usd=totals.unsure_usd,
-        )
+        return usage_of(self._ledger)
 
     def stop(self) -> None:
         """Ask for an early end: no further search, but an honest result."""
@@ -147,6 +138,22 @@ class Run:
                 note(self.run_id, self._ledger.seconds())
 
 
+def usage_of(ledger: Ledger) -> UsageResult:
+    """Return what the ledger says was spent."""
+    totals = ledger.totals
+    return UsageResult(
+        calls=totals.calls,
+        cached_calls=totals.cached_calls,
+        failed_calls=totals.failed_calls,
+        input_tokens=totals.input_tokens,
+        output_tokens=totals.output_tokens,
+        usd=totals.usd,
+        wall_s=round(totals.seconds, 3),
+        unsure_tokens=totals.unsure_tokens,
+        unsure_usd=totals.unsure_usd,
+    )
+
+
 def new_run_id(now: float) -> str:
     """Return a run id that sorts by time: date, time, and four random letters."""
     letters = "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz") for _ in range(4))
@@ -176,40 +183,12 @@ async def open_run(
         order = Order(kind, kept, rows, other_prompt, custom_metric=metric is not None)
         run_id = new_run_id(time.time())
         await journal.create_run(run_id, kind, order.to_json())
-        async with _running(journal, env, task, order, run_id=run_id, metric=metric, say=say) as run:
+        async with running(journal, env, task, order, run_id=run_id, metric=metric, say=say) as run:
             yield run
 
 
 @asynccontextmanager
-async def open_resumed(
-    run_id: str,
-    *,
-    env: Environment | None = None,
-    metric: object | None = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> AsyncIterator[Run]:
-    """Go on with a run that was interrupted, by replay: only what is missing is asked for.
-
-    ``run_id`` may be a unique beginning. A run with the caller's own ``metric`` needs it again.
-    Raises JournalError for an unknown run, ConfigError for one that cannot be resumed.
-    """
-    env = env or read_environment()
-    async with open_journal(env.journal) as journal:
-        record = journal.run(run_id)
-        if record.status in {"completed", "running"}:
-            raise ConfigError(f"run {record.run_id} is {record.status}; there is nothing to resume")
-        order = read_order(record.spec_json)
-        if order.custom_metric and metric is None:
-            raise ConfigError(f"run {record.run_id} uses a metric object of the caller's; pass it to open_resumed")
-        splits = data_files.from_json(journal.get_blob(order.rows))
-        task = load_task(order.spec, order.kind, splits)
-        await journal.reopen_run(record.run_id)
-        async with _running(journal, env, task, order, run_id=record.run_id, metric=metric, say=say) as run:
-            yield run
-
-
-@asynccontextmanager
-async def _running(
+async def running(
     journal: Journal,
     env: Environment,
     task: Task,
@@ -219,13 +198,13 @@ async def _running(
     metric: object | None,
     say: Callable[[str], None],
 ) -> AsyncIterator[Run]:
+    """Do what ``order`` says, as the run ``run_id`` of the journal."""
     spec, prices = order.spec, load_prices(order.spec.prices)
     ledger = Ledger(spec.budget, already=journal.totals(run_id))
-    stream, memory = EventStream(journal, run_id), RunMemory(journal, run_id)
-    run = Run(run_id, task, ledger, stream)
+    memory = RunMemory(journal, run_id)
     account = Account(journal, ledger, prices, run_id, "" if spec.cache else run_id, say)
 
-    async def job(stop: anyio.Event) -> Result:
+    async def job(run: Run, emit: Callable[[Event], None], stop: anyio.Event) -> Result:
         async with open_models(spec, env, account) as models:
             context = Context(
                 run_id,
@@ -237,22 +216,41 @@ async def _running(
                 ledger,
                 prices,
                 memory,
-                stream.emit,
+                emit,
                 run.usage,
                 stop,
             )
             return await JOBS[order.kind](context)
 
+    async with supervised(journal, run_id, ledger, job, flush=memory.flush) as run:
+        yield run
+
+
+Job = Callable[["Run", "Callable[[Event], None]", anyio.Event], Awaitable["Result"]]
+
+
+@asynccontextmanager
+async def supervised(
+    journal: Journal, run_id: str, ledger: Ledger, job: Job, *, flush: Callable[[], None] = lambda: None
+) -> AsyncIterator[Run]:
+    """Do ``job`` as a run of the journal: its events kept, its time noted, its end booked.
+
+    ``job`` gets the run, where to tell events, and what asks it to stop. ``flush`` writes what is
+    still to be written before the end is booked.
+    """
+    stream = EventStream(journal, run_id)
+    run = Run(run_id, ledger, stream)
+
     async def close(status: Status, result: str | None) -> None:
         stream.end()
-        memory.flush()
+        flush()
         await journal.finish_run(run_id, status, result, ledger.seconds())
 
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stream.pump)
             tasks.start_soon(run.keep_time, journal.note_seconds)
-            tasks.start_soon(run.execute, job, close)
+            tasks.start_soon(run.execute, partial(job, run, stream.emit), close)
             yield run
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:

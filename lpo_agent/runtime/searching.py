@@ -71,7 +71,8 @@ def build_search(setup: Setup, bus: Bus, books: Books) -> Coordinator:
     """Return a coordinator over the method's search."""
     context, task, plan = setup.context, setup.task, setup.plan
     scoring = Scoring(bus, in_flight=context.spec.concurrency, memory=context.memory)
-    findings, ground = Findings(task.seed, task.seed), _ground(setup)
+    seed = task.seed
+    findings, ground = Findings(seed, seed), _ground(setup)
     chosen: Method
     if setup.method in HOSTS:
         numbers, expander = _host(setup, bus, scoring, books)

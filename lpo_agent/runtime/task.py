@@ -73,7 +73,8 @@ def load_splits(spec: RunSpec, kind: str) -> Splits:
         return data_files.whole([example for examples in given.values() for example in examples])
     if given.keys() == {"test"}:
         raise DataError("--test alone leaves nothing to learn and choose by; give --data or --dev too")
-    return data_files.split(**given, seed=spec.seed)
+    data, train, dev, test = (given.get(name) for name in files)
+    return data_files.split(data=data, train=train, dev=dev, test=test, seed=spec.seed)
 
 
 def build_metric(task: Task, metric: Any, judge: Model) -> Metric:

@@ -1,0 +1,1 @@
+"""Benchmarks: a grid of tasks, methods, kinds of locality, markers and seeds, and what it shows."""

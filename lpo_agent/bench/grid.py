@@ -1,0 +1,236 @@
+"""The grid: which cells a benchmark has, and the data of its tasks.
+
+A grid is a TOML file; the presets in ``presets/`` are such files. Everything in it can be changed
+from the command line.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import tomllib
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lpo_agent import data as data_files
+from lpo_agent.config import Marker, Method, RunSpec, make_spec
+from lpo_agent.core.hosts import HOSTS, Locality
+from lpo_agent.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lpo_agent.data import Example, Splits
+
+PRESETS: Final = ("smoke", "paper-math", "paper-bbh")
+SHUFFLE: Final = 42
+"""Seed for cutting official files, as in PE2."""
+SPLITS: Final = ("train", "dev", "test")
+UNMARKED: Final = ("off", "think")
+
+
+class BenchTask(BaseModel):
+    """A task: where its rows are, and what is special about it.
+
+    ``data``: a file that is split by PE2's shuffle; ``folder``: train, dev and test files, or an
+    official file, in the data folder. A path that begins with "example:" is in this package.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    data: str | None = None
+    folder: str | None = None
+    prompt: str | None = None
+    metric: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Bench(BaseModel):
+    """A whole benchmark. ``rows`` cuts splits to so many; ``options`` are those of `lpo optimize`.
+
+    ``host``: numbers of all hosts; ``hosts``: those of single ones, which win.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    methods: tuple[Method, ...]
+    localities: tuple[Locality, ...] = ("enforce",)
+    markers: tuple[Marker, ...] = ("llm",)
+    seeds: tuple[int, ...] = (0,)
+    prompt: str | None = None
+    rows: dict[str, int] = Field(default_factory=dict)
+    keep_leaks: bool = False
+    options: dict[str, Any] = Field(default_factory=dict)
+    host: dict[str, Any] = Field(default_factory=dict)
+    hosts: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    tasks: tuple[BenchTask, ...]
+
+    @field_validator("methods", "localities", "markers", "seeds", "tasks")
+    @classmethod
+    def _check_any(cls, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not given:
+            raise ValueError("at least one is needed")
+        if len({getattr(each, "name", each) for each in given}) < len(given):
+            raise ValueError("one is there twice")
+        return given
+
+
+class Cell(BaseModel):
+    """One search of a benchmark. ``marker`` is "-" where nothing is marked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    method: str
+    locality: str
+    marker: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """A name for files, ids and people."""
+        return f"{self.task}.{self.method}.{self.locality}.{self.marker}.{self.seed}"
+
+
+def cells(bench: Bench) -> Iterator[Cell]:
+    """Yield the cells of the grid, each once; tasks change slowest.
+
+    Methods without kinds of locality have one, "enforce"; nothing is marked for "off" and "think".
+    """
+    for task in bench.tasks:
+        for method in bench.methods:
+            localities = bench.localities if method in HOSTS else ("enforce",)
+            for locality in localities:
+                markers = ("-",) if locality in UNMARKED else bench.markers
+                for marker in markers:
+                    for seed in bench.seeds:
+                        yield Cell(task=task.name, method=method, locality=locality, marker=marker, seed=seed)
+
+
+def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
+    """Return what the cell's run is told to do, without its rows; raises ConfigError."""
+    task = next(task for task in bench.tasks if task.name == cell.task)
+    numbers = bench.host | bench.hosts.get(cell.method, {}) if cell.method in HOSTS else {}
+    options = {name.replace("-", "_"): value for name, value in (bench.options | task.options).items()}
+    given = options | {
+        "prompt": task_prompt(bench, task),
+        "method": cell.method,
+        "locality": cell.locality,
+        "marker": None if cell.marker == "-" else cell.marker,
+        "seed": cell.seed,
+        "host": numbers | options.get("host", {}),
+    }
+    if task.metric is not None:
+        given["metric"] = task.metric
+    if "model" not in given:
+        raise ConfigError("--model is required: which model answers the items?")
+    return make_spec(given)
+
+
+def task_prompt(bench: Bench, task: BenchTask) -> str:
+    """Return the task's seed prompt: a text, or the content of a file of this package."""
+    text = task.prompt if task.prompt is not None else bench.prompt
+    if text is None:
+        raise ConfigError(f"task {task.name} has no prompt; give it one, or the benchmark")
+    if text.startswith("example:"):
+        return _example(text).read_text(encoding="utf-8")
+    return text
+
+
+def _example(name: str) -> Path:
+    place = files("lpo_agent.examples").joinpath(name.removeprefix("example:"))
+    with as_file(place) as path:
+        return path
+
+
+def read_bench(source: str) -> Bench:
+    """Return a preset by its name, or the benchmark of a TOML file; raises ConfigError."""
+    if source in PRESETS:
+        name, text = source, files(__package__).joinpath("presets", f"{source}.toml").read_text(encoding="utf-8")
+    else:
+        path = Path(source)
+        if path.suffix != ".toml":
+            raise ConfigError(f"{source}: no such benchmark; give {', '.join(PRESETS)} or a TOML file")
+        try:
+            name, text = path.stem, path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"{source}: cannot be read: {exc}") from None
+    try:
+        return make_bench(tomllib.loads(text) | {"name": re.sub(r"[^A-Za-z0-9_-]", "-", name)})
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{source}: not valid TOML: {exc}") from None
+
+
+def make_bench(content: Mapping[str, Any]) -> Bench:
+    """Return a checked benchmark; raises ConfigError that says what is wrong where."""
+    try:
+        return Bench.model_validate(dict(content))
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        where = ".".join(str(part) for part in error["loc"])
+        raise ConfigError(f"benchmark, {where}: {error['msg'].removeprefix('Value error, ')}") from None
+
+
+def load_splits(bench: Bench, task: BenchTask, folder: Path | None) -> Splits | None:
+    """Return the task's rows, None if the data folder does not have it.
+
+    Raises DataError for files that cannot be read, ConfigError if a data folder is needed and not given.
+    """
+    if task.data is not None:
+        path = _example(task.data) if task.data.startswith("example:") else Path(task.data)
+        parts = _cut({"all": data_files.read_examples(path)}, bench.rows)
+    elif task.folder is not None:
+        if folder is None:
+            raise ConfigError(f"task {task.name} needs a data folder; give --data-dir DIR or set LPO_BENCH_DATA")
+        found = _published(folder / task.folder)
+        if found is None:
+            return None
+        parts = _cut(found, bench.rows)
+    else:
+        raise ConfigError(f"task {task.name}: give it data or a folder")
+    train, dev, test = (parts[name] for name in SPLITS)
+    return data_files.split(train=train, dev=dev, test=test, keep_leaks=bench.keep_leaks)
+
+
+def _published(place: Path) -> dict[str, list[Example]] | None:
+    """Return the examples of train, dev and test files, or of an official file, under "all"."""
+    found: dict[str, list[Example]] = {}
+    for name in SPLITS:
+        for path in (place / f"{name}.jsonl", place / f"{name}.json", place / f"{name}.csv"):
+            if path.exists():
+                found[name] = data_files.read_examples(path)
+    if found:
+        return found
+    options = [place.with_name(f"{place.name}.json"), place.with_name(f"{place.name}.jsonl")]
+    options += sorted(place.glob("*.json")) if place.is_dir() else []
+    for path in options:
+        if path.exists():
+            return {"all": data_files.read_examples(path)}
+    return None
+
+
+def _cut(parts: dict[str, list[Example]], rows: Mapping[str, int]) -> dict[str, list[Example]]:
+    """Return the splits with at most ``rows`` each; what is missing is cut from "all", or from train."""
+    if "all" not in parts and len(parts) == len(SPLITS):
+        return {name: examples[: rows.get(name, len(examples))] for name, examples in parts.items()}
+    source = "all" if "all" in parts else "train"
+    if source not in parts:
+        raise DataError(f"a task has only {', '.join(parts)}; it needs train, dev and test, or one file")
+    left = _shuffled(parts.pop(source))
+    cut = dict(parts)
+    for name in SPLITS:
+        if name not in cut:
+            size = rows.get(name, len(left) // 3 if source == "all" else len(left) // 2)
+            cut[name], left = left[:size], left[size:]
+    return {name: cut[name][: rows.get(name, len(cut[name]))] for name in SPLITS}
+
+
+def _shuffled(examples: Sequence[Example]) -> list[Example]:
+    shuffled = list(examples)
+    random.Random(SHUFFLE).shuffle(shuffled)
+    return shuffled

@@ -1,0 +1,78 @@
+"""The convergence curve: best dev score by calls, a panel for each method, a line for each arm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from lpo_agent.bench.comparing import arm_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lpo_agent.bench.rows import BenchResult, CellRow
+
+Curve = tuple[tuple[int, float], ...]
+
+COLOURS: Final = {"off": "#444444", "think": "#0072b2", "nudge": "#e69f00", "enforce": "#009e73"}
+OTHERS: Final = ("#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
+STYLES: Final = {"off": "--", "think": "-.", "nudge": ":", "enforce": "-"}
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Return the mean of step curves at each of their calls; a curve keeps its last value for ever.
+
+    It begins where the last of them does, so that every curve has a value.
+    """
+    begin = max((curve[0][0] for curve in curves), default=0)
+    points = sorted({calls for curve in curves for calls, _ in curve if calls >= begin})
+    return tuple((at, sum(_value(curve, at) for curve in curves) / len(curves)) for at in points)
+
+
+def _value(curve: Curve, at: int) -> float:
+    return max(best for calls, best in curve if calls <= at)
+
+
+def plot(result: BenchResult, paths: Sequence[Path]) -> bool:
+    """Draw the curves into files, by their suffixes; return whether there was anything to draw.
+
+    Raises ImportError without matplotlib (extra ``bench``).
+    """
+    panels = _panels(result)
+    if not panels:
+        return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra, and slow to import
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(4.2 * len(panels) + 0.6, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (method, arms) in zip(axes, panels.items(), strict=True):
+        _draw(axis, method, arms)
+    axes[0].set_ylabel("best score on dev so far")
+    axes[-1].legend(frameon=False, fontsize=8, loc="lower right")
+    for path in paths:
+        figure.savefig(path, dpi=150)
+    return True
+
+
+def _panels(result: BenchResult) -> dict[str, dict[str, list[Curve]]]:
+    panels: dict[str, dict[str, list[Curve]]] = {}
+    rows: list[CellRow] = [row for row in result.rows if row.curve]
+    for row in rows:
+        panels.setdefault(row.cell.method, {}).setdefault(arm_of(row.cell), []).append(row.curve)
+    return panels
+
+
+def _draw(axis: Any, method: str, arms: dict[str, list[Curve]]) -> None:
+    for number, (arm, curves) in enumerate(arms.items()):
+        line = mean_curve(curves)
+        kind = arm.partition("/")[0]
+        colour = COLOURS.get(arm, OTHERS[number % len(OTHERS)])
+        xs, ys = [calls for calls, _ in line], [best for _, best in line]
+        axis.step(xs, ys, where="post", label=arm, color=colour, linestyle=STYLES.get(kind, "-"), linewidth=1.6)
+    count = max(len(curves) for curves in arms.values())
+    axis.set_title(f"{method} (mean of {count} searches)" if count > 1 else method, fontsize=10)
+    axis.set_xlabel("calls")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", color="#dddddd", linewidth=0.6)

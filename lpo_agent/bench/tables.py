@@ -1,0 +1,261 @@
+"""The tables of a benchmark as Markdown and CSV, in the form of the paper's, with the seed's row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from typing import TYPE_CHECKING, Any, Final
+
+from lpo_agent.bench.comparing import arm_of
+from lpo_agent.core.measures import mean_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lpo_agent.bench.rows import BenchResult, CellRow
+
+WIDE: Final = 6
+"""With more tasks, scores of single tasks get a table of their own, one line each."""
+NOTHING: Final = "-"
+
+
+def to_markdown(result: BenchResult) -> str:
+    """Return all tables with a line of explanation each."""
+    parts = [
+        f"# Benchmark {result.name}",
+        _header(result),
+        *(f"Note: {note}" for note in result.notes),
+        "## Test score of the prompt that was best on dev",
+        _scores(result),
+        SCORED,
+    ]
+    if len(_tasks(result)) > WIDE:
+        parts += ["### By task", _by_task(result)]
+    if result.comparisons:
+        parts += ["## Differences between arms", _comparisons(result), COMPARED]
+    parts += ["## What was edited", _edits(result), EDITED, "## Calls until the gain on dev", _calls(result)]
+    unfinished = [row for row in result.rows if row.status != "completed"]
+    if unfinished:
+        lines = [(row.cell.name, row.status, row.reason) for row in unfinished]
+        parts += ["## Cells that did not end", _table(("cell", "status", "why"), lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+SCORED: Final = (
+    "Mean over seeds (± standard deviation where there are several). Step: the one that the best prompt came from, "
+    "median and quartiles over cells; cells in which the seed prompt stayed best are not among them."
+)
+COMPARED: Final = (
+    "Paired by test item, seeds averaged; p by McNemar's exact test (0/1 differences) or a sign-flip permutation "
+    "test; Holm's adjustment over all lines of this table."
+)
+EDITED: Final = (
+    "Leakage: share of untagged words that a tagged proposal changed, mean (highest). Malformed: share of tagged "
+    "prompts and filled slots that could not be used. Global: share of proposals that should have been local and "
+    "were made without tags for that; they are not counted as local. Lost: proposals that gave nothing usable. "
+    "Length and changed words are against the parent; repetition is the share of word triples said before."
+)
+
+
+def _header(result: BenchResult) -> str:
+    models = f"Task model `{result.model}`, optimizer model `{result.optimizer_model}`"
+    return f"{models}; run {result.run_id}, {result.status}: {result.stop_reason}. {_spent(result)}"
+
+
+def _spent(result: BenchResult) -> str:
+    usage = result.usage
+    usd = "price unknown" if usage.usd is None else f"${usage.usd:.2f}"
+    tokens = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
+    return (
+        f"{usage.calls:,} calls ({usage.cached_calls:,} more from the journal), {tokens}, {usd}, {usage.wall_s:.0f} s."
+    )
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns also line up as plain text."""
+    lines = [[_cell(cell) for cell in line] for line in (columns, *rows)]
+    widths = [max(3, *(len(line[n]) for line in lines)) for n in range(len(columns))]
+    lines.insert(1, ["-" * width for width in widths])
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _tasks(result: BenchResult) -> list[str]:
+    return list(dict.fromkeys(row.cell.task for row in result.rows))
+
+
+def _arms(result: BenchResult) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((row.cell.method, arm_of(row.cell)) for row in result.rows))
+
+
+def _of(result: BenchResult, method: str, arm: str, task: str | None = None) -> list[CellRow]:
+    return [
+        row
+        for row in result.rows
+        if row.cell.method == method and arm_of(row.cell) == arm and task in {None, row.cell.task}
+    ]
+
+
+def _seed_scores(result: BenchResult) -> dict[str, float | None]:
+    """Return the seed prompt's test score of each task, as any of its cells measured it."""
+    return {
+        task: next((r.seed_test for r in result.rows if r.cell.task == task and r.seed_test is not None), None)
+        for task in _tasks(result)
+    }
+
+
+def _scores(result: BenchResult) -> str:
+    tasks = _tasks(result)
+    shown = tasks if len(tasks) <= WIDE else []
+    seed = _seed_scores(result)
+    over_all = ["mean"] if len(tasks) > 1 else []
+    columns = ["method", "locality", *shown, *over_all, "step", "seed stayed best"]
+    lines = [["seed prompt", "", *(_score(seed[t]) for t in shown)]]
+    lines[0] += [_score(mean_of(list(seed.values())))] * len(over_all) + ["", ""]
+    for method, arm in _arms(result):
+        by_task = {task: [row.test for row in _of(result, method, arm, task)] for task in tasks}
+        cells = [_spread(by_task[task]) for task in shown]
+        means = [mean_of(values) for values in by_task.values()]
+        overall = _score(mean_of(means)) if None not in means else NOTHING
+        rows = _of(result, method, arm)
+        lines.append([method, arm, *cells, *[overall] * len(over_all), _steps(rows), _share(rows)])
+    return _table(columns, lines)
+
+
+def _by_task(result: BenchResult) -> str:
+    seed = _seed_scores(result)
+    arms = _arms(result)
+    columns = ["task", "seed prompt", *(f"{method} {arm}" for method, arm in arms)]
+    lines = [
+        [task, _score(seed[task]), *(_spread([r.test for r in _of(result, m, a, task)]) for m, a in arms)]
+        for task in _tasks(result)
+    ]
+    return _table(columns, lines)
+
+
+def _comparisons(result: BenchResult) -> str:
+    lines = []
+    for each in result.comparisons:
+        low, high = each.delta.ci95
+        lines.append(
+            (
+                each.method,
+                f"{each.arm} - {each.base}",
+                each.task,
+                str(each.delta.n),
+                f"{each.delta.mean:+.3f}",
+                f"{low:+.3f}..{high:+.3f}",
+                _p(each.delta.p_value),
+                _p(each.p_holm),
+            )
+        )
+    return _table(("method", "arms", "task", "items", "difference", "95 % interval", "p", "p (Holm)"), lines)
+
+
+EDIT_COLUMNS: Final = (
+    *("method", "locality", "proposals", "tags", "words/tag", "tagged", "leakage", "changed"),
+    *("length", "repetition", "malformed", "global", "lost"),
+)
+
+
+def _edits(result: BenchResult) -> str:
+    lines = []
+    for method, arm in _arms(result):
+        rows = _of(result, method, arm)
+        leaks = [row.leakage_max for row in rows if row.leakage_max is not None]
+        highest = f" ({max(leaks):.2f})" if leaks else ""
+        lines.append(
+            [
+                method,
+                arm,
+                str(sum(row.proposals or 0 for row in rows)),
+                _number(mean_of([row.tags for row in rows]), "{:.1f}"),
+                _number(mean_of([row.tag_words for row in rows]), "{:.1f}"),
+                _number(mean_of([row.tagged_fraction for row in rows]), "{:.2f}"),
+                _number(mean_of([row.leakage for row in rows]), "{:.2f}") + highest,
+                _number(mean_of([row.changed for row in rows]), "{:.2f}"),
+                _number(mean_of([row.length_ratio for row in rows]), "{:.2f}"),
+                _number(mean_of([row.repetition for row in rows]), "{:.2f}"),
+                _number(_ratio(rows, lambda r: r.malformed, lambda r: r.tag_replies), "{:.0%}"),
+                _number(mean_of([row.global_share for row in rows]), "{:.0%}"),
+                str(sum(row.lost or 0 for row in rows)),
+            ]
+        )
+    return _table(EDIT_COLUMNS, lines)
+
+
+def _calls(result: BenchResult) -> str:
+    columns = ("method", "locality", "calls of the search", "to 50 %", "to 90 %", "to 100 %", "cells with a gain")
+    lines = []
+    for method, arm in _arms(result):
+        rows = _of(result, method, arm)
+        gained = [row for row in rows if row.calls_to_100 is not None]
+        levels = [mean_of([getattr(row, f"calls_to_{level}") for row in gained]) for level in (50, 90, 100)]
+        total = mean_of([row.calls for row in rows])
+        cells = [_number(value, "{:,.0f}") for value in (total, *levels)]
+        lines.append([method, arm, *cells, f"{len(gained)} of {len(rows)}"])
+    return _table(columns, lines)
+
+
+def _ratio(
+    rows: Sequence[CellRow], part: Callable[[CellRow], int | None], whole: Callable[[CellRow], int | None]
+) -> float | None:
+    total = sum(whole(row) or 0 for row in rows)
+    return sum(part(row) or 0 for row in rows) / total if total else None
+
+
+def _steps(rows: Sequence[CellRow]) -> str:
+    steps = sorted(row.best_step for row in rows if row.best_step is not None)
+    if not steps:
+        return NOTHING
+    if len(steps) == 1:
+        return str(steps[0])
+    low, middle, high = statistics.quantiles(steps, n=4, method="inclusive")
+    return f"{middle:g} [{low:g}, {high:g}]"
+
+
+def _share(rows: Sequence[CellRow]) -> str:
+    known = [row.seed_was_best for row in rows if row.seed_was_best is not None]
+    return f"{sum(known)} of {len(known)}" if known else NOTHING
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return NOTHING
+    spread = f" ± {100 * statistics.stdev(known):.1f}" if len(known) > 1 else ""
+    return f"{_score(sum(known) / len(known))}{spread}"
+
+
+def _score(value: float | None) -> str:
+    return _number(None if value is None else 100 * value, "{:.1f}")
+
+
+def _number(value: float | None, form: str) -> str:
+    return NOTHING if value is None else form.format(value)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def to_csv(result: BenchResult) -> str:
+    """Return one line a cell with everything but its curve."""
+    out = io.StringIO()
+    lines = [_flat(row) for row in result.rows]
+    writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def _flat(row: CellRow) -> dict[str, Any]:
+    content = row.model_dump(mode="json", exclude={"cell", "curve", "usage"})
+    spent = ("calls", "cached_calls", "failed_calls", "input_tokens", "output_tokens", "usd", "wall_s")
+    usage = {f"usage_{name}": None if row.usage is None else getattr(row.usage, name) for name in spent}
+    return row.cell.model_dump() | content | usage

@@ -1,0 +1,144 @@
+"""`lpo bench`, and `lpo resume`, which goes on with benchmarks too."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lpo_agent import runtime
+from lpo_agent.bench.grid import BenchTask, cell_spec, cells, load_splits, make_bench, read_bench
+from lpo_agent.bench.plotting import plot
+from lpo_agent.bench.rows import BenchResult
+from lpo_agent.bench.tables import to_csv, to_markdown
+from lpo_agent.cli import files, options, words
+from lpo_agent.cli.commands import finish, print_json, write_result
+from lpo_agent.config import read_environment
+from lpo_agent.errors import ConfigError
+from lpo_agent.runtime.benching import AT_ONCE
+from lpo_agent.runtime.estimate import estimate_calls
+from lpo_agent.runtime.task import load_task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lpo_agent.bench.grid import Bench
+    from lpo_agent.cli.options import Output
+    from lpo_agent.runtime.jobs import Result
+
+LISTS: Final = ("tasks", "methods", "localities", "markers", "seeds")
+OWN: Final = frozenset({"bench", "data_dir", "cells", "host", *LISTS})
+CURVE: Final = "![best dev score by calls](bench.svg)"
+
+
+def bench(given: Mapping[str, Any]) -> int:
+    """Run a benchmark, or with `--dry-run` say what it would take."""
+    chosen = options.settings(given)
+    planned, output = _grid(chosen), options.output(chosen)
+    folder = Path(chosen["data_dir"]) if "data_dir" in chosen else None
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"--data-dir {folder}: there is no such folder")
+    if output.dry_run:
+        return _plan(planned, folder, output)
+    at_once = _whole(chosen.get("cells", AT_ONCE))
+    if output.out is not None:
+        _make_folder(output.out)
+    return finish(lambda say: runtime.open_bench(planned, folder=folder, at_once=at_once, say=say), output, _write)
+
+
+def resume(given: Mapping[str, Any]) -> int:
+    """Go on with an interrupted run or benchmark."""
+    output = options.output(given)
+    if output.out is not None and not output.out.is_dir():
+        files.check_writable(output.out)
+    return finish(lambda say: runtime.open_resumed(given["run"], say=say), output, _write)
+
+
+def _grid(chosen: Mapping[str, Any]) -> Bench:
+    """Return the benchmark with the command line's words in place of its own; raises ConfigError."""
+    found = read_bench(chosen["bench"])
+    content = found.model_dump()
+    for name in LISTS:
+        if name in chosen:
+            content[name] = [word.strip() for word in str(chosen[name]).split(",") if word.strip()]
+    if "tasks" in chosen:
+        content["tasks"] = [_task(found, name).model_dump() for name in content["tasks"]]
+    rest = {name: value for name, value in chosen.items() if name not in OWN | options.OWN}
+    content["options"] = {name.replace("-", "_"): value for name, value in found.options.items()} | rest
+    content["host"] = found.host | chosen.get("host", {})
+    for host in content["hosts"].values():
+        for name in chosen.get("host", {}):
+            host.pop(name, None)
+    return make_bench(content)
+
+
+def _task(found: Bench, name: str) -> BenchTask:
+    for task in found.tasks:
+        if task.name == name:
+            return task
+    raise ConfigError(f"--tasks: {found.name} has no task {name!r}; it has {', '.join(t.name for t in found.tasks)}")
+
+
+def _whole(value: object) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ConfigError(f"--cells: must be a whole number from 1 (got {value!r})")
+    return number
+
+
+def _plan(planned: Bench, folder: Path | None, output: Output) -> int:
+    """Say how many cells and calls a benchmark has."""
+    place = folder or read_environment().bench_data
+    material = {task.name: load_splits(planned, task, place) for task in planned.tasks}
+    low = high = count = 0
+    for cell in cells(planned):
+        splits = material[cell.task]
+        if splits is not None:
+            spec = cell_spec(planned, cell)
+            least, most = estimate_calls(spec, load_task(spec, "optimize", splits))
+            low, high, count = low + least, high + most, count + 1
+    missing = [name for name, splits in material.items() if splits is None]
+    if output.json:
+        print_json({"cells": count, "calls_low": low, "calls_high": high, "missing_tasks": missing})
+        return 0
+    print(f"{words.count(count, 'cell')}, {low:,} to {high:,} calls, fewer where cells share them")
+    if missing:
+        print(f"not in the data folder: {', '.join(missing)}")
+    return 0
+
+
+def _make_folder(place: Path) -> None:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"--out {place}: cannot be a folder: {exc.strerror}") from None
+    files.check_writable(place / "bench.md")
+
+
+def _write(output: Output, result: Result) -> None:
+    """Write a benchmark's files; where it was not said, into a new folder that is named."""
+    if not isinstance(result, BenchResult):
+        write_result(output, result)
+        return
+    place = output.out or Path(f"bench-{result.name}-{result.run_id}")
+    _make_folder(place)
+    drawn = _draw(result, place, output)
+    text = to_markdown(result) + (f"\n{CURVE}\n" if drawn else "")
+    files.write_text(place / "bench.md", text)
+    files.write_text(place / "bench.csv", to_csv(result))
+    write_result(replace(output, out=place / "bench.json"), result)
+    if not output.quiet:
+        print(f"written to {place}", file=sys.stderr)
+
+
+def _draw(result: BenchResult, place: Path, output: Output) -> bool:
+    try:
+        return plot(result, [place / "bench.png", place / "bench.svg"])
+    except ImportError:
+        if not output.quiet:
+            print("no curve was drawn: matplotlib is missing (pip install 'lpo-agent[bench]')", file=sys.stderr)
+        return False

@@ -1,0 +1,254 @@
+"""Running a benchmark: all cells at once, under one limiter, one budget and one journal.
+
+A cell is a run of its own in the journal, so a benchmark that was interrupted goes on with the cells
+that are missing, and those that had begun go on where they were.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from lpo_agent import data as data_files
+from lpo_agent.bench.comparing import compare_arms
+from lpo_agent.bench.grid import Bench, Cell, cell_spec, cells, load_splits
+from lpo_agent.bench.rows import BenchResult, CellRow, row_of
+from lpo_agent.config import read_environment
+from lpo_agent.core.budget import Budget, Ledger
+from lpo_agent.core.events import BenchStarted, CellFinished
+from lpo_agent.core.result import RunResult
+from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, ProviderError, worst
+from lpo_agent.journal import open_journal
+from lpo_agent.models.layers import Metered
+from lpo_agent.models.prices import load_prices
+from lpo_agent.runtime.jobs import Context, optimize
+from lpo_agent.runtime.memory import RunMemory, prompt_hash
+from lpo_agent.runtime.run import Order, new_run_id, supervised, usage_of
+from lpo_agent.runtime.task import load_task
+from lpo_agent.runtime.wiring import Account, Models, open_models
+from lpo_agent.telemetry import EventStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+    from lpo_agent.bench.comparing import Values
+    from lpo_agent.config import Environment, RunSpec
+    from lpo_agent.core.events import Event
+    from lpo_agent.data import Splits
+    from lpo_agent.journal import Journal, Status
+    from lpo_agent.journal.store import RunRecord
+    from lpo_agent.models.prices import Prices
+    from lpo_agent.runtime.run import Run
+
+AT_ONCE: Final = 8
+"""Cells that run at the same time, unless said otherwise."""
+KIND: Final = "bench"
+
+
+class BenchOrder(Bench):
+    """A benchmark as the journal keeps it: with the keys of its rows, and its limits."""
+
+    splits: dict[str, str]
+    notes: tuple[str, ...] = ()
+    at_once: int = AT_ONCE
+
+
+@asynccontextmanager
+async def open_bench(
+    bench: Bench,
+    *,
+    folder: Path | None = None,
+    at_once: int = AT_ONCE,
+    env: Environment | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Run]:
+    """Start a benchmark; its result is a :class:`BenchResult`. Leaving the block before its end cancels it.
+
+    ``folder`` holds the data of tasks that are not in the package (default: LPO_BENCH_DATA).
+    ``at_once`` cells run at the same time. Raises InputError before anything is spent.
+    """
+    env = env or read_environment()
+    material = {task.name: load_splits(bench, task, folder or env.bench_data) for task in bench.tasks}
+    missing = [name for name, splits in material.items() if splits is None]
+    tasks = tuple(task for task in bench.tasks if material[task.name] is not None)
+    if not tasks:
+        raise ConfigError(f"the data folder has none of the tasks {', '.join(missing)}")
+    bench = bench.model_copy(update={"tasks": tasks})
+    for cell in cells(bench):
+        load_task(cell_spec(bench, cell), "optimize", material[cell.task])
+    notes = (f"not in the data folder, so left out: {', '.join(missing)}",) if missing else ()
+    async with open_journal(env.journal) as journal:
+        keys = {name: await journal.put_blob(data_files.to_json(s)) for name, s in material.items() if s is not None}
+        order = BenchOrder(**bench.model_dump(), splits=keys, notes=notes, at_once=at_once)
+        run_id = new_run_id(time.time())
+        await journal.create_run(run_id, KIND, order.model_dump_json())
+        async with _running(journal, env, order, run_id, say) as run:
+            yield run
+
+
+@asynccontextmanager
+async def resume_bench(
+    journal: Journal, env: Environment, record: RunRecord, say: Callable[[str], None]
+) -> AsyncIterator[Run]:
+    """Go on with a benchmark that was interrupted."""
+    await journal.reopen_run(record.run_id)
+    order = BenchOrder.model_validate_json(record.spec_json)
+    async with _running(journal, env, order, record.run_id, say) as run:
+        yield run
+
+
+@asynccontextmanager
+async def _running(
+    journal: Journal, env: Environment, order: BenchOrder, run_id: str, say: Callable[[str], None]
+) -> AsyncIterator[Run]:
+    specs = {cell: cell_spec(order, cell) for cell in cells(order)}
+    common = next(iter(specs.values()))
+    ledger, prices = Ledger(common.budget, already=journal.totals(run_id)), load_prices(common.prices)
+    account = Account(journal, ledger, prices, run_id, "" if common.cache else run_id, say)
+
+    async def job(run: Run, emit: Callable[[Event], None], stop: anyio.Event) -> BenchResult:
+        async with open_models(common, env, account) as models:
+            floor = _Floor(journal, order, run_id, models, prices, emit, stop)
+            rows = await floor.run(specs)
+        values = {row.cell: floor.tested(row) for row in rows if row.status == "completed"}
+        ended = "asked to stop" if stop.is_set() else next((r.reason for r in rows if r.status != "completed"), "")
+        return BenchResult(
+            run_id=run_id,
+            status="stopped" if ended else "completed",
+            stop_reason=ended or "all cells done",
+            name=order.name,
+            model=common.model,
+            optimizer_model=common.optimizer_model or common.model,
+            rows=tuple(rows),
+            comparisons=compare_arms(values),
+            usage=run.usage(),
+            notes=order.notes,
+        )
+
+    async with supervised(journal, run_id, ledger, job) as run:
+        yield run
+
+
+@dataclass(slots=True)
+class _Floor:
+    """Where the cells run."""
+
+    journal: Journal
+    order: BenchOrder
+    run_id: str
+    models: Models
+    prices: Prices
+    emit: Callable[[Event], None]
+    stop: anyio.Event
+    rows: dict[Cell, CellRow] = field(default_factory=dict)
+    splits: dict[str, Splits] = field(default_factory=dict)
+
+    async def run(self, specs: Mapping[Cell, RunSpec]) -> list[CellRow]:
+        """Run the cells that are missing; return all rows in the grid's order."""
+        for name, key in self.order.splits.items():
+            self.splits[name] = data_files.from_json(self.journal.get_blob(key))
+        known = self.journal.parts(self.run_id)
+        for cell in specs:
+            record = known.get(self._id(cell))
+            if record is not None and record.status == "completed" and record.result_json is not None:
+                self.rows[cell] = row_of(cell, RunResult.model_validate_json(record.result_json))
+        self._tell_start(specs)
+        limiter = anyio.CapacityLimiter(self.order.at_once)
+        async with anyio.create_task_group() as tasks:
+            for cell, spec in specs.items():
+                if cell not in self.rows:
+                    tasks.start_soon(partial(self._take, limiter, cell, spec, again=self._id(cell) in known))
+        return [self.rows[cell] for cell in specs]
+
+    def _id(self, cell: Cell) -> str:
+        return f"{self.run_id}.{cell.name}"
+
+    async def _take(self, limiter: anyio.CapacityLimiter, cell: Cell, spec: RunSpec, *, again: bool) -> None:
+        """Run a cell when it is its turn, and note its row. What ends all cells is raised."""
+        async with limiter:
+            try:
+                if self.stop.is_set():
+                    raise BudgetExceeded("asked to stop")
+                row = row_of(cell, await self._one(cell, spec, again=again))
+            except* LpoError as group:
+                row = self._failed(cell, worst(group))
+        self.rows[cell] = row
+        self.emit(
+            CellFinished(
+                cell=cell.name,
+                run_id=row.run_id,
+                status=row.status,
+                reason=row.reason,
+                seed_test=row.seed_test,
+                test=row.test,
+            )
+        )
+
+    def _failed(self, cell: Cell, problem: LpoError | None) -> CellRow:
+        if problem is None or (isinstance(problem, ProviderError) and problem.fatal):
+            raise problem or LpoError("a cell failed")
+        status = "not run" if isinstance(problem, BudgetExceeded) else "failed"
+        return CellRow(cell=cell, run_id=self._id(cell), status=status, reason=str(problem))
+
+    async def _one(self, cell: Cell, spec: RunSpec, *, again: bool) -> RunResult:
+        """Run one cell as a run of the journal; raises LpoError, perhaps in a group."""
+        run_id, journal = self._id(cell), self.journal
+        order = Order("optimize", spec, self.order.splits[cell.task])
+        await (journal.reopen_run(run_id) if again else journal.create_run(run_id, "optimize", order.to_json()))
+        ledger, memory, stream = Ledger(Budget()), RunMemory(journal, run_id), EventStream(journal, run_id)
+        models = Models(
+            Metered(self.models.task, ledger, self.prices), Metered(self.models.optimizer, ledger, self.prices)
+        )
+        task = load_task(spec, "optimize", self.splits[cell.task])
+        usage = partial(usage_of, ledger)
+        context = Context(
+            run_id, spec, task, None, None, models, ledger, self.prices, memory, stream.emit, usage, self.stop
+        )
+        status: Status = "interrupted"
+        text: str | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream.pump)
+                try:
+                    result = await optimize(context)
+                    status, text = result.status, result.model_dump_json(by_alias=True)
+                finally:
+                    stream.end()
+        except* LpoError as group:
+            status = "stopped" if isinstance(worst(group), BudgetExceeded) else "failed"
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                memory.flush()
+                await journal.finish_run(run_id, status, text, ledger.seconds())
+            stream.close()
+        return result
+
+    def _tell_start(self, specs: Mapping[Cell, RunSpec]) -> None:
+        spec = next(iter(specs.values()))
+        self.emit(
+            BenchStarted(
+                run_id=self.run_id,
+                bench=self.order.name,
+                cells=len(specs),
+                done=len(self.rows),
+                model=spec.model,
+                optimizer_model=spec.optimizer_model or spec.model,
+            )
+        )
+
+    def tested(self, row: CellRow) -> Values:
+        """Return the scores of a cell's best prompt on its test items, by row id."""
+        wanted = {each.id for each in self.splits[row.cell.task].test}
+        prompt = prompt_hash(row.prompt or "")
+        return {
+            item: outcome.value
+            for found, item, outcome in self.journal.outcomes(row.run_id)
+            if found == prompt and item in wanted
+        }

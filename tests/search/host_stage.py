@@ -1,0 +1,147 @@
+"""Whole runs of the hosts on a stage, and what was seen there, as short texts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lpo_agent.config import Environment, make_spec
+from lpo_agent.core.events import BeamSelected, CandidateScored, Proposed, StepFinished
+from lpo_agent.core.result import RunResult
+from lpo_agent.core.text import Prompt, parse_tags
+from lpo_agent.runtime import open_run
+from tests.search.host_models import name_in
+
+if TYPE_CHECKING:
+    import pytest
+
+    from lpo_agent.core.events import Event
+
+MODELS = Path(__file__).parent / "host_models.py"
+SEED = "Name the class (seed)."
+SIZES = {"train": 20, "dev": 10, "test": 12}
+
+
+@dataclass(frozen=True)
+class Played:
+    """A run that is over: its result, its events, and all that was asked of the models."""
+
+    result: RunResult
+    events: list[Event]
+    log: list[dict[str, Any]]
+    names: dict[str, str]
+
+    def proposed(self) -> list[Proposed]:
+        return [event for event in self.events if isinstance(event, Proposed)]
+
+    def told(self) -> list[str]:
+        """Return the steps' proposals, sorted within their step, then scores, beam and end in their order."""
+        lines: list[str] = []
+        waiting: list[str] = []
+        for event in self.events:
+            if isinstance(event, Proposed):
+                child = self._name(event.candidate)
+                mark = " (fallback)" if event.fallback else ""
+                line = f"{event.step} propose {event.purpose} {event.locality}{mark}: {self._name(event.parent)}"
+                waiting.append(f"{line} -> {child}")
+                continue
+            lines, waiting = [*lines, *sorted(waiting)], []
+            if isinstance(event, CandidateScored):
+                mean = "?" if event.mean is None else f"{event.mean:.1f}"
+                lines.append(
+                    f"{event.step} score {self._name(event.candidate)} {mean} of {event.items} @{event.calls}"
+                )
+            if isinstance(event, BeamSelected):
+                lines.append(f"{event.step} beam {' '.join(map(self._name, event.candidates))}")
+            if isinstance(event, StepFinished):
+                mean = "" if event.mean is None else f" {event.mean:.1f}"
+                lines.append(f"{event.step} best {self._name(event.accepted)}{mean}")
+        return lines
+
+    def _name(self, found: str | None) -> str:
+        return "none" if found is None else self.names.get(found, found)
+
+    def optimizer(self) -> list[dict[str, Any]]:
+        """Return the calls of the optimizer model, in order."""
+        return [entry for entry in self.log if entry["kind"] != "task"]
+
+    def chains(self) -> dict[str, str]:
+        """Return what was asked for each proposal, in order: kind, parent, examples shown."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for entry in self.optimizer():
+            again = " again" if entry["reask"] else ""
+            found[entry["name"]].append(f"{entry['kind']}{again} {entry['parent']} {len(entry['items'])}")
+        return {name: " > ".join(kinds) for name, kinds in found.items()}
+
+    def answered(self) -> Counter[str]:
+        """Return how many items of each split were answered under each prompt."""
+        return Counter(f"{entry['parent']} {entry['split']}" for entry in self.log if entry["kind"] == "task")
+
+    def settings(self) -> set[tuple[str, float, int]]:
+        """Return kind, temperature and longest answer of the optimizer model's calls."""
+        return {(entry["kind"], entry["temperature"], entry["tokens"]) for entry in self.optimizer()}
+
+    def at(self, name: str, kind: str) -> int:
+        """Return the place in the log of the only call of this kind for this proposal."""
+        (place,) = [n for n, e in enumerate(self.log) if e["name"] == name and e["kind"] == kind]
+        return place
+
+
+class Stage:
+    """Where a host plays: three splits in files, levels of prompts, a log."""
+
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home = home
+        self.rounds = 0
+        self._monkeypatch = monkeypatch
+
+    def files(self, sizes: dict[str, int]) -> dict[str, Path]:
+        paths = {}
+        for split, size in sizes.items():
+            paths[split] = self.home / f"{split}-{size}.jsonl"
+            rows = (json.dumps({"input": f"{split} {n}", "target": "right"}) for n in range(size))
+            paths[split].write_text("\n".join(rows), encoding="utf-8")
+        return paths
+
+    async def play(
+        self,
+        method: str,
+        levels: dict[str, Any] | None = None,
+        *,
+        model: str = "host",
+        sizes: dict[str, int] | None = None,
+        **options: Any,
+    ) -> Played:
+        """Run a search to its end. ``levels``: by split, then by the prompt's name; "else" for all others."""
+        self.rounds += 1
+        stage = self.home / f"round{self.rounds}"
+        stage.mkdir()
+        self._monkeypatch.setenv("HOST_STAGE", str(stage))
+        table = {"train": {}, "dev": {}, "test": {}} | (levels or {})
+        (stage / "levels.json").write_text(json.dumps(table), encoding="utf-8")
+        given: dict[str, Any] = {"prompt": SEED, "model": f"scripted:{MODELS}:{model}", "metric": "exact"}
+        given |= {"method": method, "locality": "off", "cache": False, **self.files(sizes or SIZES)}
+        events: list[Event] = []
+        async with open_run(make_spec(given | options), env=Environment(stage)) as run:
+            events.extend([event async for event in run])
+            result = await run.wait()
+        assert isinstance(result, RunResult)
+        lines = (stage / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        log = [json.loads(line) for line in lines]
+        seed = parse_tags(str(given["prompt"] if "prompt" not in options else options["prompt"]))[0]
+        return Played(result, events, log, _names(seed, log))
+
+
+def _names(seed: str, log: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the names of all prompts that were answered by, or shown, by their ids."""
+    sets: dict[str, str] = {}
+    found = {Prompt(text=seed).id: name_in(seed)}
+    for entry in log:
+        if entry["kind"] == "task":
+            text = entry["text"].partition(f"{entry['split']} {entry['item']}")[0].rstrip("\n")
+            name, _, drawn = entry["parent"].partition("@")
+            found[Prompt(text=text).id] = f"{name}@{sets.setdefault(drawn, drawn)}" if drawn else name
+    return found
