@@ -177,6 +177,12 @@ class RequestFailed(BusError):
         super().__init__(f"{failure.kind}: {failure.detail}")
         self.failure = failure
 
+    @property
+    def single(self) -> bool:
+        """Whether this one request was at fault, or its reply, so that others may well succeed."""
+        alone = (ReplyError, RequestRejected, TransientError, BrokenReply)
+        return self.failure.kind in {kind.__name__ for kind in alone}
+
 
 def leaves(exc: BaseException) -> Iterator[BaseException]:
     """Yield the exceptions inside (nested) exception groups, or ``exc`` itself."""

@@ -173,9 +173,9 @@ class HostCritic:
         call = Call((Turn("user", question),), numbers.critique_tokens, temperature, ask.replicate)
         reply = (await self.model.complete(call)).text.strip()
         if self.setting.host == "pe2":
-            return Critique(text=reply, reasons=(reply,), calls=1)
+            return Critique(text=reply, reasons=(reply,))
         found = tuple(reasons(reply)[: ask.reasons])
-        return Critique(text="\n".join(found), reasons=found, calls=1)
+        return Critique(text="\n".join(found), reasons=found)
 
 
 @dataclass(frozen=True, slots=True)

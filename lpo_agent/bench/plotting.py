@@ -65,7 +65,9 @@ def _panels(result: BenchResult) -> dict[str, dict[str, list[Curve]]]:
 
 
 def _draw(axis: Any, method: str, arms: dict[str, list[Curve]]) -> None:
-    for number, (arm, curves) in enumerate(arms.items()):
+    order = list(STYLES)
+    ordered = sorted(arms.items(), key=lambda pair: order.index(pair[0].partition("/")[0]))
+    for number, (arm, curves) in enumerate(ordered):
         line = mean_curve(curves)
         kind = arm.partition("/")[0]
         colour = COLOURS.get(arm, OTHERS[number % len(OTHERS)])

@@ -100,12 +100,11 @@ class Critique(Message):
 
     ``offtopic`` is the share of the failed answers that name none of the possible answers:
     high means that the form of the answers is wrong rather than their content. ``reasons`` are the
-    single reasons in the text, where they were asked for; ``calls`` is what a model was asked.
+    single reasons in the text, where they were asked for.
     """
 
     text: str
     reasons: tuple[str, ...] = ()
-    calls: int = 0
     offtopic: float = Field(default=0.0, ge=0.0, le=1.0)
 
 

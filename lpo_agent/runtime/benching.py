@@ -34,7 +34,7 @@ from lpo_agent.runtime.wiring import Account, Models, open_models
 from lpo_agent.telemetry import EventStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from lpo_agent.bench.comparing import Values
@@ -117,7 +117,7 @@ async def _running(
             floor = _Floor(journal, order, run_id, models, prices, emit, stop)
             rows = await floor.run(specs)
         values = {row.cell: floor.tested(row) for row in rows if row.status == "completed"}
-        ended = "asked to stop" if stop.is_set() else next((r.reason for r in rows if r.status != "completed"), "")
+        ended = "asked to stop" if stop.is_set() else _shortfall(rows)
         return BenchResult(
             run_id=run_id,
             status="stopped" if ended else "completed",
@@ -133,6 +133,12 @@ async def _running(
 
     async with supervised(journal, run_id, ledger, job) as run:
         yield run
+
+
+def _shortfall(rows: Sequence[CellRow]) -> str:
+    """Return how many cells did not end, and why the first did not; "" if all did."""
+    short = [row for row in rows if row.status != "completed"]
+    return f"{len(short)} of {len(rows)} cells did not end (first: {short[0].reason})" if short else ""
 
 
 @dataclass(slots=True)

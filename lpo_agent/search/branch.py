@@ -65,7 +65,7 @@ class Branch:
             self._show(step, marked)
             proposals = await self._ask_proposer(step, marked, marks, critique, failures=failures, tried=tried)
         except RequestFailed as failed:
-            if failed.failure.kind != "ReplyError":
+            if not failed.single:
                 raise
             return StepReport(self.number, step, skipped=failed.failure.detail)
         children = self._children(step, marked, proposals)

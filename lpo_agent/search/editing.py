@@ -16,7 +16,7 @@ from lpo_agent.core.events import Marked, Proposed
 from lpo_agent.core.measures import measure
 from lpo_agent.core.messages import MARK, PROPOSE, Critique, MarkAsk, Marks, ProposeAsk
 from lpo_agent.core.text import MarkedPrompt, rewritten, splice
-from lpo_agent.errors import ReplyError, RequestFailed
+from lpo_agent.errors import RequestFailed
 from lpo_agent.search.measuring import Measured, measure_effects
 from lpo_agent.search.plan import Candidate
 from lpo_agent.search.scoring import TIMEOUT
@@ -125,6 +125,12 @@ class Editor:
                 await self._fall_back(edit, draft, tagged.why)
         else:
             await self._write(edit, draft, None)
+        self._tell(edit, draft)
+        return draft
+
+    def lose(self, edit: Edit, why: str) -> Draft:
+        """Return the draft of a proposal that could not be made, and report it."""
+        draft = Draft(self.locality, lost=why)
         self._tell(edit, draft)
         return draft
 
@@ -255,7 +261,7 @@ def _candidate(edit: Edit, marked: MarkedPrompt | None, proposal: Proposal) -> C
 
 
 def _unusable(failed: RequestFailed) -> str:
-    """Return why a reply could not be used; raises what is no matter of the reply."""
-    if failed.failure.kind != ReplyError.__name__:
+    """Return why a request gave nothing usable; raises what concerns other requests too."""
+    if not failed.single:
         raise failed
     return failed.failure.detail

@@ -27,7 +27,7 @@ from lpo_agent.core.events import (
 from lpo_agent.core.messages import INDUCE, InduceAsk
 from lpo_agent.core.scores import summarize
 from lpo_agent.core.text import MarkedPrompt, Replacement, Span, splice
-from lpo_agent.errors import EditRejected, ReplyError, RequestFailed
+from lpo_agent.errors import EditRejected, RequestFailed
 from lpo_agent.search.findings import score_seed, settle
 from lpo_agent.search.methods.bandits import Arms, choose
 from lpo_agent.search.methods.expanding import Ancestry
@@ -176,6 +176,8 @@ class Beam:
                 self.emit(FinalistScored(candidate=node.id, score=score))
         await score_seed(self.scoring, self.ground, self.findings, self.emit)
         settle(self.scoring, self.ground, self.findings, candidates)
+        if self.findings.curve and self.findings.curve[-1][0] < self.spent:
+            self.findings.curve.append((self.spent, self.findings.curve[-1][1]))
         self.findings.scorings, self.findings.optimizer_calls = len(self.seen), self.asked
 
     async def _induce(self) -> list[Candidate]:
@@ -195,7 +197,7 @@ class Beam:
             except EditRejected:
                 return
             except RequestFailed as failed:
-                if failed.failure.kind != ReplyError.__name__:
+                if not failed.single:
                     raise
                 self.asked += INDUCE_TRIES
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from lpo_agent.core.messages import CRITIQUE, Critique, CritiqueAsk, Trace
 from lpo_agent.core.scores import Scored
+from lpo_agent.errors import RequestFailed
 from lpo_agent.search.editing import Draft, Edit
 from lpo_agent.search.scoring import TIMEOUT, together
 
@@ -125,8 +126,14 @@ class Expander:
         )
         if edit.numbers.tag_when == "before" and edit.tagged is None and self.editor.locality in {"nudge", "enforce"}:
             edit = replace(edit, tagged=await self.editor.tag(edit))
-        critique = await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
-        family.calls += critique.calls
+        family.calls += 1
+        try:
+            critique = await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
+        except RequestFailed as failed:
+            if not failed.single:
+                raise
+            slots[number].append(self.editor.lose(edit, failed.failure.detail))
+            return
         if self.host == "pe2":
             slots[number].append(await self.editor.edit(replace(edit, critique=critique)))
             return
