@@ -8,6 +8,9 @@
         async for event in run: ...
     result = run.result
 
+    async with lpo_agent.open_session(model="openai:...", rpm=5000, budget=Budget(usd=20)) as session:
+        result = await session.optimize(prompt, examples)   # many at once: one limiter, one budget
+
 Async only, on asyncio and trio.
 """
 
@@ -22,14 +25,15 @@ if TYPE_CHECKING:
 
     from lpo_agent.config import RunSpec
     from lpo_agent.core.budget import Budget
-    from lpo_agent.core.result import RunResult
+    from lpo_agent.core.result import BestResult, RunResult, SeedResult
     from lpo_agent.core.text import MarkedPrompt, Prompt, Span
     from lpo_agent.data import Example
     from lpo_agent.errors import LpoError
     from lpo_agent.metrics import Judgement, Metric
-    from lpo_agent.runtime import Run, open_resumed, open_run
+    from lpo_agent.runtime import Run, Session, open_resumed, open_run, open_session
 
 _HOMES = {
+    "BestResult": "core.result",
     "Budget": "core.budget",
     "Example": "data",
     "Judgement": "metrics",
@@ -40,12 +44,16 @@ _HOMES = {
     "Run": "runtime",
     "RunResult": "core.result",
     "RunSpec": "config",
+    "SeedResult": "core.result",
+    "Session": "runtime",
     "Span": "core.text",
     "open_resumed": "runtime",
     "open_run": "runtime",
+    "open_session": "runtime",
 }
 
 __all__ = [
+    "BestResult",
     "Budget",
     "Example",
     "Judgement",
@@ -56,10 +64,13 @@ __all__ = [
     "Run",
     "RunResult",
     "RunSpec",
+    "SeedResult",
+    "Session",
     "Span",
     "__version__",
     "open_resumed",
     "open_run",
+    "open_session",
     "optimize",
 ]
 

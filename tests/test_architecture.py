@@ -26,6 +26,7 @@ ALLOWED = {
     "journal": {"journal", "core", "errors", "models.base"},
     "models": {"models", "core", "errors", "loading", "journal"},
     "search": {"search", "core", "errors", "bus.base", "config"},
+    "bench": {"bench", "core", "errors", "config", "data"},
     "telemetry": {"core", "errors", "journal"},
     "config": {"core", "data", "errors"},
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import tomllib
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -143,9 +143,7 @@ def task_prompt(bench: Bench, task: BenchTask) -> str:
 
 
 def _example(name: str) -> Path:
-    place = files("lpo_agent.examples").joinpath(name.removeprefix("example:"))
-    with as_file(place) as path:
-        return path
+    return Path(str(files("lpo_agent"))) / "examples" / name.removeprefix("example:")
 
 
 def read_bench(source: str) -> Bench:

@@ -59,13 +59,7 @@ class Budgeted:
 
     async def complete(self, call: Call) -> Completion:
         """Answer the call within the budget."""
-        most = call.most_usage
-        cost = self.prices.cost(self.name, most)
-        tokens = most.input_tokens + most.output_tokens
-        try:
-            promise = self.ledger.reserve(tokens=tokens, usd=cost)
-        except BudgetTied:
-            promise = await self._reserve_later(tokens, cost)
+        promise = await promised(self.ledger, call, self.prices.cost(self.name, call.most_usage))
         unsure = True  # a call that is cut off may have been charged for
         spent: Spent | None = None
         try:
@@ -84,12 +78,14 @@ class Budgeted:
             self.book(spent)
         return reply
 
-    async def _reserve_later(self, tokens: int, usd: float | None) -> Reservation:
-        """Reserve once calls under way have turned out cheaper than they might."""
-        while True:
-            await anyio.sleep(TIED)
-            with contextlib.suppress(BudgetTied):
-                return self.ledger.reserve(tokens=tokens, usd=usd)
+
+async def promised(ledger: Ledger, call: Call, usd: float | None) -> Reservation:
+    """Reserve the most that a call may cost, once calls under way leave room; raises BudgetExceeded."""
+    most = call.most_usage
+    while True:
+        with contextlib.suppress(BudgetTied):
+            return ledger.reserve(tokens=most.input_tokens + most.output_tokens, usd=usd)
+        await anyio.sleep(TIED)
 
 
 @dataclass(slots=True)
@@ -305,21 +301,26 @@ class Metered:
 
     async def complete(self, call: Call) -> Completion:
         """Ask, and count; raises BudgetExceeded if this user's own budget does not allow it."""
-        promise = self.ledger.reserve(tokens=0, usd=0.0)
-        booked = False
+        promise = await promised(self.ledger, call, self.prices.cost(self.name, call.most_usage))
+        failed: ProviderError | None = None
+        reply: Completion | None = None
         try:
             reply = await self.inner.complete(call)
-            if not reply.cached:
-                used, usd = reply.usage, self.prices.cost(self.name, reply.usage)
-                self.ledger.settle(promise, input_tokens=used.input_tokens, output_tokens=used.output_tokens, usd=usd)
-                booked = True
-        except ProviderError:
-            self.ledger.fail(promise)
-            booked = True
+        except ProviderError as exc:
+            failed = exc
             raise
         finally:
-            if not booked:
-                self.ledger.release(promise)
-        if reply.cached:
-            self.ledger.cached()
+            self._book(promise, reply, failed)
         return reply
+
+    def _book(self, promise: Reservation, reply: Completion | None, failed: ProviderError | None) -> None:
+        """Book an answer, a failure, or nothing where the call was never made."""
+        if failed is not None:
+            self.ledger.fail(promise, unsure=failed.unsure)
+        elif reply is None or reply.cached:
+            self.ledger.release(promise)
+            if reply is not None:
+                self.ledger.cached()
+        else:
+            used, usd = reply.usage, self.prices.cost(self.name, reply.usage)
+            self.ledger.settle(promise, input_tokens=used.input_tokens, output_tokens=used.output_tokens, usd=usd)

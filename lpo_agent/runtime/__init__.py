@@ -5,5 +5,16 @@ from lpo_agent.runtime.estimate import PlanEstimate, plan_run
 from lpo_agent.runtime.marking import mark_prompt
 from lpo_agent.runtime.resuming import open_resumed
 from lpo_agent.runtime.run import Run, open_run
+from lpo_agent.runtime.session import Session, open_session
 
-__all__ = ["PlanEstimate", "Run", "mark_prompt", "open_bench", "open_resumed", "open_run", "plan_run"]
+__all__ = [
+    "PlanEstimate",
+    "Run",
+    "Session",
+    "mark_prompt",
+    "open_bench",
+    "open_resumed",
+    "open_run",
+    "open_session",
+    "plan_run",
+]

@@ -10,7 +10,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
 
@@ -22,16 +22,14 @@ from lpo_agent.config import read_environment
 from lpo_agent.core.budget import Budget, Ledger
 from lpo_agent.core.events import BenchStarted, CellFinished
 from lpo_agent.core.result import RunResult
-from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, ProviderError, worst
+from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, ProviderError
 from lpo_agent.journal import open_journal
-from lpo_agent.models.layers import Metered
 from lpo_agent.models.prices import load_prices
-from lpo_agent.runtime.jobs import Context, optimize
-from lpo_agent.runtime.memory import RunMemory, prompt_hash
-from lpo_agent.runtime.run import Order, new_run_id, supervised, usage_of
+from lpo_agent.runtime.memory import prompt_hash
+from lpo_agent.runtime.run import Order, new_run_id, supervised
+from lpo_agent.runtime.session import Session
 from lpo_agent.runtime.task import load_task
-from lpo_agent.runtime.wiring import Account, Models, open_models
-from lpo_agent.telemetry import EventStream
+from lpo_agent.runtime.wiring import Account, open_models
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -41,9 +39,8 @@ if TYPE_CHECKING:
     from lpo_agent.config import Environment, RunSpec
     from lpo_agent.core.events import Event
     from lpo_agent.data import Splits
-    from lpo_agent.journal import Journal, Status
+    from lpo_agent.journal import Journal
     from lpo_agent.journal.store import RunRecord
-    from lpo_agent.models.prices import Prices
     from lpo_agent.runtime.run import Run
 
 AT_ONCE: Final = 8
@@ -114,7 +111,8 @@ async def _running(
 
     async def job(run: Run, emit: Callable[[Event], None], stop: anyio.Event) -> BenchResult:
         async with open_models(common, env, account) as models:
-            floor = _Floor(journal, order, run_id, models, prices, emit, stop)
+            session = Session(journal, common, models, prices, ledger, run_id)
+            floor = _Floor(session, order, emit, stop)
             rows = await floor.run(specs)
         values = {row.cell: floor.tested(row) for row in rows if row.status == "completed"}
         ended = "asked to stop" if stop.is_set() else _shortfall(rows)
@@ -145,11 +143,8 @@ def _shortfall(rows: Sequence[CellRow]) -> str:
 class _Floor:
     """Where the cells run."""
 
-    journal: Journal
+    session: Session
     order: BenchOrder
-    run_id: str
-    models: Models
-    prices: Prices
     emit: Callable[[Event], None]
     stop: anyio.Event
     rows: dict[Cell, CellRow] = field(default_factory=dict)
@@ -158,8 +153,8 @@ class _Floor:
     async def run(self, specs: Mapping[Cell, RunSpec]) -> list[CellRow]:
         """Run the cells that are missing; return all rows in the grid's order."""
         for name, key in self.order.splits.items():
-            self.splits[name] = data_files.from_json(self.journal.get_blob(key))
-        known = self.journal.parts(self.run_id)
+            self.splits[name] = data_files.from_json(self.session.journal.get_blob(key))
+        known = self.session.journal.parts(self.session.session_id)
         for cell in specs:
             record = known.get(self._id(cell))
             if record is not None and record.status == "completed" and record.result_json is not None:
@@ -173,17 +168,18 @@ class _Floor:
         return [self.rows[cell] for cell in specs]
 
     def _id(self, cell: Cell) -> str:
-        return f"{self.run_id}.{cell.name}"
+        return f"{self.session.session_id}.{cell.name}"
 
     async def _take(self, limiter: anyio.CapacityLimiter, cell: Cell, spec: RunSpec, *, again: bool) -> None:
         """Run a cell when it is its turn, and note its row. What ends all cells is raised."""
         async with limiter:
-            try:
-                if self.stop.is_set():
-                    raise BudgetExceeded("asked to stop")
-                row = row_of(cell, await self._one(cell, spec, again=again))
-            except* LpoError as group:
-                row = self._failed(cell, worst(group))
+            if self.stop.is_set():
+                row = self._without(cell, BudgetExceeded("asked to stop"))
+            else:
+                try:
+                    row = row_of(cell, await self._one(cell, spec, again=again))
+                except LpoError as exc:
+                    row = self._without(cell, exc)
         self.rows[cell] = row
         self.emit(
             CellFinished(
@@ -196,51 +192,27 @@ class _Floor:
             )
         )
 
-    def _failed(self, cell: Cell, problem: LpoError | None) -> CellRow:
-        if problem is None or (isinstance(problem, ProviderError) and problem.fatal):
-            raise problem or LpoError("a cell failed")
-        status = "not run" if isinstance(problem, BudgetExceeded) else "failed"
-        return CellRow(cell=cell, run_id=self._id(cell), status=status, reason=str(problem))
-
     async def _one(self, cell: Cell, spec: RunSpec, *, again: bool) -> RunResult:
-        """Run one cell as a run of the journal; raises LpoError, perhaps in a group."""
-        run_id, journal = self._id(cell), self.journal
+        """Run one cell as a run of the journal; raises LpoError."""
+        run_id, journal = self._id(cell), self.session.journal
         order = Order("optimize", spec, self.order.splits[cell.task])
         await (journal.reopen_run(run_id) if again else journal.create_run(run_id, "optimize", order.to_json()))
-        ledger, memory, stream = Ledger(Budget()), RunMemory(journal, run_id), EventStream(journal, run_id)
-        models = Models(
-            Metered(self.models.task, ledger, self.prices), Metered(self.models.optimizer, ledger, self.prices)
-        )
         task = load_task(spec, "optimize", self.splits[cell.task])
-        usage = partial(usage_of, ledger)
-        context = Context(
-            run_id, spec, task, None, None, models, ledger, self.prices, memory, stream.emit, usage, self.stop
-        )
-        status: Status = "interrupted"
-        text: str | None = None
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(stream.pump)
-                try:
-                    result = await optimize(context)
-                    status, text = result.status, result.model_dump_json(by_alias=True)
-                finally:
-                    stream.end()
-        except* LpoError as group:
-            status = "stopped" if isinstance(worst(group), BudgetExceeded) else "failed"
-            raise
-        finally:
-            with anyio.CancelScope(shield=True):
-                memory.flush()
-                await journal.finish_run(run_id, status, text, ledger.seconds())
-            stream.close()
-        return result
+        unlimited = spec.model_copy(update={"budget": Budget()})
+        return await self.session.run(run_id, unlimited, task, stop=self.stop)
+
+    def _without(self, cell: Cell, problem: LpoError) -> CellRow:
+        """Return the row of a cell without a result; raises what other cells would meet too."""
+        if isinstance(problem, ProviderError) and problem.fatal:
+            raise problem
+        status: Literal["not run", "failed"] = "not run" if isinstance(problem, BudgetExceeded) else "failed"
+        return CellRow(cell=cell, run_id=self._id(cell), status=status, reason=str(problem))
 
     def _tell_start(self, specs: Mapping[Cell, RunSpec]) -> None:
         spec = next(iter(specs.values()))
         self.emit(
             BenchStarted(
-                run_id=self.run_id,
+                run_id=self.session.session_id,
                 bench=self.order.name,
                 cells=len(specs),
                 done=len(self.rows),
@@ -255,6 +227,6 @@ class _Floor:
         prompt = prompt_hash(row.prompt or "")
         return {
             item: outcome.value
-            for found, item, outcome in self.journal.outcomes(row.run_id)
+            for found, item, outcome in self.session.journal.outcomes(row.run_id)
             if found == prompt and item in wanted
         }

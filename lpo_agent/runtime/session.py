@@ -1,0 +1,170 @@
+"""Many runs that share models, one limiter for each, one budget and one journal.
+
+For search scripts, servers and benchmarks: as many runs at once as one likes, and the account's limit
+and the cap on all spending hold for all of them together.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from lpo_agent import data as data_files
+from lpo_agent.config import RunSpec, make_spec, read_environment
+from lpo_agent.core.budget import Ledger
+from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, leaves, worst
+from lpo_agent.journal import open_journal
+from lpo_agent.models.layers import Metered
+from lpo_agent.models.prices import load_prices
+from lpo_agent.runtime.jobs import Context, optimize
+from lpo_agent.runtime.memory import RunMemory
+from lpo_agent.runtime.run import Order, new_run_id, usage_of
+from lpo_agent.runtime.task import load_task
+from lpo_agent.runtime.wiring import Account, Models, open_models
+from lpo_agent.telemetry import EventStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from lpo_agent.config import Environment
+    from lpo_agent.core.events import Event
+    from lpo_agent.core.result import RunResult, UsageResult
+    from lpo_agent.data import Example
+    from lpo_agent.journal import Journal, Status
+    from lpo_agent.models.prices import Prices
+    from lpo_agent.runtime.task import Task
+
+_LIMITS: Final = ("rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout")
+SHARED: Final = frozenset(
+    {"model", "optimizer_model", "base_url", "optimizer_base_url", "cache", "prices", *_LIMITS},
+)
+"""Fields of a spec that belong to the session."""
+NOTHING: Final = "(the session's own)"
+
+
+@asynccontextmanager
+async def open_session(
+    *,
+    env: Environment | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> AsyncIterator[Session]:
+    """Open the models that the session's runs share.
+
+    ``options`` are those fields of :class:`RunSpec` that all runs have in common: ``model`` (required),
+    ``optimizer_model``, ``base_url``, ``rpm``, ``tpm``, ``concurrency``, ``budget`` and so on.
+    Raises InputError for what is wrong before any call.
+    """
+    env = env or read_environment()
+    common = make_spec({"prompt": NOTHING, **options})
+    async with open_journal(env.journal) as journal:
+        run_id, prices = new_run_id(time.time()), load_prices(common.prices)
+        ledger = Ledger(common.budget)
+        account = Account(journal, ledger, prices, run_id, "" if common.cache else run_id, say)
+        async with open_models(common, env, account) as models:
+            yield Session(journal, common, models, prices, ledger, run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Use :func:`open_session`. Any number of runs may go on at the same time."""
+
+    journal: Journal
+    common: RunSpec
+    models: Models
+    prices: Prices
+    ledger: Ledger
+    session_id: str
+
+    def usage(self) -> UsageResult:
+        """Return what all runs have spent so far."""
+        return usage_of(self.ledger)
+
+    async def optimize(
+        self,
+        prompt: str,
+        examples: Sequence[Example | Mapping[str, Any]],
+        *,
+        metric: Any = None,
+        emit: Callable[[Event], None] = lambda _: None,
+        **options: Any,
+    ) -> RunResult:
+        """Search for a better prompt and return the result; what it costs counts for the session too.
+
+        ``metric`` is a name, a function or a Metric; ``options`` are fields of :class:`RunSpec` other
+        than the session's own. ``budget`` caps this run beside the session. ``emit`` is told the
+        run's events. Raises LpoError, never an exception group.
+        """
+        if clash := options.keys() & SHARED:
+            raise ConfigError(f"{min(clash)} belongs to the session; give it to open_session")
+        named = metric if isinstance(metric, str) else None
+        shared = self.common.model_dump(include=set(SHARED))
+        spec = make_spec({**shared, "prompt": prompt, "examples": tuple(examples), "metric": named, **options})
+        task = load_task(spec)
+        run_id = new_run_id(time.time())
+        rows = await self.journal.put_blob(data_files.to_json(task.splits))
+        own = None if named else metric
+        order = Order("optimize", spec, rows, custom_metric=own is not None)
+        await self.journal.create_run(run_id, "optimize", order.to_json())
+        return await self.run(run_id, spec, task, metric=own, emit=emit)
+
+    async def run(
+        self,
+        run_id: str,
+        spec: RunSpec,
+        task: Task,
+        *,
+        metric: object | None = None,
+        emit: Callable[[Event], None] = lambda _: None,
+        stop: anyio.Event | None = None,
+    ) -> RunResult:
+        """Do a run that the journal has just opened, or opened again, and book its end; raises LpoError."""
+        journal, ledger = self.journal, Ledger(spec.budget)
+        memory, stream = RunMemory(journal, run_id), EventStream(journal, run_id)
+        models = Models(*(Metered(model, ledger, self.prices) for model in (self.models.task, self.models.optimizer)))
+
+        def tell(event: Event) -> None:
+            stream.emit(event)
+            emit(event)
+
+        usage = partial(usage_of, ledger)
+        halt = stop or anyio.Event()
+        context = Context(run_id, spec, task, metric, None, models, ledger, self.prices, memory, tell, usage, halt)
+        status: Status = "interrupted"
+        text: str | None = None
+        try:
+            result = await _told(context, stream)
+            status, text = result.status, result.model_dump_json(by_alias=True)
+        except LpoError as exc:
+            status = "stopped" if isinstance(exc, BudgetExceeded) else "failed"
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                memory.flush()
+                await journal.finish_run(run_id, status, text, ledger.seconds())
+            stream.close()
+        return result
+
+
+async def _told(context: Context, stream: EventStream) -> RunResult:
+    """Do the run while its events are written down; raises the one LpoError that ended it."""
+    results: list[RunResult] = []
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stream.pump)
+            try:
+                results.append(await optimize(context))
+            finally:
+                stream.end()
+    except BaseExceptionGroup as group:
+        problem = worst(group)
+        if problem is None:
+            found = list(leaves(group))
+            raise found[0] if len(found) == 1 else group from None
+        raise problem from None
+    return results[0]
