@@ -1,0 +1,260 @@
+"""Whole benchmarks: cells side by side under one limiter and one budget, interrupted and gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import lpo_agent
+from lpo_agent.bench.grid import cells, make_bench
+from lpo_agent.bench.rows import BenchResult
+from lpo_agent.cli import main
+from lpo_agent.config import Environment
+from lpo_agent.core.budget import Budget
+from lpo_agent.errors import BudgetExceeded, ConfigError
+from lpo_agent.journal import open_journal
+from lpo_agent.runtime import open_bench, open_resumed, open_session
+
+if TYPE_CHECKING:
+    from lpo_agent.bench.grid import Bench
+    from lpo_agent.core.events import Event
+
+pytestmark = pytest.mark.anyio
+
+MODELS = Path(__file__).parent / "optimizers.py"
+ITEMS = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 160)]
+
+
+def grid(folder: Path, *, model: str = "obliging", **changes: Any) -> Bench:
+    data = folder / "pears.jsonl"
+    data.write_text("\n".join(json.dumps(item) for item in ITEMS), encoding="utf-8")
+    options = {"model": f"scripted:{MODELS}:{model}", "metric": "numeric", "steps": 1, "proposals": 2, "cache": False}
+    content: dict[str, Any] = {
+        "name": "pears",
+        "methods": ["ape", "apo", "pe2"],
+        "localities": ["off", "enforce"],
+        "prompt": "Say it.",
+        "rows": {"train": 15, "dev": 15, "test": 30},
+        "options": options | changes.pop("options", {}),
+        "host": {"selection": "all", "minibatch": 0},
+        "hosts": {"ape": {"induce": 0}},
+        "tasks": [{"name": "pears", "data": str(data)}],
+    }
+    return make_bench(content | changes)
+
+
+async def finish(home: Path, bench: Bench, **settings: Any) -> tuple[BenchResult, list[Event]]:
+    async with open_bench(bench, env=Environment(home), **settings) as run:
+        events = [event async for event in run]
+        result = await run.wait()
+    assert isinstance(result, BenchResult)
+    return result, events
+
+
+async def test_every_cell_of_the_grid_has_one_row(tmp_path: Path) -> None:
+    bench = grid(tmp_path, seeds=[0, 1])
+    result, events = await finish(tmp_path, bench)
+    assert [row.cell for row in result.rows] == list(cells(bench))
+    assert {row.status for row in result.rows} == {"completed"}
+    assert all(row.test is not None and row.seed_test == 0.0 for row in result.rows)
+    assert next(event.name for event in events) == "bench_started"
+    assert [event.name for event in events].count("cell_finished") == 12
+    for row in result.rows:
+        assert row.test is not None
+        assert row.test > 0
+        local = row.cell.locality == "enforce"
+        assert (row.leakage, row.violations) == ((0.0, 0) if local else (None, 0))
+        assert (row.malformed_share, row.global_share) == ((0.0, 0.0) if local else (None, None))
+
+
+async def test_what_cells_have_in_common_is_asked_once(tmp_path: Path) -> None:
+    """The seed prompt is scored by every cell; under one journal only the first pays for it."""
+    result, _ = await finish(tmp_path, grid(tmp_path, options={"cache": True}))
+    paid = sum(row.usage.calls for row in result.rows if row.usage)
+    asked = sum(row.usage.calls + row.usage.cached_calls for row in result.rows if row.usage)
+    assert result.usage.calls == paid
+    assert asked == sum(row.calls or 0 for row in result.rows) + 6 * 2 * 30
+    assert paid <= asked - 5 * (15 + 30)
+
+
+async def test_the_same_benchmark_gives_the_same_rows(tmp_path: Path) -> None:
+    one, _ = await finish(tmp_path / "a", grid(tmp_path, options={"concurrency": 1}), at_once=1)
+    two, _ = await finish(tmp_path / "b", grid(tmp_path, options={"concurrency": 64}), at_once=64)
+
+    def essence(result: BenchResult) -> list[object]:
+        return [row.model_dump(exclude={"usage", "run_id"}) for row in result.rows] + list(result.comparisons)
+
+    assert essence(one) == essence(two)
+
+
+async def test_one_budget_holds_for_all_cells(tmp_path: Path) -> None:
+    result, _ = await finish(tmp_path, grid(tmp_path, options={"budget": {"calls": 150}}))
+    assert result.usage.calls <= 150
+    assert result.status == "stopped"
+    assert "150 calls" in result.stop_reason
+    assert len(result.rows) == 6
+    assert {row.status for row in result.rows} <= {"completed", "stopped", "not run"}
+
+
+async def test_a_request_that_is_refused_costs_one_proposal_not_the_benchmark(tmp_path: Path) -> None:
+    result, _ = await finish(tmp_path, grid(tmp_path, model="choosy"))
+    assert {row.status for row in result.rows} == {"completed"}
+    by_method = {row.cell.method: row for row in result.rows}
+    assert (by_method["pe2"].lost, by_method["pe2"].candidates) == (2, 0)
+    assert by_method["apo"].lost == 0
+
+
+async def test_an_interrupted_benchmark_goes_on_without_paying_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, env = tmp_path / "log", Environment(tmp_path)
+    bench = grid(tmp_path, seeds=[0, 1])
+    whole, _ = await finish(tmp_path / "other", bench)
+    monkeypatch.setenv("LPO_TEST_LOG", str(log))
+    async with open_bench(bench, env=env, at_once=2) as run:
+        async for event in run:
+            if event.name == "cell_finished":
+                break
+    async with open_journal(env.journal) as journal:
+        record = journal.run("last")
+        done = [part for part in journal.parts(record.run_id).values() if part.status == "completed"]
+        assert (record.kind, record.status) == ("bench", "interrupted")
+        assert 1 <= len(done) < 12
+    async with open_resumed(record.run_id, env=env) as again:
+        result = await again.wait()
+    assert isinstance(result, BenchResult)
+    assert [row.model_dump(exclude={"usage", "run_id"}) for row in result.rows] == [
+        row.model_dump(exclude={"usage", "run_id"}) for row in whole.rows
+    ]
+    asked = log.read_text(encoding="utf-8").split()
+    assert len(asked) - len(set(asked)) <= 128  # what was in flight when it was cut off
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        async with open_resumed(record.run_id, env=env):
+            pass
+
+
+async def test_cells_are_runs_that_do_not_crowd_the_list(tmp_path: Path) -> None:
+    result, _ = await finish(tmp_path, grid(tmp_path, methods=["pe2"]))
+    async with open_journal(Environment(tmp_path).journal) as journal:
+        assert [record.run_id for record in journal.runs()] == [result.run_id]
+        cell = journal.run(result.rows[0].run_id)
+        assert (cell.kind, cell.status) == ("optimize", "completed")
+
+
+async def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
+    tasks = [{"name": "here", "data": str(tmp_path / "pears.jsonl")}, {"name": "gone", "folder": "gone"}]
+    bench = grid(tmp_path, methods=["pe2"], localities=["off"], tasks=tasks)
+    result, _ = await finish(tmp_path, bench, folder=tmp_path)
+    assert [row.cell.task for row in result.rows] == ["here"]
+    assert result.notes == ("not in the data folder, so left out: gone",)
+    with pytest.raises(ConfigError, match="none of the tasks gone"):
+        await finish(tmp_path, grid(tmp_path, tasks=tasks[1:]), folder=tmp_path)
+
+
+def test_the_command_prints_and_writes_its_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="the bench extra is not installed")
+    monkeypatch.setenv("LPO_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    model = f"scripted:{MODELS}:obliging"
+    words = ["bench", "smoke", "--tasks", "orders", "--methods", "pe2", "--model", model, "--out", "out"]
+    assert main([*words, "--localities", "off,nudge", "--seeds", "0,1", "--no-cache"]) == 0
+    printed = capsys.readouterr()
+    assert "| seed prompt |" in printed.out
+    assert "written to out" in printed.err
+    found = {path.name for path in (tmp_path / "out").iterdir()}
+    assert found == {"bench.md", "bench.csv", "bench.json", "bench.png", "bench.svg"}
+    assert "bench.svg" in (tmp_path / "out" / "bench.md").read_text(encoding="utf-8")
+    result = json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
+    assert [row["cell"]["locality"] for row in result["rows"]] == ["off", "off", "nudge", "nudge"]
+    assert main(["show", "last", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == result
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["paper"], "no such benchmark"),
+        (["smoke", "--tasks", "gsm8k"], "has no task 'gsm8k'"),
+        (["smoke", "--methods", "opro"], "methods"),
+        (["smoke", "--seeds", "one"], "seeds"),
+        (["smoke", "--cells", "0"], "--cells"),
+        (["smoke", "--set", "bem=1"], "'bem'"),
+        (["smoke", "--data-dir", "nowhere"], "--data-dir nowhere"),
+        (["paper-math", "--model", "local:smollm2"], "LPO_BENCH_DATA"),
+        (["smoke", "--model", "gpt"], "unknown model"),
+    ],
+)
+def test_bad_words_get_one_line_and_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    says: str,
+) -> None:
+    monkeypatch.setenv("LPO_HOME", str(tmp_path))
+    monkeypatch.delenv("LPO_BENCH_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", *words]) == 2
+    ended = capsys.readouterr()
+    assert (ended.out, ended.err.count("\n")) == ("", 1)
+    assert says in ended.err
+
+
+def test_a_dry_run_counts_cells_and_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LPO_HOME", str(tmp_path))
+    assert main(["bench", "smoke", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["cells"] == 24
+    assert 0 < plan["calls_low"] < plan["calls_high"]
+    assert plan["missing_tasks"] == []
+
+
+async def test_runs_of_a_session_share_one_budget(tmp_path: Path) -> None:
+    model, ends = f"scripted:{MODELS}:obliging", []
+    async with open_session(env=Environment(tmp_path), model=model, cache=False, budget=Budget(calls=300)) as session:
+
+        async def one(seed: int) -> None:
+            try:
+                options = {"method": "pe2", "metric": "numeric", "steps": 1, "host": {"minibatch": 5}}
+                ends.append(await session.optimize("Say it.", ITEMS, seed=seed, **options))
+            except BudgetExceeded as spent:
+                ends.append(spent)
+
+        async with anyio.create_task_group() as tasks:
+            for seed in range(6):
+                tasks.start_soon(one, seed)
+        usage = session.usage()
+    assert len(ends) == 6
+    assert 250 <= usage.calls <= 300
+    assert any(isinstance(end, BudgetExceeded) or end.status == "stopped" for end in ends)
+
+
+async def test_a_run_of_a_session_has_its_own_cap_and_count(tmp_path: Path) -> None:
+    model, events = f"scripted:{MODELS}:obliging", []
+    async with open_session(env=Environment(tmp_path), model=model, cache=False) as session:
+        options: dict[str, Any] = {"method": "pe2", "metric": "numeric", "steps": 2}
+        small = await session.optimize("Say it.", ITEMS, budget={"calls": 120}, emit=events.append, **options)
+        large = await session.optimize("Say it!", ITEMS, **options)
+        total = session.usage()
+    assert small.usage.calls <= 120
+    assert small.status == "stopped"
+    assert large.status == "completed"
+    assert total.calls == small.usage.calls + large.usage.calls
+    assert events[0].name == "run_started"
+    async with open_journal(Environment(tmp_path).journal) as journal:
+        assert {record.run_id for record in journal.runs()} == {small.run_id, large.run_id}
+
+
+async def test_a_session_refuses_what_is_not_a_runs_own(tmp_path: Path) -> None:
+    model = f"scripted:{MODELS}:obliging"
+    async with lpo_agent.open_session(env=Environment(tmp_path), model=model) as session:
+        with pytest.raises(ConfigError, match="rpm belongs to the session"):
+            await session.optimize("Say it.", ITEMS, rpm=5)
