@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 PROBES: Final = 4
 """Phrases that the influence marker measures for each tagging."""
+UNCAPPED: Final = 4
+"""Spans for a marker that asks no model, where there is no cap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ class Editor:
             prompt=prompt,
             critique=edit.critique,
             effects=measured.effects,
-            budget=2 * numbers.tags if reranks else numbers.tags,
+            budget=_budget(self.marker, numbers.tags),
             seed=edit.seed,
             words=numbers.tag_words,
             purpose=edit.purpose,
@@ -244,6 +246,13 @@ class Editor:
                 )
             )
             counts = (0, 0)
+
+
+def _budget(marker: str, tags: int) -> int:
+    """Return how many spans to mark: twice as many where some are left out again; 0 is no cap for a model."""
+    if marker == "llm":
+        return tags
+    return 2 * tags if marker == "auto" else tags or UNCAPPED
 
 
 def _drawn(prompt: Prompt, seed: int) -> list[Span]:
