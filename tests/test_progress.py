@@ -69,7 +69,7 @@ FIRST = (
 )
 LINES = [
     FIRST,
-    "now: search on the training items (6 steps)",
+    "now: search (6 steps)",
     "seed prompt on dev: 0.50 on 4 items (95 % 0.15..0.85)",
     "branch 1, step 1: accepted a prompt with 0.75, its parent has 0.50, on 8 training items",
     "branch 2, step 1: skipped, no reply of use \\u001b[2J",

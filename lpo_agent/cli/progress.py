@@ -45,7 +45,7 @@ REFRESH: Final = 0.2
 WINDOW: Final = 10.0
 SHOWN: Final = 8
 PHASES: Final = {
-    "search": "search on the training items",
+    "search": "search",
     "confirm": "the best prompts on the dev items",
     "test": "the test items",
 }
