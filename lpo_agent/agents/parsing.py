@@ -98,11 +98,12 @@ def ruled_spans(reply: str, prompt: Prompt, *, count: int, words: int, check: st
             return []
     spans = tagged_spans(reply, prompt)
     if check == "strict":
-        _check_rules(spans, prompt.text, count, words)
+        _check_rules(spans, prompt, count, words)
     return spans
 
 
-def _check_rules(spans: list[Span], text: str, count: int, words: int) -> None:
+def _check_rules(spans: list[Span], prompt: Prompt, count: int, words: int) -> None:
+    text = prompt.text
     if count and len(spans) > count:
         raise ReplyError(f"{len(spans)} pairs of tags are used; at most {count} are allowed")
     longest = max(len(span.of(text).split()) for span in spans)
@@ -110,9 +111,13 @@ def _check_rules(spans: list[Span], text: str, count: int, words: int) -> None:
         raise ReplyError(
             f"a tag, or several with nothing between them, holds {longest} words; at most {words} may stand in one"
         )
-    tagged, total = sum(len(span.of(text).split()) for span in spans), len(text.split())
-    if tagged >= total > words:
+    tagged, taggable = _words(spans, text), _words(prompt.free_spans(), text)
+    if tagged >= taggable > words:
         raise ReplyError("the tags cover every word; leave some outside of tags")
+
+
+def _words(spans: list[Span], text: str) -> int:
+    return sum(len(span.of(text).split()) for span in spans)
 
 
 def new_prompts(reply: str) -> list[str]:

@@ -101,8 +101,8 @@ def _protected(prompt: Prompt) -> str:
     return ", ".join(texts) if texts else "(nothing)"
 
 
-def _several(n: int, what: str) -> str:
-    return f"one {what}" if n == 1 else f"{n} different {what}s"
+def _several(n: int, what: str, *, different: bool = False) -> str:
+    return f"one {what}" if n == 1 else f"{n} {'different ' * different}{what}s"
 
 
 def tag_instruction(prompt: Prompt, purpose: str, budget: tuple[int, int]) -> str:
@@ -110,9 +110,7 @@ def tag_instruction(prompt: Prompt, purpose: str, budget: tuple[int, int]) -> st
     count, words = budget
     return load("host_tag", {"goal", "count", "words", "protected"}).substitute(
         goal=_goal(purpose),
-        count=f"Use at most {_several(count, 'pair').removeprefix('one ')} of tags."
-        if count
-        else "Several pairs are allowed.",
+        count=f"Use at most {_several(count, 'pair')} of tags." if count else "Several pairs are allowed.",
         words=words,
         protected=_protected(prompt),
     )
@@ -166,7 +164,9 @@ class HostCritic:
             question = self.setting.inspection(ask.prompt, ask.failures, ask.history)
         else:
             question = load("host_reasons", {"prompt", "examples", "n"}).substitute(
-                prompt=fenced(ask.prompt.text, limit=LONGEST_PROMPT), examples=_examples(ask.failures), n=ask.reasons
+                prompt=fenced(ask.prompt.text, limit=LONGEST_PROMPT),
+                examples=_examples(ask.failures),
+                n=_several(ask.reasons, "reason"),
             )
         numbers = self.setting.numbers
         temperature = self.setting.temperature(numbers.critique_temperature)
@@ -233,7 +233,7 @@ class HostProposer:
             goal=_goal(ask.purpose),
             caps=_caps(ask),
             protected=_protected(ask.marked.prompt),
-            n=_several(ask.n, "new prompt"),
+            n=_several(ask.n, "new prompt", different=True),
         )
 
     def _fill(self, ask: ProposeAsk) -> str:
@@ -241,7 +241,7 @@ class HostProposer:
             slotted=fenced(slotted(ask.marked), limit=LONGEST_PROMPT),
             goal=_goal(ask.purpose),
             caps=_caps(ask),
-            n=_several(ask.n, "option"),
+            n=_several(ask.n, "option", different=True),
         )
 
 
@@ -250,7 +250,7 @@ def _scope(ask: ProposeAsk) -> str:
         return load("host_scope_global", set()).substitute().strip()
     if ask.said:
         return load("host_scope_tagged", set()).substitute().strip()
-    tagged = fenced(ask.marked.render(), limit=LONGEST_PROMPT)
+    tagged = fenced(ask.tagged or ask.marked.render(), limit=LONGEST_PROMPT)
     return load("host_scope_quoted", {"tagged"}).substitute(tagged=tagged).strip()
 
 

@@ -45,7 +45,9 @@ class Numbers(BaseModel):
         "all", "how the beam is chosen: on all items, on equal random parts (bf), or by a bandit (ProTeGi, section 2.3)"
     )
     select_on: Literal["dev", "train"] = _number("dev", "the split that selection scores on (ProTeGi's code: train)")
-    eval_budget: int = _number(2048, "scorings a selection may use: bf, sr, s-sr, sh", ge=1)
+    eval_budget: int = _number(
+        2048, "scorings a selection may use: bf, s-sr, sh; sr counts them for the prompts outside the beam", ge=1
+    )
     eval_rounds: int = _number(8, "rounds of ucb and ucb-e", ge=1)
     eval_prompts: int = _number(8, "prompts pulled in each round of ucb, ucb-e and s-sr", ge=1)
     eval_items: int = _number(32, "items of each round of ucb and ucb-e", ge=1)

@@ -176,8 +176,8 @@ class ProposeAsk(Message):
     ``influences`` gives, span by span, what was measured (None where nothing was).
     ``tried`` holds texts that were scored before and must not come again. ``locality`` says how
     binding the spans are; for "off" and "think" there are none. ``said`` is the reply that tagged,
-    if proposing goes on in its conversation, and ``tag_budget`` what it was allowed. Word counts of
-    0 are no cap.
+    if proposing goes on in its conversation, and ``tag_budget`` what it was allowed. ``tagged``: that
+    reply, where it is quoted instead and its tags could not be placed. Word counts of 0 are no cap.
     """
 
     marked: MarkedPrompt
@@ -190,6 +190,7 @@ class ProposeAsk(Message):
     purpose: Purpose = "mend"
     locality: Locality = "enforce"
     said: str = ""
+    tagged: str = ""
     tag_budget: tuple[int, int] = (4, 5)
     history: str = ""
     max_words: int = 0

@@ -137,12 +137,12 @@ class Editor:
         return draft
 
     async def _fall_back(self, edit: Edit, draft: Draft, why: str) -> None:
-        """Propose without tags, or not at all; either way it is no local proposal."""
-        draft.locality, draft.fallback = "off", True
-        if edit.numbers.tag_fallback == "global":
-            await self._write(edit, draft, None)
-        else:
+        """Propose without tags, or not at all; either way there is no local proposal."""
+        if edit.numbers.tag_fallback == "drop":
             draft.lost = draft.lost or why
+            return
+        draft.locality, draft.fallback = "off", True
+        await self._write(edit, draft, None)
 
     async def tag(self, edit: Edit) -> Tagged:
         """Mark the parent: by a model, by measurement, by both, at random, or as its author did."""
@@ -178,7 +178,8 @@ class Editor:
         """Ask for the new prompts and take them in; return whether any came."""
         prompt, numbers = edit.parent.prompt, edit.numbers
         marked = MarkedPrompt(prompt=prompt, spans=()) if marks is None else marks.on(prompt)
-        shared = numbers.tag_conversation == "shared" and numbers.tag_when == "after" and numbers.tag_per == "proposal"
+        together = (numbers.tag_conversation, numbers.tag_when, numbers.tag_per) == ("shared", "after", "proposal")
+        shared, said = together and self.marker == "llm", "" if marks is None else marks.said
         scoped = draft.locality == "enforce"
         ask = ProposeAsk(
             marked=marked,
@@ -188,7 +189,8 @@ class Editor:
             seed=edit.seed,
             purpose=edit.purpose,
             locality=draft.locality,
-            said=marks.said if marks is not None and shared and self.marker == "llm" else "",
+            said=said if shared else "",
+            tagged="" if shared or marks is None or marks.marks else said,
             tag_budget=(numbers.tags, numbers.tag_words),
             history=edit.history,
             max_words=self.max_words,

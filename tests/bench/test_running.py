@@ -22,6 +22,7 @@ from lpo_agent.runtime import open_bench, open_resumed, open_session
 if TYPE_CHECKING:
     from lpo_agent.bench.grid import Bench
     from lpo_agent.core.events import Event
+    from lpo_agent.core.result import RunResult
 
 pytestmark = pytest.mark.anyio
 
@@ -218,12 +219,13 @@ def test_a_dry_run_counts_cells_and_calls(
 
 
 async def test_runs_of_a_session_share_one_budget(tmp_path: Path) -> None:
-    model, ends = f"scripted:{MODELS}:obliging", []
+    model = f"scripted:{MODELS}:obliging"
+    ends: list[RunResult | BudgetExceeded] = []
     async with open_session(env=Environment(tmp_path), model=model, cache=False, budget=Budget(calls=300)) as session:
 
         async def one(seed: int) -> None:
             try:
-                options = {"method": "pe2", "metric": "numeric", "steps": 1, "host": {"minibatch": 5}}
+                options: dict[str, Any] = {"method": "pe2", "metric": "numeric", "steps": 1, "host": {"minibatch": 5}}
                 ends.append(await session.optimize("Say it.", ITEMS, seed=seed, **options))
             except BudgetExceeded as spent:
                 ends.append(spent)
@@ -238,7 +240,8 @@ async def test_runs_of_a_session_share_one_budget(tmp_path: Path) -> None:
 
 
 async def test_a_run_of_a_session_has_its_own_cap_and_count(tmp_path: Path) -> None:
-    model, events = f"scripted:{MODELS}:obliging", []
+    model = f"scripted:{MODELS}:obliging"
+    events: list[Event] = []
     async with open_session(env=Environment(tmp_path), model=model, cache=False) as session:
         options: dict[str, Any] = {"method": "pe2", "metric": "numeric", "steps": 2}
         small = await session.optimize("Say it.", ITEMS, budget={"calls": 120}, emit=events.append, **options)

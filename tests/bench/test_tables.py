@@ -137,7 +137,8 @@ def test_only_what_both_arms_scored_is_compared_and_seeds_are_averaged() -> None
             cell("nudge", seed=2): values(1, 1),
         }
     )
-    assert (found[0].delta.n, found[0].delta.mean) == (2, pytest.approx(0.5))
+    assert found[0].delta.n == 2
+    assert found[0].delta.mean == pytest.approx(0.5)
 
 
 def test_markers_are_arms_of_their_own() -> None:
@@ -160,7 +161,9 @@ def test_holm_steps_down() -> None:
 
 def test_a_mean_curve_keeps_last_values() -> None:
     one, two = ((10, 0.2), (30, 0.6)), ((20, 0.4), (40, 0.8))
-    assert mean_curve([one, two]) == ((20, pytest.approx(0.3)), (30, pytest.approx(0.5)), (40, pytest.approx(0.7)))
+    calls, means = zip(*mean_curve([one, two]), strict=True)
+    assert calls == (20, 30, 40)
+    assert means == pytest.approx((0.3, 0.5, 0.7))
     assert mean_curve([]) == ()
 
 

@@ -2,12 +2,13 @@
 
 Every prompt holds its name in parentheses: the seed prompt is "(seed)", and a new one is called by the
 proposal that it came from. "2.1.0" is proposal 0 of parent 1 in step 2; "2.1.0.3" the new prompt for
-its gradient 3, and "2.1.0.3.v1" a paraphrase of that; "2.1.v0" a paraphrase of the parent. The functions
-know the names because the seed of a proposal, which they see as the replicate of a call, is drawn from
-run seed, step, parent and number alone.
+its gradient 3 ("2.1.0.3/1" the second one), and "2.1.0.3.v1" a paraphrase of that; "2.1.v0" a paraphrase
+of the parent. The functions know the names because the seed of a proposal, which they see as the
+replicate of a call, is drawn from run seed, step, parent and number alone.
 
 How many items of a split a prompt gets right stands in ``levels.json`` on the stage, the folder in
-HOST_STAGE; all that is asked goes to ``log.jsonl`` there.
+HOST_STAGE: by its name, or "step 2" for all of step 2, or "else" for all others; "words" tells how
+many less it is with a word in the prompt. All that is asked goes to ``log.jsonl`` there.
 """
 
 from __future__ import annotations
@@ -23,19 +24,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lpo_agent.models.base import Call
 
+REASK = "That cannot be used:"
 OPENINGS = {
-    "reask": "That cannot be used:",
     "tag": "Before the new prompt is written, choose the scope",
     "think": "Before the new prompt is written, think about it",
     "fill": "These are the tagged places of the prompt as numbered slots",
     "write": "Now write the new prompt",
-    "reasons": "reasons why the prompt may have led to these wrong answers",
+    "reasons": "why the prompt may lead to wrong answers",
     "inspect": "First step. Go through the examples one by one",
     "induce": "Somebody gave an instruction to a helper",
 }
 NAME = re.compile(r"\(([^()\n]*)\)")
-ITEM = re.compile(r"\b(train|dev|test) (\d+)\b")
-TAGGED = re.compile(r"</?edit>")
+ITEM = re.compile(r"(train|dev|test) (\d+);")
 
 
 def draw(what: str, run_seed: int = 0) -> int:
@@ -59,8 +59,9 @@ def names() -> dict[int, str]:
                     seed = draw(f"{at}:{number}.{gradient}")
                     found[seed] = f"{step}.{parent}.{number}.{gradient}"
                     for way in range(3):
-                        vary = draw(f"{at}:{gradient}.0.{seed}.vary.{way}")
-                        found[vary] = f"{step}.{parent}.{number}.{gradient}.v{way}"
+                        for edit, which in enumerate(("", "/1")):
+                            vary = draw(f"{at}:{gradient}.{edit}.{seed}.vary.{way}")
+                            found[vary] = f"{step}.{parent}.{number}.{gradient}{which}.v{way}"
     return found
 
 
@@ -70,12 +71,11 @@ def stage() -> Path:
 
 
 def kind_of(call: Call) -> str:
-    """Return what is asked: the first opening that the last turns hold; re-asks by what they are about."""
+    """Return what is asked; a re-ask is of the kind that it is about."""
     for turn in reversed(call.turns):
-        if turn.role == "user":
-            for kind, words in OPENINGS.items():
-                if words in turn.content and kind != "reask":
-                    return kind
+        for kind, words in OPENINGS.items():
+            if turn.role == "user" and words in turn.content:
+                return kind
     return "task"
 
 
@@ -100,7 +100,7 @@ def note(call: Call, kind: str) -> str:
     elif kind == "induce":
         entry |= {"parent": "", "items": [item for _, item in ITEM.findall(text)], "name": f"i{call.replicate}"}
     else:
-        items = re.findall(r"input: (\w+ \d+)\nwanted: ", text)
+        items = re.findall(r"input: (\w+ \d+);\nwanted: ", text)
         entry |= {"name": names().get(call.replicate, "?"), "items": items}
     entry |= {
         "last": call.turns[-1].content,
@@ -108,7 +108,7 @@ def note(call: Call, kind: str) -> str:
         "text": text,
         "temperature": call.temperature,
         "tokens": call.max_tokens,
-        "reask": call.turns[-1].content.startswith(OPENINGS["reask"]),
+        "reask": call.turns[-1].content.startswith(REASK),
     }
     with (stage() / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(entry) + "\n")
@@ -121,7 +121,8 @@ def answer(call: Call) -> str:
     levels = json.loads((stage() / "levels.json").read_text(encoding="utf-8"))
     split, item = ITEM.findall(text)[-1]
     name = name_in(text).partition("@")[0]
-    level = levels[split].get(name, levels[split].get("else", 0))
+    known = levels[split]
+    level = known.get(name, known.get(f"step {name[:1]}", known.get("else", 0)))
     for word, less in levels.get("words", {}).items():
         level -= less * (word in text)
     return "right" if int(item) < level else "wrong"
@@ -141,19 +142,20 @@ def induced(call: Call) -> str:
 def reply(call: Call, kind: str, name: str) -> str:
     """Reply as a model that does what it is told, and changes nothing but the name."""
     prompt = shown(call)
+    said = {"think": f"Thought for {name}: the name should be another.", "inspect": f"Findings of {name}."}
+    if kind in said:
+        return said[kind]
     if kind == "tag":
         return NAME.sub(lambda found: f"(<edit>{found[1]}</edit>)", prompt, count=1)
-    if kind == "think":
-        return f"Thought for {name}: the name should be another."
-    if kind == "fill":
-        return f'<option><slot number="1">{name}</slot></option>'
-    if kind == "write":
-        return f"<prompt>{renamed(prompt, name)}</prompt>"
+    if kind in {"fill", "write"}:
+        several = re.search(r"Write (\d+) different", call.turns[-1].content)
+        new = [name, *(f"{name}/{n}" for n in range(1, int(several[1]) if several else 1))]
+        if kind == "fill":
+            return "".join(f'<option><slot number="1">{one}</slot></option>' for one in new)
+        return "".join(f"<prompt>{renamed(prompt, one)}</prompt>" for one in new)
     if kind == "reasons":
-        wanted = re.search(r"Give (\d+) reasons", call.turns[0].content)
+        wanted = re.search(r"Give (\d+) reasons", call.turns[0].content)  # of one reason it says "one"
         return "".join(f"<reason>Reason {n} of {name}.</reason>" for n in range(int(wanted[1]) if wanted else 1))
-    if kind == "inspect":
-        return f"Findings of {name}."
     return induced(call)
 
 
@@ -177,7 +179,7 @@ def hasty(call: Call) -> str:
     """Tag, fill and write as told only when asked a second time."""
     kind = kind_of(call)
     name = note(call, kind)
-    if kind in {"tag", "fill", "write"} and not call.turns[-1].content.startswith(OPENINGS["reask"]):
+    if kind in {"tag", "fill", "write"} and not call.turns[-1].content.startswith(REASK):
         return "<prompt>Name <edit>it.</prompt>"
     return answer(call) if kind == "task" else reply(call, kind, name)
 
@@ -269,7 +271,7 @@ def mistagger(call: Call) -> str:
 
 
 def lavish(call: Call) -> str:
-    """Tag six words at once, and each letter's worth of everything else; fill with nine words."""
+    """Tag six words at once; fill with nine words."""
     kind = kind_of(call)
     name = note(call, kind)
     if kind == "tag":
@@ -298,4 +300,22 @@ def observant(call: Call) -> str:
         return prompt.replace("badly", "<edit>badly</edit>")
     if kind == "fill":
         return f'<option><slot number="1">well {name}</slot></option>'
+    return answer(call) if kind == "task" else reply(call, kind, name)
+
+
+def parrot(call: Call) -> str:
+    """Write the same prompt, whatever is asked."""
+    kind = kind_of(call)
+    name = note(call, kind)
+    if kind == "write":
+        return "<prompt>Name the class (parrot).</prompt>"
+    return answer(call) if kind == "task" else reply(call, kind, name)
+
+
+def mute(call: Call) -> str:
+    """Say nothing when asked for an instruction."""
+    kind = kind_of(call)
+    name = note(call, kind)
+    if kind == "induce":
+        return ""
     return answer(call) if kind == "task" else reply(call, kind, name)

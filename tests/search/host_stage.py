@@ -43,26 +43,33 @@ class Played:
         waiting: list[str] = []
         for event in self.events:
             if isinstance(event, Proposed):
-                child = self._name(event.candidate)
                 mark = " (fallback)" if event.fallback else ""
-                line = f"{event.step} propose {event.purpose} {event.locality}{mark}: {self._name(event.parent)}"
-                waiting.append(f"{line} -> {child}")
-                continue
-            lines, waiting = [*lines, *sorted(waiting)], []
-            if isinstance(event, CandidateScored):
-                mean = "?" if event.mean is None else f"{event.mean:.1f}"
-                lines.append(
-                    f"{event.step} score {self._name(event.candidate)} {mean} of {event.items} @{event.calls}"
-                )
-            if isinstance(event, BeamSelected):
-                lines.append(f"{event.step} beam {' '.join(map(self._name, event.candidates))}")
-            if isinstance(event, StepFinished):
-                mean = "" if event.mean is None else f" {event.mean:.1f}"
-                lines.append(f"{event.step} best {self._name(event.accepted)}{mean}")
+                families = f"{self._name(event.parent)} -> {self._name(event.candidate)}"
+                waiting.append(f"{event.step} propose {event.purpose} {event.locality}{mark}: {families}")
+            elif line := self._line(event):
+                lines, waiting = [*lines, *sorted(waiting), line], []
         return lines
 
+    def _line(self, event: Event) -> str:
+        if isinstance(event, CandidateScored):
+            mean = "?" if event.mean is None else f"{event.mean:.1f}"
+            return f"{event.step} score {self._name(event.candidate)} {mean} of {event.items} @{event.calls}"
+        if isinstance(event, BeamSelected):
+            return f"{event.step} beam {' '.join(map(self._name, event.candidates))}"
+        if isinstance(event, StepFinished):
+            mean = "" if event.mean is None else f" {event.mean:.1f}"
+            return f"{event.step} best {self._name(event.accepted)}{mean}"
+        return ""
+
     def _name(self, found: str | None) -> str:
-        return "none" if found is None else self.names.get(found, found)
+        return "none" if found is None else self._lettered(self.names.get(found, found))
+
+    def _lettered(self, name: str) -> str:
+        """Return the name of an induced prompt with a letter for its set of examples, by the order of scores."""
+        name, _, drawn = name.partition("@")
+        scored = [self.names.get(event.candidate, "") for event in self.events if isinstance(event, CandidateScored)]
+        sets = list(dict.fromkeys(of.partition("@")[2] for of in scored if "@" in of))
+        return f"{name}@{'ABCDEF'[sets.index(drawn)]}" if drawn else name
 
     def optimizer(self) -> list[dict[str, Any]]:
         """Return the calls of the optimizer model, in order."""
@@ -72,13 +79,14 @@ class Played:
         """Return what was asked for each proposal, in order: kind, parent, examples shown."""
         found: dict[str, list[str]] = defaultdict(list)
         for entry in self.optimizer():
-            again = " again" if entry["reask"] else ""
-            found[entry["name"]].append(f"{entry['kind']}{again} {entry['parent']} {len(entry['items'])}")
+            words = [entry["kind"], "again" * entry["reask"], self._lettered(entry["parent"]), str(len(entry["items"]))]
+            found[entry["name"]].append(" ".join(filter(None, words)))
         return {name: " > ".join(kinds) for name, kinds in found.items()}
 
     def answered(self) -> Counter[str]:
         """Return how many items of each split were answered under each prompt."""
-        return Counter(f"{entry['parent']} {entry['split']}" for entry in self.log if entry["kind"] == "task")
+        tasks = (entry for entry in self.log if entry["kind"] == "task")
+        return Counter(f"{self._lettered(entry['parent'])} {entry['split']}" for entry in tasks)
 
     def settings(self) -> set[tuple[str, float, int]]:
         """Return kind, temperature and longest answer of the optimizer model's calls."""
@@ -102,9 +110,14 @@ class Stage:
         paths = {}
         for split, size in sizes.items():
             paths[split] = self.home / f"{split}-{size}.jsonl"
-            rows = (json.dumps({"input": f"{split} {n}", "target": "right"}) for n in range(size))
+            rows = (json.dumps({"input": f"{split} {n};", "target": "right"}) for n in range(size))
             paths[split].write_text("\n".join(rows), encoding="utf-8")
         return paths
+
+    def options(self, method: str, *, model: str = "host", sizes: dict[str, int] | None = None) -> dict[str, Any]:
+        """Return the options of a run on the stage."""
+        given = {"prompt": SEED, "model": f"scripted:{MODELS}:{model}", "metric": "exact", "cache": False}
+        return given | {"method": method, "locality": "off", **self.files(sizes or SIZES)}
 
     async def play(
         self,
@@ -122,26 +135,23 @@ class Stage:
         self._monkeypatch.setenv("HOST_STAGE", str(stage))
         table = {"train": {}, "dev": {}, "test": {}} | (levels or {})
         (stage / "levels.json").write_text(json.dumps(table), encoding="utf-8")
-        given: dict[str, Any] = {"prompt": SEED, "model": f"scripted:{MODELS}:{model}", "metric": "exact"}
-        given |= {"method": method, "locality": "off", "cache": False, **self.files(sizes or SIZES)}
+        given = self.options(method, model=model, sizes=sizes) | options
         events: list[Event] = []
-        async with open_run(make_spec(given | options), env=Environment(stage)) as run:
+        async with open_run(make_spec(given), env=Environment(stage)) as run:
             events.extend([event async for event in run])
             result = await run.wait()
         assert isinstance(result, RunResult)
         lines = (stage / "log.jsonl").read_text(encoding="utf-8").splitlines()
         log = [json.loads(line) for line in lines]
-        seed = parse_tags(str(given["prompt"] if "prompt" not in options else options["prompt"]))[0]
+        seed = parse_tags(str(given["prompt"]))[0]
         return Played(result, events, log, _names(seed, log))
 
 
 def _names(seed: str, log: list[dict[str, Any]]) -> dict[str, str]:
-    """Return the names of all prompts that were answered by, or shown, by their ids."""
-    sets: dict[str, str] = {}
+    """Return the names of all prompts that examples were answered by, by their ids."""
     found = {Prompt(text=seed).id: name_in(seed)}
     for entry in log:
         if entry["kind"] == "task":
-            text = entry["text"].partition(f"{entry['split']} {entry['item']}")[0].rstrip("\n")
-            name, _, drawn = entry["parent"].partition("@")
-            found[Prompt(text=text).id] = f"{name}@{sets.setdefault(drawn, drawn)}" if drawn else name
+            text = entry["text"].removesuffix(f"{entry['split']} {entry['item']};").removesuffix("\n\n")
+            found[Prompt(text=text).id] = entry["parent"]
     return found

@@ -113,21 +113,29 @@ async def _rejects(arms: Arms, numbers: Numbers) -> None:
     rows so far (the released code: by those of the phase).
     """
     left = list(range(len(arms.texts)))
-    phases = len(left) - numbers.beam
-    scale = 0.5 + sum(1 / i for i in range(2, phases + 1))
-    before = 0.0
-    for phase in range(1, phases + 1):
+    for phase, size in enumerate(phase_sizes(numbers, len(left)), start=1):
         runners = left
-        if numbers.selection == "sr":
-            until = max(0.0, (numbers.eval_budget - phases) / (scale * (phases + 1 - phase)))
-            size, before = max(FEWEST, int(until - before)), until
-        else:
+        if numbers.selection == "s-sr":
             runners = sorted(arms.rng.sample(left, min(numbers.eval_prompts, len(left))))
-            size = math.ceil(numbers.eval_budget / (phases * numbers.eval_prompts))
         await arms.pull(runners, arms.sample(size))
         worst = min(runners, key=lambda arm: (arms.mean(arm), -arm))
         left.remove(worst)
         arms.rank[worst] = phase
+
+
+def phase_sizes(numbers: Numbers, arms: int) -> list[int]:
+    """Return how many rows each phase of "sr" or "s-sr" draws. "sr" counts its budget as ProTeGi's code does:
+    for the arms outside the beam, though those of the beam are pulled too."""  # noqa: D205, D209 - one sentence
+    phases = arms - numbers.beam
+    if numbers.selection == "s-sr":
+        return [math.ceil(numbers.eval_budget / (phases * numbers.eval_prompts))] * phases
+    scale = 0.5 + sum(1 / i for i in range(2, phases + 1))
+    sizes, before = [], 0.0
+    for phase in range(1, phases + 1):
+        until = max(0.0, (numbers.eval_budget - phases) / (scale * (phases + 1 - phase)))
+        sizes.append(max(FEWEST, int(until - before)))
+        before = until
+    return sizes
 
 
 async def _halving(arms: Arms, numbers: Numbers) -> None:
@@ -136,7 +144,7 @@ async def _halving(arms: Arms, numbers: Numbers) -> None:
     rounds = math.ceil(math.log2(len(left)))
     for number in range(rounds):
         means = await arms.pull(left, arms.sample(max(1, numbers.eval_budget // (len(left) * rounds))))
-        bar = sum(means.values()) / len(means)
+        bar = min(sum(means.values()) / len(means), max(means.values()))  # rounding may lift a mean of equals
         for arm in left:
             if means[arm] < bar:
                 arms.rank[arm] = number

@@ -145,6 +145,8 @@ class Beam:
     async def _by_all(self, step: int, pool: Sequence[Candidate], new: Sequence[Candidate]) -> list[Candidate]:
         rows = self._rows()
         await self.scoring.score_all([node.prompt.text for node in pool], rows)
+        for node in [node for node in pool if node not in new]:
+            self._count_scored(node, rows)
         for node in new:
             self._count_scored(node, rows)
             self._note_best(node)
@@ -258,7 +260,8 @@ class Beam:
         line = []
         while (parent := self.parents.get(node.id)) is not None:
             node = parent
-            score = summarize(self.scoring.known(node.prompt.text, self.expander.train).values())
+            looked = [row for row in self.expander.train if (node.prompt.text, row.id) in self.seen]
+            score = summarize(self.scoring.known(node.prompt.text, looked).values())
             line.append(f"{score.mean or 0.0:.2f} of {score.n}: {node.prompt.text}")
         return "\n".join(reversed(line))
 

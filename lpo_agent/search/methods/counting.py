@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lpo_agent.search.methods.bandits import phase_sizes
+
 if TYPE_CHECKING:
     from lpo_agent.core.hosts import Numbers
     from lpo_agent.search.plan import Plan
@@ -81,6 +83,10 @@ def _selection(numbers: Numbers, arms: int, rows: int) -> int:
         return 0
     if numbers.selection in {"ucb", "ucb-e"}:
         wanted = numbers.eval_rounds * min(numbers.eval_prompts, arms) * numbers.eval_items
+    elif numbers.selection in {"sr", "s-sr"}:
+        sizes = phase_sizes(numbers, arms)
+        pulled = [arms - n if numbers.selection == "sr" else numbers.eval_prompts for n in range(len(sizes))]
+        wanted = sum(size * min(count, arms) for size, count in zip(sizes, pulled, strict=True))
     else:
-        wanted = max(numbers.eval_budget, 4 * arms * (arms - numbers.beam))
+        wanted = max(numbers.eval_budget, arms)
     return min(wanted, arms * rows)

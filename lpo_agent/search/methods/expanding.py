@@ -168,7 +168,7 @@ class Expander:
         async def one(number: int) -> None:
             seed = self._seed(edit, f"{which}.{edit.seed}.vary.{number}")
             blank = replace(edit, purpose="vary", critique=NOTHING, failures=(), n=1, seed=seed)
-            found[number].append(await self.editor.edit(replace(blank, tagged=None)))
+            found[number].append(await self.editor.edit(replace(blank, tagged=_once(edit.tagged, first=False))))
 
         await together(partial(one, number) for number in range(edit.numbers.paraphrases))
         drafts += [draft for one_of in found for draft in one_of]
