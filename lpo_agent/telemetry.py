@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from typing import TYPE_CHECKING, Final
@@ -42,8 +43,9 @@ class EventStream:
         self._log = get_logger().bind(run=run_id)
 
     def emit(self, event: Event) -> None:
-        """Take a fact; never blocks."""
-        self._send.send_nowait(event)
+        """Take a fact; never blocks. Once a run is being cancelled and nobody listens, facts go nowhere."""
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self._send.send_nowait(event)
 
     def end(self) -> None:
         """Say that no event will follow."""

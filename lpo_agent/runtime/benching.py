@@ -7,7 +7,7 @@ that are missing, and those that had begun go on where they were.
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
@@ -29,7 +29,7 @@ from lpo_agent.runtime.memory import prompt_hash
 from lpo_agent.runtime.run import Order, new_run_id, supervised
 from lpo_agent.runtime.session import Session
 from lpo_agent.runtime.task import load_task
-from lpo_agent.runtime.wiring import Account, open_models
+from lpo_agent.runtime.wiring import Account, Opener
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -110,8 +110,8 @@ async def _running(
     account = Account(journal, ledger, prices, run_id, "" if common.cache else run_id, say)
 
     async def job(run: Run, emit: Callable[[Event], None], stop: anyio.Event) -> BenchResult:
-        async with open_models(common, env, account) as models:
-            session = Session(journal, common, models, prices, ledger, run_id)
+        async with AsyncExitStack() as stack:
+            session = Session(journal, common, Opener(stack, common, env, account), prices, ledger, run_id)
             floor = _Floor(session, order, emit, stop)
             rows = await floor.run(specs)
         values = {row.cell: floor.tested(row) for row in rows if row.status == "completed"}

@@ -7,7 +7,7 @@ and the cap on all spending hold for all of them together.
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +25,7 @@ from lpo_agent.runtime.jobs import Context, optimize
 from lpo_agent.runtime.memory import RunMemory
 from lpo_agent.runtime.run import Order, new_run_id, usage_of
 from lpo_agent.runtime.task import load_task
-from lpo_agent.runtime.wiring import Account, Models, open_models
+from lpo_agent.runtime.wiring import Account, Models, Opener
 from lpo_agent.telemetry import EventStream
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _LIMITS: Final = ("rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout")
 SHARED: Final = frozenset(
-    {"model", "optimizer_model", "base_url", "optimizer_base_url", "cache", "prices", *_LIMITS},
+    {"base_url", "optimizer_base_url", "cache", "prices", *_LIMITS},
 )
 """Fields of a spec that belong to the session."""
 NOTHING: Final = "(the session's own)"
@@ -57,7 +57,8 @@ async def open_session(
     """Open the models that the session's runs share.
 
     ``options`` are those fields of :class:`RunSpec` that all runs have in common: ``model`` (required),
-    ``optimizer_model``, ``base_url``, ``rpm``, ``tpm``, ``concurrency``, ``budget`` and so on.
+    ``optimizer_model``, ``base_url``, ``rpm``, ``tpm``, ``concurrency``, ``budget`` and so on. Limits
+    hold for each model, the budget for all of them.
     Raises InputError for what is wrong before any call.
     """
     env = env or read_environment()
@@ -66,8 +67,10 @@ async def open_session(
         run_id, prices = new_run_id(time.time()), load_prices(common.prices)
         ledger = Ledger(common.budget)
         account = Account(journal, ledger, prices, run_id, "" if common.cache else run_id, say)
-        async with open_models(common, env, account) as models:
-            yield Session(journal, common, models, prices, ledger, run_id)
+        async with AsyncExitStack() as stack:
+            opener = Opener(stack, common, env, account)
+            await opener.models(common)
+            yield Session(journal, common, opener, prices, ledger, run_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Session:
 
     journal: Journal
     common: RunSpec
-    models: Models
+    opener: Opener
     prices: Prices
     ledger: Ledger
     session_id: str
@@ -97,13 +100,14 @@ class Session:
         """Search for a better prompt and return the result; what it costs counts for the session too.
 
         ``metric`` is a name, a function or a Metric; ``options`` are fields of :class:`RunSpec` other
-        than the session's own. ``budget`` caps this run beside the session. ``emit`` is told the
-        run's events. Raises LpoError, never an exception group.
+        than the session's own. ``model`` may be another one than the session's; all runs of a model
+        share its limiter. ``budget`` caps this run beside the session. ``emit`` is told the run's
+        events. Raises LpoError, never an exception group.
         """
         if clash := options.keys() & SHARED:
             raise ConfigError(f"{min(clash)} belongs to the session; give it to open_session")
         named = metric if isinstance(metric, str) else None
-        shared = self.common.model_dump(include=set(SHARED))
+        shared = self.common.model_dump(include={*SHARED, "model", "optimizer_model"})
         spec = make_spec({**shared, "prompt": prompt, "examples": tuple(examples), "metric": named, **options})
         task = load_task(spec)
         run_id = new_run_id(time.time())
@@ -126,7 +130,8 @@ class Session:
         """Do a run that the journal has just opened, or opened again, and book its end; raises LpoError."""
         journal, ledger = self.journal, Ledger(spec.budget)
         memory, stream = RunMemory(journal, run_id), EventStream(journal, run_id)
-        models = Models(*(Metered(model, ledger, self.prices) for model in (self.models.task, self.models.optimizer)))
+        shared = await self.opener.models(spec)
+        models = Models(*(Metered(model, ledger, self.prices) for model in (shared.task, shared.optimizer)))
 
         def tell(event: Event) -> None:
             stream.emit(event)

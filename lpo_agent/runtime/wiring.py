@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 from anyio import to_thread
 
 from lpo_agent.agents.critic import CountingCritic, Critic
@@ -66,23 +67,35 @@ class Account:
 async def open_models(spec: RunSpec, env: Environment, account: Account) -> AsyncIterator[Models]:
     """Open both models; raises ConfigError or AuthError for what is wrong before any call."""
     async with AsyncExitStack() as stack:
-        opener = _Opener(stack, spec, env, account)
-        task = await opener.open(spec.model, spec.base_url)
-        name, base_url = spec.optimizer_model or spec.model, spec.optimizer_base_url
-        if base_url is None and split_model(name)[0] == split_model(spec.model)[0]:
-            base_url = spec.base_url
-        same = (name, base_url) == (spec.model, spec.base_url)
-        yield Models(task, task if same else await opener.open(name, base_url))
+        yield await Opener(stack, spec, env, account).models(spec)
 
 
-@dataclass(frozen=True, slots=True)
-class _Opener:
+@dataclass(slots=True)
+class Opener:
+    """Opens models when they are first asked for, each once, with the limits of ``spec``; ``stack`` closes them."""
+
     stack: AsyncExitStack
     spec: RunSpec
     env: Environment
     account: Account
+    opened: dict[tuple[str, str | None], Model] = field(default_factory=dict)
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
 
-    async def open(self, name: str, base_url: str | None) -> Model:
+    async def models(self, spec: RunSpec) -> Models:
+        """Return the models of a run; raises ConfigError or AuthError for what is wrong before any call."""
+        name, base_url = spec.optimizer_model or spec.model, spec.optimizer_base_url
+        if base_url is None and split_model(name)[0] == split_model(spec.model)[0]:
+            base_url = spec.base_url
+        async with self.lock:
+            return Models(await self._shared(spec.model, spec.base_url), await self._shared(name, base_url))
+
+    async def _shared(self, name: str, base_url: str | None) -> Model:
+        key = (name, base_url)
+        if key not in self.opened:
+            self.opened[key] = await self._open(name, base_url)
+        return self.opened[key]
+
+    async def _open(self, name: str, base_url: str | None) -> Model:
         """Return the model under all its layers, each with its own limiter and one shared ledger."""
         spec, account = self.spec, self.account
         provider, rest = split_model(name)
