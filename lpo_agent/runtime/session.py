@@ -130,19 +130,18 @@ class Session:
         """Do a run that the journal has just opened, or opened again, and book its end; raises LpoError."""
         journal, ledger = self.journal, Ledger(spec.budget)
         memory, stream = RunMemory(journal, run_id), EventStream(journal, run_id)
-        shared = await self.opener.models(spec)
-        models = Models(*(Metered(model, ledger, self.prices) for model in (shared.task, shared.optimizer)))
 
         def tell(event: Event) -> None:
             stream.emit(event)
             emit(event)
 
-        usage = partial(usage_of, ledger)
-        halt = stop or anyio.Event()
-        context = Context(run_id, spec, task, metric, None, models, ledger, self.prices, memory, tell, usage, halt)
         status: Status = "interrupted"
         text: str | None = None
         try:
+            shared = await self.opener.models(spec)
+            models = Models(*(Metered(model, ledger, self.prices) for model in (shared.task, shared.optimizer)))
+            usage, halt = partial(usage_of, ledger), stop or anyio.Event()
+            context = Context(run_id, spec, task, metric, None, models, ledger, self.prices, memory, tell, usage, halt)
             result = await _told(context, stream)
             status, text = result.status, result.model_dump_json(by_alias=True)
         except LpoError as exc:
