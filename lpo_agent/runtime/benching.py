@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -198,8 +198,10 @@ class _Floor:
         order = Order("optimize", spec, self.order.splits[cell.task])
         await (journal.reopen_run(run_id) if again else journal.create_run(run_id, "optimize", order.to_json()))
         task = load_task(spec, "optimize", self.splits[cell.task])
-        unlimited = spec.model_copy(update={"budget": Budget()})
-        return await self.session.run(run_id, unlimited, task, stop=self.stop)
+        shared = replace(order, spec=spec.model_copy(update={"budget": Budget()}))
+        result = await self.session.run(run_id, shared, task, stop=self.stop)
+        assert isinstance(result, RunResult)  # noqa: S101 - the kind of run decides it
+        return result
 
     def _without(self, cell: Cell, problem: LpoError) -> CellRow:
         """Return the row of a cell without a result; raises what other cells would meet too."""

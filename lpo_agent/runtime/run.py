@@ -47,6 +47,7 @@ class Order:
 
     ``rows`` is the key of the run's rows in the journal, so a resume needs no files.
     ``custom_metric``: the metric was the caller's own object, which no journal can keep.
+    ``owner``: whom the run belongs to, where a server tells its users apart.
     """
 
     kind: Kind
@@ -54,6 +55,7 @@ class Order:
     rows: str
     other_prompt: str | None = None
     custom_metric: bool = False
+    owner: str | None = None
 
     def to_json(self) -> str:
         """Return the order as text."""

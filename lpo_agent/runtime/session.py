@@ -17,11 +17,12 @@ import anyio
 from lpo_agent import data as data_files
 from lpo_agent.config import RunSpec, make_spec, read_environment
 from lpo_agent.core.budget import Ledger
+from lpo_agent.core.result import RunResult
 from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, leaves, worst
 from lpo_agent.journal import open_journal
 from lpo_agent.models.layers import Metered
 from lpo_agent.models.prices import load_prices
-from lpo_agent.runtime.jobs import Context, optimize
+from lpo_agent.runtime.jobs import JOBS, Context
 from lpo_agent.runtime.memory import RunMemory
 from lpo_agent.runtime.run import Order, new_run_id, usage_of
 from lpo_agent.runtime.task import load_task
@@ -29,14 +30,15 @@ from lpo_agent.runtime.wiring import Account, Models, Opener
 from lpo_agent.telemetry import EventStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from lpo_agent.config import Environment
     from lpo_agent.core.events import Event
-    from lpo_agent.core.result import RunResult, UsageResult
+    from lpo_agent.core.result import UsageResult
     from lpo_agent.data import Example
     from lpo_agent.journal import Journal, Status
     from lpo_agent.models.prices import Prices
+    from lpo_agent.runtime.jobs import Result
     from lpo_agent.runtime.task import Task
 
 _LIMITS: Final = ("rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout")
@@ -61,16 +63,21 @@ async def open_session(
     hold for each model, the budget for all of them.
     Raises InputError for what is wrong before any call.
     """
+    async with prepared_session(make_spec({"prompt": NOTHING, **options}), env, say) as session:
+        await session.opener.models(session.common)
+        yield session
+
+
+@asynccontextmanager
+async def prepared_session(
+    common: RunSpec, env: Environment | None = None, say: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Session]:
+    """Open a session whose models are opened when a run first asks for them."""
     env = env or read_environment()
-    common = make_spec({"prompt": NOTHING, **options})
-    async with open_journal(env.journal) as journal:
-        run_id, prices = new_run_id(time.time()), load_prices(common.prices)
-        ledger = Ledger(common.budget)
+    async with open_journal(env.journal) as journal, AsyncExitStack() as stack:
+        run_id, prices, ledger = new_run_id(time.time()), load_prices(common.prices), Ledger(common.budget)
         account = Account(journal, ledger, prices, run_id, "" if common.cache else run_id, say)
-        async with AsyncExitStack() as stack:
-            opener = Opener(stack, common, env, account)
-            await opener.models(common)
-            yield Session(journal, common, opener, prices, ledger, run_id)
+        yield Session(journal, common, Opener(stack, common, env, account), prices, ledger, run_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +122,23 @@ class Session:
         own = None if named else metric
         order = Order("optimize", spec, rows, custom_metric=own is not None)
         await self.journal.create_run(run_id, "optimize", order.to_json())
-        return await self.run(run_id, spec, task, metric=own, emit=emit)
+        result = await self.run(run_id, order, task, metric=own, emit=emit)
+        assert isinstance(result, RunResult)  # noqa: S101 - the kind of run decides it
+        return result
 
     async def run(
         self,
         run_id: str,
-        spec: RunSpec,
+        order: Order,
         task: Task,
         *,
         metric: object | None = None,
         emit: Callable[[Event], None] = lambda _: None,
         stop: anyio.Event | None = None,
-    ) -> RunResult:
+    ) -> Result:
         """Do a run that the journal has just opened, or opened again, and book its end; raises LpoError."""
-        journal, ledger = self.journal, Ledger(spec.budget)
+        spec, journal = order.spec, self.journal
+        ledger = Ledger(spec.budget)
         memory, stream = RunMemory(journal, run_id), EventStream(journal, run_id)
 
         def tell(event: Event) -> None:
@@ -141,8 +151,9 @@ class Session:
             shared = await self.opener.models(spec)
             models = Models(*(Metered(model, ledger, self.prices) for model in (shared.task, shared.optimizer)))
             usage, halt = partial(usage_of, ledger), stop or anyio.Event()
-            context = Context(run_id, spec, task, metric, None, models, ledger, self.prices, memory, tell, usage, halt)
-            result = await _told(context, stream)
+            other = order.other_prompt
+            context = Context(run_id, spec, task, metric, other, models, ledger, self.prices, memory, tell, usage, halt)
+            result = await _told(JOBS[order.kind], context, stream)
             status, text = result.status, result.model_dump_json(by_alias=True)
         except LpoError as exc:
             status = "stopped" if isinstance(exc, BudgetExceeded) else "failed"
@@ -155,14 +166,14 @@ class Session:
         return result
 
 
-async def _told(context: Context, stream: EventStream) -> RunResult:
+async def _told(job: Callable[[Context], Awaitable[Result]], context: Context, stream: EventStream) -> Result:
     """Do the run while its events are written down; raises the one LpoError that ended it."""
-    results: list[RunResult] = []
+    results: list[Result] = []
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stream.pump)
             try:
-                results.append(await optimize(context))
+                results.append(await job(context))
             finally:
                 stream.end()
     except BaseExceptionGroup as group:
