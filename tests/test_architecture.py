@@ -62,6 +62,16 @@ def test_imports_point_inward(name: str, path: Path) -> None:
     assert not wrong, f"{name} may not import {sorted(wrong)}"
 
 
+def test_the_mcp_server_keeps_to_the_house_rules() -> None:
+    for path in (ROOT / "servers").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 400, f"{path.name} is too long"
+        for node in ast.walk(ast.parse(text)):
+            assert not (isinstance(node, ast.ExceptHandler) and getattr(node.type, "id", "") == "Exception"), path.name
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or node.lineno) - node.lineno < 60, f"{path.name}, {node.name} is too long"
+
+
 def test_the_core_never_awaits() -> None:
     for name, path in modules():
         if name.startswith("core."):

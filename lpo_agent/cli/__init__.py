@@ -32,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     This is the program's outermost boundary: whatever goes wrong becomes one line on standard error.
     """
     verbose, code = False, 0
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["mcp"]:
+        from lpo_mcp.serving import main as serve  # noqa: PLC0415 - it has its own options and its own boundary
+
+        return serve(words[1:])
     try:
         parser = build_parser()
         given: dict[str, Any] = vars(parser.parse_args(argv))

@@ -39,7 +39,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_optimize, _evaluate, _compare, _mark, _bench, _runs, _show, _resume, _models, _doctor):
+    for add in (_optimize, _evaluate, _compare, _mark, _bench, _runs, _show, _resume, _models, _mcp, _doctor):
         add(commands)
     return parser
 
@@ -131,6 +131,10 @@ def _models(commands: Commands[Parser]) -> None:
     pull.add_argument("name", choices=MODELS, help="the model")
     pull.add_argument("--quiet", action="store_true", help="nothing on standard error but errors")
     pull.add_argument("--verbose", action="store_true", help="log to standard error")
+
+
+def _mcp(commands: Commands[Parser]) -> None:
+    commands.add_parser("mcp", help="serve assistants over the Model Context Protocol (`lpo mcp --help`)")
 
 
 def _doctor(commands: Commands[Parser]) -> None:

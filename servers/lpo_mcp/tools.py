@@ -1,0 +1,338 @@
+"""The tools: thin doors to the run manager, with what a model needs to know about each."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from anyio import to_thread
+from mcp.server.mcpserver import Context, Elicit, Resolve
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import ToolAnnotations
+from pydantic import BaseModel, Field
+
+from lpo_agent.core.hosts import Locality
+from lpo_agent.errors import ConfigError, LpoError
+from lpo_agent.runtime import mark_prompt as find_marks
+from lpo_agent.runtime import plan_run
+from lpo_mcp.access import owner_of
+from lpo_mcp.inputs import Asked, ExampleIn, budget_of, needs_consent, spec_of
+from lpo_mcp.manager import RunManager
+from lpo_mcp.views import MOST_RUNS, EstimateView, MarksView, RunList, RunView, SpanView, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mcp.server import MCPServer
+
+    from lpo_mcp.settings import Settings
+
+Ctx = Context[RunManager]
+Method = Literal["auto", "lpo", "local-search", "ape", "apo", "pe2"]
+
+Prompt = Annotated[
+    str,
+    Field(
+        description="The prompt's text, exactly. {input} (or the variables' names) marks where the example goes; "
+        "<keep>...</keep> never changes, and where there are <edit>...</edit> tags only their text may change."
+    ),
+]
+Examples = Annotated[
+    list[ExampleIn] | None,
+    Field(description="Examples with input and target, best 50 or more; they are split by the seed. Or dataset_path."),
+]
+Dataset = Annotated[
+    str | None,
+    Field(description="A JSON lines or CSV file with input and target, under a folder that the operator allows."),
+]
+MetricName = Annotated[
+    str | None,
+    Field(description="exact, normalized, contains, choice, numeric, f1, json or judge; default: by the data."),
+]
+ModelName = Annotated[
+    str | None,
+    Field(description='Model that answers the examples, such as "openai:gpt-5.4-mini"; default: the server\'s.'),
+]
+Calls = Annotated[int | None, Field(ge=1, description="Most model calls; default: the server's (2000 unless changed).")]
+Usd = Annotated[float | None, Field(gt=0, description="Most US dollars; needs known prices.")]
+Wait = Annotated[
+    float | None,
+    Field(ge=0, le=3600, description="Seconds to wait for the end, 0 to 3600; then it returns and the run goes on."),
+]
+RunId = Annotated[str, Field(min_length=1, max_length=64, description="The run's id, as a tool returned it.")]
+Approved = Annotated[
+    int | None,
+    Field(ge=1, description="Model calls that the person has agreed to, where a run needs approval. Ask them first."),
+]
+
+WRITES: Final = ToolAnnotations(
+    read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
+)
+READS: Final = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+STOPS: Final = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
+
+
+class Approve(BaseModel):
+    """A person's answer."""
+
+    approve: bool = Field(description="Agree to this spending?")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn the package's errors into what the model is told; anything else stays hidden."""
+    try:
+        yield
+    except LpoError as problem:
+        raise ToolError(f"{problem}") from None
+
+
+def manager_of(ctx: Ctx) -> RunManager:
+    """Return the run manager of this server."""
+    return ctx.request_context.lifespan_context
+
+
+async def consent(
+    ctx: Ctx, budget_calls: Calls = None, budget_usd: Usd = None, approved_calls: Approved = None
+) -> Approve | Elicit[Approve]:
+    """Ask the person about large spending where the client can; otherwise the arguments must say so."""
+    settings = manager_of(ctx).settings
+    asked = Asked("", None, None, None, None, budget_calls=budget_calls, budget_usd=budget_usd)
+    try:
+        budget = budget_of(settings, asked)
+    except ConfigError:
+        return Approve(approve=True)  # the tool itself says what is wrong
+    wanted = needs_consent(settings, budget)
+    if wanted is None or (approved_calls is not None and approved_calls >= (budget.calls or 0)):
+        return Approve(approve=True)
+    capabilities = ctx.client_capabilities
+    if capabilities is None or not capabilities.elicitation:
+        return Approve(approve=False)
+    return Elicit(f"This run may cost {wanted}. Continue?", Approve)
+
+
+Approval = Annotated[Approve, Resolve(consent)]
+
+
+def _agreed(approval: Approve, settings: Settings, budget_calls: int | None) -> None:
+    if not approval.approve:
+        raise ToolError(
+            f"This run needs the person's approval: above {settings.approve_calls:,} calls or "
+            f"${settings.approve_usd:g}. Ask them, then pass approved_calls={budget_calls or settings.default_calls}; "
+            "or lower budget_calls."
+        )
+
+
+async def optimize_prompt(
+    ctx: Ctx,
+    approval: Approval,
+    prompt: Prompt,
+    examples: Examples = None,
+    dataset_path: Dataset = None,
+    metric: MetricName = None,
+    model: ModelName = None,
+    optimizer_model: ModelName = None,
+    method: Annotated[Method, Field(description="How to search; auto tests what the optimizer model can do.")] = "auto",
+    locality: Annotated[Locality, Field(description="ape, apo, pe2 only: how binding marks are.")] = "enforce",
+    steps: Annotated[int | None, Field(ge=1, le=100, description="Steps of the search; default: the method's.")] = None,
+    proposals: Annotated[int | None, Field(ge=1, le=64, description="Candidates of each step.")] = None,
+    seed: Annotated[int, Field(description="Of all random choices and of the split.")] = 0,
+    budget_calls: Calls = None,
+    budget_usd: Usd = None,
+    approved_calls: Approved = None,  # noqa: ARG001 - read by the approval's resolver
+    wait_seconds: Wait = None,
+) -> RunView:
+    """Find a better version of a prompt by small local edits, measured on examples.
+
+    Use this when somebody has a prompt and examples (or failures) and wants it better. It takes minutes and
+    model calls; it returns after wait_seconds with status "running" and a run_id if it is not done, and goes on by
+    itself: call get_run later. The end has a verdict from untouched test items; "no_significant_improvement" means
+    that best is the person's own prompt. Show what changed; do not apply it unasked.
+    """
+    manager, owner = manager_of(ctx), owner_of()
+    with told():
+        asked = Asked(prompt, examples, dataset_path, metric, model, optimizer_model, budget_calls, budget_usd)
+        options = {"method": method, "locality": locality, "steps": steps, "proposals": proposals, "seed": seed}
+        spec = spec_of(manager.settings, asked, **options)
+        _agreed(approval, manager.settings, budget_calls)
+        run_id = await manager.start(spec, owner)
+        return await manager.wait(run_id, owner, _seconds(manager, wait_seconds), ctx.report_progress)
+
+
+async def evaluate_prompt(
+    ctx: Ctx,
+    approval: Approval,
+    prompt: Prompt,
+    examples: Examples = None,
+    dataset_path: Dataset = None,
+    metric: MetricName = None,
+    model: ModelName = None,
+    budget_calls: Calls = None,
+    budget_usd: Usd = None,
+    approved_calls: Approved = None,  # noqa: ARG001 - read by the approval's resolver
+    wait_seconds: Wait = None,
+) -> RunView:
+    """Score one prompt on every example.
+
+    Use this to know how good a prompt is before or after a change. Returns the mean with a 95 % interval, or status
+    "running" and a run_id after wait_seconds.
+    """
+    manager, owner = manager_of(ctx), owner_of()
+    with told():
+        asked = Asked(prompt, examples, dataset_path, metric, model, None, budget_calls, budget_usd)
+        spec = spec_of(manager.settings, asked)
+        _agreed(approval, manager.settings, budget_calls)
+        run_id = await manager.start(spec, owner, kind="evaluate")
+        return await manager.wait(run_id, owner, _seconds(manager, wait_seconds), ctx.report_progress)
+
+
+async def compare_prompts(
+    ctx: Ctx,
+    approval: Approval,
+    prompt: Annotated[str, Field(description="Prompt A.")],
+    other_prompt: Annotated[str, Field(description="Prompt B.")],
+    examples: Examples = None,
+    dataset_path: Dataset = None,
+    metric: MetricName = None,
+    model: ModelName = None,
+    budget_calls: Calls = None,
+    budget_usd: Usd = None,
+    approved_calls: Approved = None,  # noqa: ARG001 - read by the approval's resolver
+    wait_seconds: Wait = None,
+) -> RunView:
+    """Score two prompts on the same examples and test whether B is better than A, item by item.
+
+    Use this when somebody has two versions. delta is B minus A with a 95 % interval and a p-value.
+    """
+    manager, owner = manager_of(ctx), owner_of()
+    with told():
+        asked = Asked(prompt, examples, dataset_path, metric, model, None, budget_calls, budget_usd)
+        spec = spec_of(manager.settings, asked)
+        _agreed(approval, manager.settings, budget_calls)
+        run_id = await manager.start(spec, owner, kind="compare", other=other_prompt)
+        return await manager.wait(run_id, owner, _seconds(manager, wait_seconds), ctx.report_progress)
+
+
+async def mark_prompt(
+    ctx: Ctx,
+    prompt: Prompt,
+    examples: Examples = None,
+    dataset_path: Dataset = None,
+    metric: MetricName = None,
+    model: ModelName = None,
+    optimizer_model: ModelName = None,
+    budget_calls: Calls = 200,
+) -> MarksView:
+    """Show which words of a prompt would be edited first, and why.
+
+    Use this to see where a prompt is weak before changing it. Asks models up to budget_calls times.
+    """
+    manager = manager_of(ctx)
+    with told():
+        asked = Asked(prompt, examples, dataset_path, metric, model, optimizer_model, budget_calls)
+        spec = spec_of(manager.settings, asked)
+        if needs_consent(manager.settings, spec.budget):
+            raise ToolError(f"mark_prompt may use at most {manager.settings.approve_calls:,} calls")
+        marked, marks = await find_marks(spec, env=manager.session.opener.env)
+    spans = [
+        SpanView(
+            start=mark.span.start,
+            end=mark.span.end,
+            text=cut(mark.span.of(marked.prompt.text), 200)[0],
+            reason=mark.reason[:200],
+            influence=mark.influence,
+        )
+        for mark in marks.marks[:MOST_RUNS]
+    ]
+    return MarksView(marked=cut(marked.render())[0], spans=spans)
+
+
+async def get_run(ctx: Ctx, run_id: RunId, wait_seconds: Wait = 0) -> RunView:
+    """Return a run's status, and its result once it has ended.
+
+    Use this after a tool returned status "running". With wait_seconds it waits for the end that long, so that one
+    call every minute or so is enough; other work may be done meanwhile.
+    """
+    manager, owner = manager_of(ctx), owner_of()
+    with told():
+        return await manager.wait(run_id, owner, wait_seconds or 0, ctx.report_progress)
+
+
+async def list_runs(
+    ctx: Ctx, limit: Annotated[int, Field(ge=1, le=MOST_RUNS, description="How many, newest first.")] = 10
+) -> RunList:
+    """List runs, newest first. Use this to find a run_id again."""
+    return manager_of(ctx).runs(owner_of(), limit)
+
+
+async def cancel_run(ctx: Ctx, run_id: RunId) -> RunView:
+    """Stop a run where it is. What was paid for is kept, and resume_run goes on from there."""
+    with told():
+        return await manager_of(ctx).cancel(run_id, owner_of())
+
+
+async def resume_run(ctx: Ctx, run_id: RunId, wait_seconds: Wait = None) -> RunView:
+    """Go on with a run that was interrupted or cancelled. Nothing is paid for twice."""
+    manager, owner = manager_of(ctx), owner_of()
+    with told():
+        await manager.resume(run_id, owner)
+        return await manager.wait(run_id, owner, _seconds(manager, wait_seconds), ctx.report_progress)
+
+
+async def estimate_cost(
+    ctx: Ctx,
+    prompt: Prompt,
+    examples: Examples = None,
+    dataset_path: Dataset = None,
+    metric: MetricName = None,
+    model: ModelName = None,
+    method: Annotated[Method, Field(description="As for optimize_prompt.")] = "auto",
+    steps: Annotated[int | None, Field(ge=1, le=100, description="As for optimize_prompt.")] = None,
+    proposals: Annotated[int | None, Field(ge=1, le=64, description="As for optimize_prompt.")] = None,
+    budget_calls: Calls = None,
+    budget_usd: Usd = None,
+) -> EstimateView:
+    """Say what optimize_prompt would take: calls, tokens, dollars. Asks no model and costs nothing."""
+    manager = manager_of(ctx)
+    with told():
+        asked = Asked(prompt, examples, dataset_path, metric, model, None, budget_calls, budget_usd)
+        spec = spec_of(manager.settings, asked, method=method, steps=steps, proposals=proposals)
+        plan = await to_thread.run_sync(plan_run, spec)
+    kept = plan.model_dump(include=set(EstimateView.model_fields) - {"notes", "needs_approval"})
+    return EstimateView(
+        **kept, notes=[note[:200] for note in plan.notes], needs_approval=needs_consent(manager.settings, spec.budget)
+    )
+
+
+def _seconds(manager: RunManager, wanted: float | None) -> float:
+    return manager.settings.wait if wanted is None else wanted
+
+
+ALL: Final[dict[str, tuple[Callable[..., object], str, ToolAnnotations]]] = {
+    "optimize_prompt": (optimize_prompt, "Optimize a prompt", WRITES),
+    "mark_prompt": (mark_prompt, "Mark a prompt's weak words", WRITES),
+    "evaluate_prompt": (evaluate_prompt, "Score a prompt", WRITES),
+    "compare_prompts": (compare_prompts, "Compare two prompts", WRITES),
+    "get_run": (get_run, "Look at a run", READS),
+    "list_runs": (list_runs, "List runs", READS),
+    "cancel_run": (cancel_run, "Stop a run", STOPS),
+    "resume_run": (resume_run, "Go on with a run", WRITES),
+    "estimate_cost": (estimate_cost, "Estimate a run's cost", READS),
+}
+
+
+ARGUMENTS: Final = {
+    name: frozenset(inspect.signature(function).parameters) - {"ctx", "approval"}
+    for name, (function, _, _) in ALL.items()
+}
+"""The arguments that a caller may give to each tool."""
+
+
+def add_tools(mcp: MCPServer[RunManager], settings: Settings) -> None:
+    """Register the tools that the settings offer."""
+    for name in settings.offered():
+        function, title, annotations = ALL[name]
+        register = partial(mcp.tool, name=name, title=title, annotations=annotations)
+        register()(function)
