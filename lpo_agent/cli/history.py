@@ -34,6 +34,7 @@ KINDS: Final[Mapping[str, type[Result]]] = {
     "evaluate": EvaluateResult,
     "compare": CompareResult,
     "bench": BenchResult,
+    "guided": RunResult,
 }
 
 
@@ -73,6 +74,8 @@ def _known(journal: Journal, name: str) -> tuple[RunRecord, RunState]:
     record = journal.run(name)
     adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
     state = RunState()
+    if record.kind == "guided":
+        return record, state  # its log holds submissions
     for event in map(adapter.validate_json, journal.events(record.run_id)):
         state = advance(RunState() if isinstance(event, RunStarted) else state, event)  # a resume begins anew
     return record, state
@@ -132,7 +135,7 @@ def _outcome(record: RunRecord) -> str:
     if record.result_json is None:
         return ""
     content = json.loads(record.result_json)
-    if record.kind == "optimize":
+    if record.kind in {"optimize", "guided"}:
         return str(content.get("verdict", "")).replace("_", " ")
     if record.kind == "bench":
         return f"{len(content['rows'])} cells"

@@ -44,6 +44,7 @@ RESULTS: Final[dict[str, type[RunResult | EvaluateResult | CompareResult]]] = {
     "optimize": RunResult,
     "evaluate": EvaluateResult,
     "compare": CompareResult,
+    "guided": RunResult,
 }
 EPSILON: Final = 1e-6
 """Progress must grow, also when nothing but time has passed."""
@@ -118,6 +119,11 @@ class RunManager:
         self._tasks, self._changed = tasks, changed
         self._live: dict[str, Live] = {}
         self._errors: dict[str, str] = {}
+        self._locks: dict[str, anyio.Lock] = {}
+
+    def lock(self, run_id: str) -> anyio.Lock:
+        """Return the lock of a guided run, which takes one submission at a time."""
+        return self._locks.setdefault(run_id, anyio.Lock())
 
     async def start(
         self, spec: RunSpec, owner: str | None, *, kind: Kind = "optimize", other: str | None = None
@@ -136,7 +142,7 @@ class RunManager:
     async def resume(self, run_id: str, owner: str | None) -> str:
         """Go on with a run that was interrupted; raises ConfigError if there is nothing to go on with."""
         record = self.record(run_id, owner)
-        if run_id in self._live or record.status in {"completed", "running"}:
+        if run_id in self._live or record.status in {"completed", "running"} or record.kind == "guided":
             raise ConfigError(f"run {run_id} is {record.status}; there is nothing to resume")
         order = read_order(record.spec_json)
         task = load_task(order.spec, order.kind, data_files.from_json(self.session.journal.get_blob(order.rows)))
@@ -200,6 +206,9 @@ class RunManager:
         return self._unfinished(record)
 
     def _unfinished(self, record: RunRecord) -> RunView:
+        if record.kind == "guided":
+            following = f'Call next_inputs with run_id "{record.run_id}": it says what is due.'
+            return RunView(run_id=record.run_id, kind=record.kind, status="running", next=following)
         status = record.status
         following = f'Call resume_run with run_id "{record.run_id}"; nothing is paid for twice.'
         if status == "running":
@@ -239,7 +248,7 @@ class RunManager:
     def _line(self, record: RunRecord) -> RunLine:
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.started))
         verdict = None
-        if record.result_json is not None and record.kind == "optimize":
+        if record.result_json is not None and record.kind in {"optimize", "guided"}:
             verdict = RunResult.model_validate_json(record.result_json).verdict
         status = "running" if record.run_id in self._live else record.status
         return RunLine(run_id=record.run_id, kind=record.kind, status=status, started=started, verdict=verdict)

@@ -36,7 +36,7 @@ def _record(ctx: Ctx, run_id: str) -> RunRecord:
 
 def _result(ctx: Ctx, run_id: str) -> RunResult:
     record = _record(ctx, run_id)
-    if record.result_json is None or record.kind != "optimize":
+    if record.result_json is None or record.kind not in {"optimize", "guided"}:
         raise ResourceNotFoundError("the run has no prompt yet")
     return RunResult.model_validate_json(record.result_json)
 

@@ -13,9 +13,11 @@ from mcp.types import CallToolResult, TextContent
 
 from lpo_agent.config import read_environment
 from lpo_mcp.access import SCOPE, Verifier, owner_of
+from lpo_mcp.guiding import TOOLS as GUIDED_TOOLS
+from lpo_mcp.guiding import add_guided
 from lpo_mcp.manager import open_manager
 from lpo_mcp.reading import MOST, add_completion, add_prompts, add_resources
-from lpo_mcp.tools import ARGUMENTS, add_tools
+from lpo_mcp.tools import ALL, add_tools, arguments_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -73,10 +75,17 @@ def build_server(
         **_access(settings, url),
     )
     add_tools(mcp, settings)
+    add_guided(mcp, settings)
     add_resources(mcp)
     add_prompts(mcp)
     add_completion(mcp, settings, run_ids)
     return mcp
+
+
+ARGUMENTS: Final = {
+    **{name: arguments_of(function) for name, (function, _, _) in ALL.items()},
+    **{name: arguments_of(function) for name, (function, _) in GUIDED_TOOLS.items()},
+}
 
 
 class Strict:

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     from lpo_agent.config import Environment
 
+GUIDED: Final = ("start_guided_run", "submit_marks", "submit_candidates", "next_inputs", "submit_outputs")
 TOOLS: Final = (
     *("optimize_prompt", "mark_prompt", "evaluate_prompt", "compare_prompts"),
     *("get_run", "list_runs", "cancel_run", "resume_run", "estimate_cost"),
+    *GUIDED,
 )
 SPENDING: Final = frozenset(
-    ("optimize_prompt", "mark_prompt", "evaluate_prompt", "compare_prompts", "resume_run"),
+    ("optimize_prompt", "mark_prompt", "evaluate_prompt", "compare_prompts", "resume_run", *GUIDED),
 )
 """Tools that ask models, or start what does; `--read-only` leaves them out, and cancelling too."""
 METRICS: Final = ("exact", "normalized", "contains", "choice", "numeric", "f1", "json", "judge")

@@ -323,16 +323,16 @@ ALL: Final[dict[str, tuple[Callable[..., object], str, ToolAnnotations]]] = {
 }
 
 
-ARGUMENTS: Final = {
-    name: frozenset(inspect.signature(function).parameters) - {"ctx", "approval"}
-    for name, (function, _, _) in ALL.items()
-}
-"""The arguments that a caller may give to each tool."""
+def arguments_of(function: Callable[..., object]) -> frozenset[str]:
+    """Return the arguments that a caller may give to a tool."""
+    return frozenset(inspect.signature(function).parameters) - {"ctx", "approval"}
 
 
 def add_tools(mcp: MCPServer[RunManager], settings: Settings) -> None:
     """Register the tools that the settings offer."""
     for name in settings.offered():
+        if name not in ALL:
+            continue
         function, title, annotations = ALL[name]
         register = partial(mcp.tool, name=name, title=title, annotations=annotations)
         register()(function)

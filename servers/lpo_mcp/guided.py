@@ -1,0 +1,288 @@
+"""A search in which the host's own model does the thinking: the rules, pure and replayable.
+
+The host marks, proposes and answers; the server keeps the splits, checks locality, scores, and
+judges. What was submitted is a log, and the state is its fold, so a run survives the server. Briefs
+show training items only. Test inputs leave the server once, at the very end, to be answered under
+both prompts in mixed order; wanted answers of dev and test never do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from lpo_agent.agents.parsing import tagged_spans
+from lpo_agent.agents.proposer import slotted
+from lpo_agent.agents.scorer import place
+from lpo_agent.core.result import BestResult, LocalityResult, RunResult, SeedResult, UsageResult, delta, verdict
+from lpo_agent.core.scores import Scored, paired, summarize
+from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, splice
+from lpo_agent.errors import ConfigError, EditRejected
+from lpo_agent.search.plan import Candidate, Locality
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lpo_agent.core.messages import Row
+    from lpo_agent.core.scores import Score
+    from lpo_agent.data import Splits
+
+Stage = Literal["answer", "mark", "propose", "done"]
+Phase = Literal["look", "mark", "propose", "race", "dev", "test", "done"]
+STAGES: Final[dict[Phase, Stage]] = {"mark": "mark", "propose": "propose", "done": "done"}
+DUE: Final = {"answer": "next_inputs", "mark": "submit_marks", "propose": "submit_candidates", "done": "get_run"}
+SHOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much the host is asked to do: steps, candidates a step, and rows of each phase."""
+
+    steps: int = 2
+    proposals: int = 3
+    look: int = 12
+    race: int = 20
+    dev: int = 30
+    test: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An input to answer; ``id`` tells nothing about where it comes from."""
+
+    id: str
+    text: str
+    prompt: str
+    row: Row
+
+
+@dataclass(slots=True)
+class Guided:
+    """The state of a guided run. ``scores``: by prompt and row id."""
+
+    run_id: str
+    seed: Prompt
+    splits: Splits
+    size: Size
+    phase: Phase = "look"
+    step: int = 1
+    parent: Candidate = field(init=False)
+    marked: MarkedPrompt | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    scores: dict[tuple[str, str], Scored] = field(default_factory=dict)
+    checks: Locality = field(default_factory=Locality)
+    tried: int = 0
+    rejected: int = 0
+
+    def __post_init__(self) -> None:
+        self.parent = Candidate(self.seed)
+
+    @property
+    def stage(self) -> Stage:
+        """What the host has to do now."""
+        return STAGES.get(self.phase, "answer")
+
+    # what is asked
+
+    def items(self) -> list[Item]:
+        """Return the inputs that wait for an answer, in an order that tells nothing."""
+        waiting = [
+            Item(self._id(prompt, row), _asked(prompt, row), prompt, row)
+            for prompt in self._texts()
+            for row in self._rows()
+            if (prompt, row.id) not in self.scores
+        ]
+        random.Random(f"{self.run_id}:{self.phase}").shuffle(waiting)
+        return waiting
+
+    def _texts(self) -> list[str]:
+        if self.phase == "look":
+            return [self.seed.text]
+        if self.phase == "race":
+            return [self.parent.prompt.text, *(child.prompt.text for child in self.candidates)]
+        return [self.seed.text, self.parent.prompt.text] if self.phase in {"dev", "test"} else []
+
+    def _rows(self) -> Sequence[Row]:
+        sizes = {"look": self.size.look, "race": self.size.race, "dev": self.size.dev, "test": self.size.test}
+        split = getattr(self.splits, self.phase if self.phase in {"dev", "test"} else "train")
+        rows: Sequence[Row] = split[: sizes.get(self.phase, 0)]
+        return rows
+
+    def _id(self, prompt: str, row: Row) -> str:
+        text = f"{self.run_id}\0{prompt}\0{row.id}"
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def failures(self) -> list[tuple[Row, Scored]]:
+        """Return some training items that the current prompt gets wrong."""
+        rows = self.splits.train[: max(self.size.look, self.size.race)]
+        found = [(row, outcome) for row in rows if (outcome := self.scores.get((self.parent.prompt.text, row.id)))]
+        return [(row, outcome) for row, outcome in found if outcome.value < 0.5][:SHOWN]
+
+    def slots(self) -> str:
+        """Return the marked prompt with numbered slots."""
+        if self.marked is None:
+            raise ConfigError("nothing is marked yet; call submit_marks")
+        return slotted(self.marked)
+
+    # what is submitted
+
+    def apply(self, event: dict[str, Any]) -> None:
+        """Take a submission in, as the log has it; raises ConfigError for one that does not fit."""
+        match event["type"]:
+            case "marks":
+                self._mark(event["tagged"])
+            case "candidates":
+                self._propose(event["fills"])
+            case "outputs":
+                self._score(event["scored"])
+        self._go_on()
+
+    def _mark(self, tagged: str) -> None:
+        self._must("mark", "submit_marks")
+        spans = tagged_spans(tagged, self.parent.prompt)
+        self.marked = MarkedPrompt(prompt=self.parent.prompt, spans=tuple(spans))
+        self.phase = "propose"
+
+    def _propose(self, fills: Sequence[dict[str, str]]) -> None:
+        self._must("propose", "submit_candidates")
+        assert self.marked is not None  # noqa: S101 - the phase says so
+        found: dict[str, Candidate] = {}
+        for fill in fills[: self.size.proposals]:
+            try:
+                child = splice(self.marked, [Replacement(int(slot) - 1, text) for slot, text in sorted(fill.items())])
+            except EditRejected:
+                self.rejected += 1
+                continue
+            candidate = Candidate(child, self.step, 0, self.marked)
+            if child.text.strip() and child.text != self.parent.prompt.text and self.checks.admits(candidate):
+                found.setdefault(child.text, candidate)
+        if not found:
+            raise ConfigError(
+                "no candidate is usable: each must change a slot, keep placeholders out, and hold no tags"
+            )
+        self.candidates = list(found.values())
+        self.tried += len(found)
+        self.phase = "race"
+
+    def _score(self, scored: Sequence[Sequence[Any]]) -> None:
+        self._must("answer", "submit_outputs")
+        waiting = {item.id: item for item in self.items()}
+        for item_id, value, output, feedback in scored:
+            if (item := waiting.get(item_id)) is not None:
+                self.scores[item.prompt, item.row.id] = Scored(value=value, output=output, feedback=feedback)
+
+    def _must(self, stage: Stage, tool: str) -> None:
+        if self.stage != stage:
+            raise ConfigError(f"{tool} is not due now; call {DUE[self.stage]}")
+
+    def _go_on(self) -> None:
+        """Move to the next phase while nothing waits for an answer."""
+        while self.stage == "answer" and not self.items():
+            self.phase = self._after()
+
+    def _after(self) -> Phase:
+        if self.phase == "look":
+            return "mark"
+        if self.phase == "race":
+            self._choose()
+            self.step += 1
+            if self.step <= self.size.steps:
+                return "mark"
+            return "dev" if self.parent.marked is not None else "done"
+        if self.phase == "dev":
+            if sum(self._differences(self.splits.dev)) <= 0:
+                self.parent = Candidate(self.seed)
+                return "done"
+            return "test" if self.splits.test else "done"
+        return "done"
+
+    def _choose(self) -> None:
+        """Keep the candidate with the best mean on the race's rows, if it beats the parent there."""
+        rows = self._rows()
+        best, mean = self.parent, self._mean(self.parent, rows)
+        for child in self.candidates:
+            if (found := self._mean(child, rows)) > mean:
+                best, mean = child, found
+        self.parent, self.candidates, self.marked = best, [], None
+
+    def _known(self, prompt: str, rows: Sequence[Row]) -> dict[str, Scored]:
+        return {row.id: self.scores[prompt, row.id] for row in rows if (prompt, row.id) in self.scores}
+
+    def _mean(self, candidate: Candidate, rows: Sequence[Row]) -> float:
+        return summarize(self._known(candidate.prompt.text, rows).values()).mean or 0.0
+
+    def _differences(self, rows: Sequence[Row]) -> list[float]:
+        new, old = (self._known(text, rows) for text in (self.parent.prompt.text, self.seed.text))
+        return paired(new, old, [row.id for row in rows])
+
+    # what came of it
+
+    def statistics(self) -> dict[str, float | None]:
+        """Return the means on training items of the seed prompt and of the current one."""
+        rows = self.splits.train[: self.size.race]
+        scores = (
+            summarize(self._known(text, rows).values()).mean for text in (self.seed.text, self.parent.prompt.text)
+        )
+        return dict(zip(("seed", "current"), scores, strict=True))
+
+    def result(self) -> RunResult:
+        """Return the contract's result of a finished run; answers count as calls."""
+        found = self.parent.marked is not None
+        tested = delta(self._differences(self.splits.test)) if found else None
+        judged = verdict(tested, has_test=bool(self.splits.test))
+        parts = {name: self._part(c) for name, c in (("seed", Candidate(self.seed)), ("found", self.parent))}
+        keep = judged == "no_significant_improvement"
+        return RunResult(
+            run_id=self.run_id,
+            status="completed",
+            stop_reason="all steps done",
+            verdict=judged,
+            seed=SeedResult(prompt=self.seed.text, dev=parts["seed"].dev, test=parts["seed"].test),
+            best=parts["seed"] if keep else parts["found"],
+            challenger=parts["found"] if keep and found else None,
+            test_delta=tested,
+            locality=self._locality(parts["seed"] if keep else parts["found"]),
+            usage=_usage(len(self.scores)),
+            method="guided",
+            notes=("marked, proposed and answered by the host's own model, whose settings are not known",),
+        )
+
+    def _part(self, candidate: Candidate) -> BestResult:
+        scores: list[Score | None] = []
+        for rows in (self.splits.dev, self.splits.test):
+            known = self._known(candidate.prompt.text, rows)
+            scores.append(summarize(known.values()) if known else None)
+        marked = candidate.marked.render() if candidate.marked else None
+        return BestResult(
+            prompt=candidate.prompt.text, dev=scores[0], test=scores[1], marked_parent=marked, step=candidate.step
+        )
+
+    def _locality(self, best: BestResult) -> LocalityResult:
+        words, fractions = len(self.seed.text.split()), self.checks.fractions
+        return LocalityResult(
+            checked=self.checks.checked,
+            violations=self.checks.violations,
+            tagged_fraction=sum(fractions) / len(fractions) if fractions else None,
+            length_ratio=len(best.prompt.split()) / words if words else 1.0,
+            proposals=self.tried + self.rejected,
+            lost=self.rejected,
+        )
+
+
+def replay(guided: Guided, log: Iterator[dict[str, Any]]) -> Guided:
+    """Return the state after all of a log."""
+    for event in log:
+        guided.apply(event)
+    return guided
+
+
+def _asked(prompt: str, row: Row) -> str:
+    return "\n\n".join(turn.content for turn in place(prompt, row.variables, "before"))
+
+
+def _usage(answers: int) -> UsageResult:
+    return UsageResult(
+        calls=answers, cached_calls=0, failed_calls=0, input_tokens=0, output_tokens=0, usd=None, wall_s=0.0
+    )
