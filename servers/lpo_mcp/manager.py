@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from pydantic import TypeAdapter, ValidationError
@@ -28,7 +28,7 @@ from lpo_agent.runtime.task import load_task
 from lpo_mcp.views import RunLine, RunList, RunView, ended_view, progress_view
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
     from anyio.abc import TaskGroup
 
@@ -120,6 +120,10 @@ class RunManager:
         self._live: dict[str, Live] = {}
         self._errors: dict[str, str] = {}
         self._locks: dict[str, anyio.Lock] = {}
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start work that outlives the request that asked for it, and ends with the server."""
+        self._tasks.start_soon(work)
 
     def lock(self, run_id: str) -> anyio.Lock:
         """Return the lock of a guided run, which takes one submission at a time."""

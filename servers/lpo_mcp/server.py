@@ -17,10 +17,11 @@ from lpo_mcp.guiding import TOOLS as GUIDED_TOOLS
 from lpo_mcp.guiding import add_guided
 from lpo_mcp.manager import open_manager
 from lpo_mcp.reading import MOST, add_completion, add_prompts, add_resources
+from lpo_mcp.tasks import Mode, Tasks
 from lpo_mcp.tools import ALL, add_tools, arguments_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
     from mcp.server.mcpserver import Extension
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from lpo_mcp.settings import Settings
 
 NAME: Final = "lpo"
+LONG: Final[dict[str, Mode]] = dict.fromkeys(
+    ("optimize_prompt", "evaluate_prompt", "compare_prompts", "resume_run", "get_run"), "optional"
+)
 INSTRUCTIONS: Final = (
     "Makes prompts better by small local edits and proves it on examples. Use optimize_prompt when somebody has a "
     "prompt and at least 20, better 100 examples with answers; estimate_cost first where cost matters. Runs take "
@@ -44,13 +48,20 @@ def build_server(
     env: Environment | None = None,
     url: str | None = None,
     extensions: Sequence[Extension] = (),
+    tasks: dict[str, Mode] | None = None,
 ) -> MCPServer[RunManager]:
-    """Return the server. ``url`` is its own address, where it asks for tokens."""
+    """Return the server. ``url`` is its own address, where it asks for tokens.
+
+    ``tasks``: tools whose calls may become tasks, for clients with that extension.
+    """
     bus, where = InMemorySubscriptionBus(), env or read_environment()
     managers: list[RunManager] = []
 
     def run_ids() -> list[str]:
         return [line.run_id for each in managers for line in each.runs(owner_of(), MOST).runs]
+
+    def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        managers[0].spawn(work)
 
     async def changed(run_id: str) -> None:
         for uri in (f"lpo://runs/{run_id}", f"lpo://runs/{run_id}/report", f"lpo://runs/{run_id}/prompt"):
@@ -69,7 +80,7 @@ def build_server(
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
         subscriptions=bus,
-        extensions=list(extensions),
+        extensions=[Tasks(tasks or LONG, owner=owner_of, spawn=spawn), *extensions],
         log_level="WARNING",
         middleware=[Strict()],
         **_access(settings, url),

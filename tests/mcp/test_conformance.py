@@ -1,0 +1,102 @@
+"""The official conformance suite, against the product's server and against one with the tasks' fixtures.
+
+It needs Node 22 and the npm registry; where those are out of reach, the tests are skipped and say so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUITE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
+HERE = Path(__file__).parent
+BASELINE = HERE / "conformance-baseline.yml"
+TASKS = (
+    "tasks-capability-negotiation",
+    "tasks-dispatch-and-envelope",
+    "tasks-lifecycle",
+    "tasks-mrtr-composition",
+    "tasks-mrtr-input",
+    "tasks-request-headers",
+    "tasks-request-state-removal",
+    "tasks-required-task-error",
+    "tasks-wire-fields",
+)
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@cache
+def why_not() -> str | None:
+    """Return why the suite cannot be run here, None if it can."""
+    if shutil.which("npx") is None or shutil.which("npm") is None:
+        return "npx is not installed"
+    try:
+        found = subprocess.run(["npm", "view", SUITE, "version"], capture_output=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return "the npm registry does not answer"
+    return None if found.returncode == 0 and found.stdout.strip() else "the npm registry does not have the suite"
+
+
+def suite(*words: str) -> str:
+    """Run the suite, and return what it printed."""
+    if reason := why_not():
+        pytest.skip(reason)
+    command = ["npx", "-y", "-p", "node@22", "-p", SUITE, "conformance", "server", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return f"{done.stdout}{done.stderr}\nexit code {done.returncode}"
+
+
+@contextmanager
+def served(home: Path, *command: str) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [word.replace("PORT", str(port)) for word in command]
+    environment = {**os.environ, "LPO_HOME": str(home)}
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+@pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
+def test_the_products_server_fails_only_what_needs_the_suites_fixtures(tmp_path: Path, version: str) -> None:
+    with served(tmp_path, sys.executable, "-m", "lpo_mcp", "--http", "127.0.0.1:PORT", "--model", "local:x") as url:
+        printed = suite("--url", url, "--spec-version", version)
+    failed = set(re.findall(r"^✗ ([a-z0-9-]+):", printed, re.MULTILINE))
+    passed = set(re.findall(r"^✓ ([a-z0-9-]+):", printed, re.MULTILINE))
+    expected = set(re.findall(r"^  - ([a-z0-9-]+)$", BASELINE.read_text(encoding="utf-8"), re.MULTILINE))
+    assert passed >= {"tools-list", "dns-rebinding-protection", "completion-complete"}, printed[-2_000:]
+    assert failed <= expected, sorted(failed - expected)
+    assert not passed & expected, f"the baseline is stale: {sorted(passed & expected)}"
+
+
+def test_every_scenario_of_the_tasks_extension_passes(tmp_path: Path) -> None:
+    with served(tmp_path, sys.executable, str(HERE / "task_fixtures.py"), "PORT") as url:
+        for scenario in TASKS:
+            printed = suite("--url", url, "--scenario", scenario)
+            (found,) = re.findall(r"Passed: (\d+)/(\d+), (\d+) failed", printed)
+            assert found[0] == found[1] != "0", printed[-2_000:]
+            assert found[2] == "0"
