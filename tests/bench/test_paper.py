@@ -7,6 +7,7 @@ calls = c * (D * K + E) + O for the search, and c * T for each prompt on the tes
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from pathlib import Path
 
@@ -29,10 +30,13 @@ PARENTS = 4
 
 
 @pytest.fixture
-def data() -> Path:
-    if not (DATA / "gsm8k" / "train.jsonl").exists():
-        pytest.skip(f"no benchmark data at {DATA}; set LPO_BENCH_DATA")
-    return DATA
+def data(tmp_path: Path) -> Path:
+    """A data folder of the published sizes; what is in the rows does not matter to the count."""
+    for offset, (name, rows) in enumerate((("train", 100), ("dev", 100), ("test", 30))):
+        lines = [json.dumps({"input": f"{1000 * offset + n} apples?", "target": str(n)}) for n in range(rows)]
+        (tmp_path / "gsm8k").mkdir(exist_ok=True)
+        (tmp_path / "gsm8k" / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return tmp_path
 
 
 class Server:
@@ -65,7 +69,6 @@ class Server:
 
 
 @pytest.mark.anyio
-@pytest.mark.benchmark_data
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # 7,600 calls each; the search itself runs on trio elsewhere
 @pytest.mark.parametrize(("method", "locality"), [("pe2", "nudge"), ("apo", "off"), ("ape", "think")])
 async def test_the_calls_are_those_of_the_formula(tmp_path: Path, data: Path, method: str, locality: str) -> None:
@@ -104,3 +107,16 @@ async def test_the_calls_are_those_of_the_formula(tmp_path: Path, data: Path, me
     expected |= {{"think": "think", "nudge": "tag"}[locality]: writes} if thoughts else {}
     expected |= {} if method == "ape" else {"critique": writes}
     assert script.kinds == expected
+
+
+@pytest.mark.benchmark_data
+@pytest.mark.parametrize(("preset", "tasks"), [("paper-math", 2), ("paper-bbh", 18)])
+def test_the_published_splits_are_read_as_they_are(preset: str, tasks: int) -> None:
+    if not (DATA / "gsm8k" / "train.jsonl").exists():
+        pytest.skip(f"no benchmark data at {DATA}; set LPO_BENCH_DATA")
+    bench = read_bench(preset)
+    found = [splits for task in bench.tasks if (splits := load_splits(bench, task, DATA)) is not None]
+    assert len(found) == tasks
+    sizes = {(len(splits.train), len(splits.dev)) for splits in found}
+    assert sizes <= {(100, 100), (50, 50)}
+    assert (100, 100) in sizes
