@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import anyio
 from mcp.server.mcpserver import Extension, MethodBinding, require_client_extension
 from mcp.shared.exceptions import MCPError
-from mcp.types import HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, ElicitResult, InputRequiredResult, RequestParams
+from mcp.types import (
+    HEADER_MISMATCH,
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    ElicitResult,
+    InputRequiredResult,
+    RequestParams,
+)
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -106,8 +114,10 @@ class TaskSession:
         requested_schema: dict[str, Any],
         related_request_id: Any = None,  # noqa: ARG002 - the SDK passes it
     ) -> ElicitResult:
-        """Ask the client, and wait for ``tasks/update``."""
-        job = self._job
+        """Ask the client, and wait for ``tasks/update``; raises MCPError where it cannot be asked."""
+        job, capabilities = self._job, self._inner.client_capabilities
+        if capabilities is None or capabilities.elicitation is None:
+            raise MCPError(MISSING_REQUIRED_CLIENT_CAPABILITY, "the client did not declare elicitation")
         job.asked += 1
         params = {"mode": "form", "message": message, "requestedSchema": requested_schema}
         question = job.questions[f"input-{job.asked}"] = Question({"method": "elicitation/create", "params": params})
@@ -120,7 +130,7 @@ class Tasks(Extension):
     """Makes tasks of calls to ``tools``; see the module.
 
     ``owner`` says whose request is handled; ``spawn`` starts what outlives a request; ``clock`` counts
-    seconds. A task that ended is kept for ``ttl`` seconds, and at most ``most`` of one owner.
+    seconds. A task that ended is kept for ``ttl`` seconds, and at most ``most`` tasks of one owner are.
     """
 
     identifier = IDENTIFIER
@@ -153,7 +163,7 @@ class Tasks(Extension):
     ) -> HandlerResult:
         """Run the call as a task where tool, era and client allow; a quick one is answered at once."""
         mode = self._tools.get(params.name)
-        if mode is None or ctx.protocol_version not in MODERN:
+        if mode is None or ctx.protocol_version not in MODERN or self._crowded():
             return await call_next(ctx)
         if not _declared(ctx):
             if mode == "required":
@@ -213,6 +223,11 @@ class Tasks(Extension):
             del self._jobs[old.id]
         self._jobs[job.id] = job
 
+    def _crowded(self) -> bool:
+        """Tell whether the caller has as many tasks under way as are kept: further calls are answered plainly."""
+        owner = self._owner()
+        return sum(job.owner == owner and job.ended is None for job in self._jobs.values()) >= self._most
+
     def _count(self, owner: str | None) -> int:
         return sum(job.owner == owner for job in self._jobs.values())
 
@@ -225,7 +240,7 @@ class Tasks(Extension):
         """Return the owner's task; the same error for one that is unknown, expired, or somebody else's."""
         require_client_extension(ctx, IDENTIFIER)
         headers = getattr(ctx.request, "headers", None)
-        if headers is not None and headers.get("mcp-name") not in {None, params.task_id}:
+        if headers is not None and headers.get("mcp-name") != params.task_id:
             raise MCPError(HEADER_MISMATCH, "the Mcp-Name header is not the task's id")
         self._sweep()
         job = self._jobs.get(params.task_id)

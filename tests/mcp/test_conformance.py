@@ -1,4 +1,4 @@
-"""The official conformance suite, against the product's server and against one with the tasks' fixtures.
+"""The official conformance suite, against the product's server and against one with the suite's fixtures.
 
 It needs Node 22 and the npm registry; where those are out of reach, the tests are skipped and say so.
 """
@@ -25,18 +25,6 @@ if TYPE_CHECKING:
 SUITE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 HERE = Path(__file__).parent
 BASELINE = HERE / "conformance-baseline.yml"
-TASKS = (
-    "tasks-capability-negotiation",
-    "tasks-dispatch-and-envelope",
-    "tasks-lifecycle",
-    "tasks-mrtr-composition",
-    "tasks-mrtr-input",
-    "tasks-request-headers",
-    "tasks-request-state-removal",
-    "tasks-required-task-error",
-    "tasks-wire-fields",
-)
-
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -93,10 +81,27 @@ def test_the_products_server_fails_only_what_needs_the_suites_fixtures(tmp_path:
     assert not passed & expected, f"the baseline is stale: {sorted(passed & expected)}"
 
 
-def test_every_scenario_of_the_tasks_extension_passes(tmp_path: Path) -> None:
-    with served(tmp_path, sys.executable, str(HERE / "task_fixtures.py"), "PORT") as url:
-        for scenario in TASKS:
-            printed = suite("--url", url, "--scenario", scenario)
-            (found,) = re.findall(r"Passed: (\d+)/(\d+), (\d+) failed", printed)
-            assert found[0] == found[1] != "0", printed[-2_000:]
-            assert found[2] == "0"
+@pytest.fixture(scope="module")
+def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the product's server with the suite's fixtures; it names its own port."""
+    environment = {**os.environ, "LPO_HOME": str(tmp_path_factory.mktemp("home"))}
+    command = [sys.executable, str(HERE / "conformance_server.py")]
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=pipe, stderr=nowhere, text=True, env=environment)
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/mcp"
+    finally:
+        process.terminate()
+        process.wait(15)
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+def test_with_the_suites_fixtures_every_scored_scenario_passes(fixtures: str, revision: str) -> None:
+    printed = suite("--url", fixtures, "--requirements", revision)
+    assert printed.endswith("exit code 0"), printed[-3_000:]
+    tasks = re.findall(r"^([✓✗]) (tasks-[a-z-]+): (\d+) passed, (\d+) failed", printed, re.MULTILINE)
+    assert all(mark == "✓" and failed == "0" for mark, _, _, failed in tasks), tasks
+    if revision == "2026-07-28":
+        assert sum(int(passed) for _, _, passed, _ in tasks) > 40
