@@ -42,6 +42,8 @@ async def open_resumed(
             async with resume_bench(journal, env, record, say) as run:
                 yield run
             return
+        if record.kind == "guided":
+            raise ConfigError(f"run {record.run_id} is guided by an assistant; it goes on through `lpo mcp`")
         order = read_order(record.spec_json)
         if order.custom_metric and metric is None:
             raise ConfigError(f"run {record.run_id} uses a metric object of the caller's; pass it to open_resumed")

@@ -42,7 +42,7 @@ KIND: Final = "guided"
 NONE: Final = "local:none"
 """Stands for no model: the host answers."""
 BATCH: Final = 20
-ROOM: Final = 6_000
+ROOM: Final = 3_000
 """Characters of inputs in one answer."""
 ASKS: Final = ToolAnnotations(
     read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
@@ -142,7 +142,7 @@ def _marking(guided: Guided) -> dict[str, Any]:
         "repeated character for character and <edit></edit> around at most four places of at most five words each; an "
         "empty pair marks a place for new words. Leave placeholders in braces outside of tags. Change nothing else."
     )
-    return {"next": following, "prompt": cut(guided.parent.prompt.text, 3_000)[0], "failures": _failures(guided)}
+    return {"next": following, "prompt": cut(guided.parent.prompt.text, 2_400)[0], "failures": _failures(guided)}
 
 
 def _proposing(guided: Guided) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _proposing(guided: Guided) -> dict[str, Any]:
         "or more slots, so that the prompt mends the failures, stays short, and works for inputs that you have not "
         "seen. Do not quote the examples. Only slots can change."
     )
-    return {"next": following, "prompt": cut(guided.slots(), 3_000)[0], "failures": _failures(guided)}
+    return {"next": following, "prompt": cut(guided.slots(), 2_400)[0], "failures": _failures(guided)}
 
 
 def _failures(guided: Guided) -> list[FailureView]:

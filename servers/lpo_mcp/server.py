@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp.server import MCPServer
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
 from mcp.types import CallToolResult, TextContent
 
 from lpo_agent.config import read_environment
 from lpo_mcp.access import SCOPE, Verifier, owner_of
 from lpo_mcp.guiding import TOOLS as GUIDED_TOOLS
 from lpo_mcp.guiding import add_guided
-from lpo_mcp.manager import open_manager
+from lpo_mcp.manager import RunManager, open_manager
 from lpo_mcp.reading import MOST, add_completion, add_prompts, add_resources
 from lpo_mcp.tasks import Mode, Tasks
 from lpo_mcp.tools import ALL, add_tools, arguments_of
+from lpo_mcp.watching import Watchers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import Extension
 
     from lpo_agent.config import Environment
-    from lpo_mcp.manager import RunManager
     from lpo_mcp.settings import Settings
 
 NAME: Final = "lpo"
@@ -54,8 +53,8 @@ def build_server(
 
     ``tasks``: tools whose calls may become tasks, for clients with that extension.
     """
-    bus, where = InMemorySubscriptionBus(), env or read_environment()
-    managers: list[RunManager] = []
+    where, managers = env or read_environment(), list[RunManager]()
+    watchers = Watchers(lambda: managers[0])
 
     def run_ids() -> list[str]:
         return [line.run_id for each in managers for line in each.runs(owner_of(), MOST).runs]
@@ -63,13 +62,9 @@ def build_server(
     def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         managers[0].spawn(work)
 
-    async def changed(run_id: str) -> None:
-        for uri in (f"lpo://runs/{run_id}", f"lpo://runs/{run_id}/report", f"lpo://runs/{run_id}/prompt"):
-            await bus.publish(ResourceUpdated(uri=uri))
-
     @asynccontextmanager
     async def lifespan(_: MCPServer[RunManager]) -> AsyncIterator[RunManager]:
-        async with open_manager(settings, where, changed) as manager:
+        async with open_manager(settings, where, watchers.changed) as manager:
             managers.append(manager)
             yield manager
             managers.clear()
@@ -79,7 +74,7 @@ def build_server(
         title="Local Prompt Optimization",
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
-        subscriptions=bus,
+        subscriptions=watchers.bus,
         extensions=[Tasks(tasks or LONG, owner=owner_of, spawn=spawn), *extensions],
         log_level="WARNING",
         middleware=[Strict()],
@@ -90,6 +85,7 @@ def build_server(
     add_resources(mcp)
     add_prompts(mcp)
     add_completion(mcp, settings, run_ids)
+    watchers.add_to(mcp)
     return mcp
 
 

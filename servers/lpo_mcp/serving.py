@@ -84,6 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--server-usd", type=float, metavar="N", help="most US dollars of all runs of this process")
     add("--rpm", type=float, metavar="N", help="requests a minute, each model")
     add("--tpm", type=float, metavar="N", help="tokens a minute, each model")
+    add("--concurrency", type=int, metavar="N", help="never more calls of a model at the same time (default: 64)")
     add("--wait-seconds", type=float, metavar="S", help="how long tools wait by default (default: 45)")
     add("--read-only", action="store_true", help="offer no tool that spends or stops anything")
     add("--tools", metavar="LIST", help=f"offer these only, of {', '.join(TOOLS)}")
@@ -105,6 +106,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         "rpm": given.rpm,
         "tpm": given.tpm,
         "wait": given.wait_seconds,
+        "concurrency": given.concurrency,
     }
     roots = tuple(Path(name).expanduser() for name in given.allow_dir)
     for root in roots:

@@ -54,7 +54,7 @@ class Host:
         assert not result.is_error, said
         content: dict[str, Any] | None = result.structured_content
         assert content is not None
-        assert len(json.dumps(content)) < 16_000
+        assert len(json.dumps(content)) < 8_000
         return content
 
     async def play(self, view: dict[str, Any], until: str = "done") -> dict[str, Any]:

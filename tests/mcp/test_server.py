@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import sys
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,12 @@ import pytest
 from lpo_mcp.server import build_server
 from lpo_mcp.settings import TOOLS, Settings
 from mcp import Client
-from mcp.types import ElicitResult
+from mcp.shared.exceptions import MCPError
+from mcp.types import ElicitResult, PromptReference, ResourceTemplateReference
 
 from lpo_agent.config import Environment
 from lpo_agent.journal import open_journal
+from tests.models.fake_server import Asked, Reply, fake_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -284,3 +287,73 @@ async def test_results_stay_small_whatever_the_prompt(tmp_path: Path) -> None:
         whole = (await found.read_resource(f"lpo://runs/{run['run_id']}/prompt")).contents[0].text  # type: ignore[union-attr]
     assert whole.startswith(run["best"]["prompt"])
     assert len(whole) > 5_000
+
+
+async def test_run_ids_methods_and_models_are_completed(tmp_path: Path, era: str) -> None:
+    async with client(tmp_path, era) as found:
+        run = await call(found, "optimize_prompt", **RUN, wait_seconds=60)
+        explain = PromptReference(type="ref/prompt", name="explain_run")
+        ids = await found.complete(explain, {"name": "run_id", "value": run["run_id"][:4]})
+        assert ids.completion.values == [run["run_id"]]
+        resource = ResourceTemplateReference(type="ref/resource", uri="lpo://runs/{run_id}")
+        assert (await found.complete(resource, {"name": "run_id", "value": "x"})).completion.values == []
+        methods = await found.complete(explain, {"name": "method", "value": "a"})
+        assert methods.completion.values == ["auto", "ape", "apo"]
+        models = await found.complete(explain, {"name": "model", "value": ""})
+        assert models.completion.values == [MODEL, SLOW]
+
+
+@pytest.mark.filterwarnings("ignore:resources/:DeprecationWarning", "ignore:resources/")
+async def test_a_run_that_ends_is_told_to_who_subscribed_in_the_older_era(tmp_path: Path) -> None:
+    told: list[str] = []
+    heard = anyio.Event()
+
+    async def note(message: Any) -> None:
+        if (method := getattr(message, "method", "")) == "notifications/resources/updated":
+            told.append(f"{method} {message.params.uri}")
+            heard.set()
+
+    async with client(tmp_path, "legacy", message_handler=note) as found:
+        run = await call(found, "optimize_prompt", **RUN, model=SLOW, wait_seconds=0.2)
+        uri = f"lpo://runs/{run['run_id']}/report"
+        await found.subscribe_resource(uri)
+        await call(found, "get_run", run_id=run["run_id"], wait_seconds=60)
+        with anyio.fail_after(5):
+            await heard.wait()
+        with pytest.raises(MCPError, match="no such run"):
+            await found.subscribe_resource("lpo://runs/other/report")
+    assert told == [f"notifications/resources/updated {uri}"]
+
+
+async def test_a_run_that_ends_is_told_to_who_listens_in_the_newer_era(tmp_path: Path) -> None:
+    async with client(tmp_path, "auto") as found:
+        run = await call(found, "optimize_prompt", **RUN, model=SLOW, wait_seconds=0.2)
+        uri = f"lpo://runs/{run['run_id']}"
+        async with found.listen(resource_subscriptions=[uri]) as news:
+            await call(found, "get_run", run_id=run["run_id"], wait_seconds=60)
+            with anyio.fail_after(5):
+                first = await anext(aiter(news))
+        assert uri in repr(first)
+
+
+async def test_runs_of_one_server_stay_under_one_rate_limit(tmp_path: Path) -> None:
+    arrivals: list[float] = []
+
+    def answer(asked: Asked) -> Reply:
+        arrivals.append(time.monotonic())
+        return Reply(asked.text.split()[-1])
+
+    with fake_server() as server:
+        server.reply_with(answer)
+        env = Environment(tmp_path, keys={"openai": "k"}, base_urls={"openai": f"{server.url}/v1"})
+        built = build_server(Settings(models=("openai:any",), rpm=3_000), env=env)
+        async with Client(built) as found:
+            ids = []
+            for number in range(10):
+                common = {"examples": EXAMPLES[:20], "metric": "numeric", "wait_seconds": 0}
+                ids.append((await call(found, "evaluate_prompt", prompt=f"Say it, {number}.", **common))["run_id"])
+            ended = [await call(found, "get_run", run_id=run_id, wait_seconds=60) for run_id in ids]
+    assert {run["status"] for run in ended} == {"completed"}
+    assert len(arrivals) == 200
+    busiest = max(sum(start <= at < start + 1 for at in arrivals) for start in arrivals)
+    assert busiest <= 60  # 50 a second
