@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -103,3 +103,18 @@ async def test_markers_without_a_model_mark_something_without_a_cap(stage: Stage
     assert played.result.locality.global_fallbacks == 0
     assert played.result.search.tags is not None
     assert played.result.search.tags > 0
+
+
+async def test_what_was_proposed_before_the_budget_ended_is_not_lost(stage: Stage) -> None:
+    """The budget ends while the children are scored: those that were scored in full may still be the answer."""
+    levels = {"dev": {"seed": 0, "else": 9}, "test": {"seed": 0, "else": 9}, "train": {"else": 0}}
+    options: dict[str, Any] = {"host": {"beam": 1}, "steps": 1, "proposals": 2, "concurrency": 1}
+    sizes = {"train": 10, "dev": 10, "test": 2}
+    whole = await stage.play("pe2", levels, sizes=sizes, **options)
+    spent, dev, test = whole.result.search.calls, 10, 2
+    assert spent is not None
+    put_aside = dev + 2 * test
+    cut = await stage.play("pe2", levels, sizes=sizes, budget={"calls": spent - dev // 2 + put_aside}, **options)
+    assert cut.result.status == "stopped"
+    assert cut.result.search.candidates == 2
+    assert cut.result.search.optimizer_calls == 4  # two proposals, each with its critique

@@ -86,12 +86,14 @@ class Beam:
         for step in range(1, self.steps + 1):
             if self.numbers.stop_at_perfect and self._is_perfect(self.beam[0]):
                 break
-            children = self._fresh(await self._expand(step))
-            self.nodes += children
+            children = await self._expand(step)
             self.beam = await self._select(step, self._pool(children), new=children)
 
     async def _expand(self, step: int) -> list[Candidate]:
-        """Expand all of the beam at once; children are scored as soon as they are there."""
+        """Expand all of the beam at once; children are scored as soon as they are there, and become nodes.
+
+        So they do where the budget ends meanwhile: what was scored is not lost.
+        """
         numbers = self.numbers.shrunk(step, self.steps)
         families: list[Family | None] = [None] * len(self.beam)
 
@@ -102,15 +104,23 @@ class Beam:
             if numbers.selection == "all":
                 await self.scoring.score_all([child.prompt.text for child in family.successors], self._rows())
 
-        await together(partial(one, number, parent) for number, parent in enumerate(self.beam))
-        found = [family for family in families if family is not None]
-        for family in found:
+        try:
+            await together(partial(one, number, parent) for number, parent in enumerate(self.beam))
+        finally:
+            children = self._taken_in([family for family in families if family is not None])
+        return children
+
+    def _taken_in(self, families: Sequence[Family]) -> list[Candidate]:
+        """Count what families cost, and make nodes of their children; return those that are new."""
+        for family in families:
             looked = [row for row in self.expander.train if row.id in family.looked]
             self._count_scored(family.parent, looked)
             self.seen |= family.pairs
             self.asked += family.calls
             self.parents |= {child.id: family.parent for child in family.successors if child.id not in self.parents}
-        return [child for family in found for child in family.successors]
+        fresh = self._fresh([child for family in families for child in family.successors])
+        self.nodes += fresh
+        return fresh
 
     def _fresh(self, children: Sequence[Candidate]) -> list[Candidate]:
         """Drop what is among the nodes already, or twice among the children."""
