@@ -86,6 +86,13 @@ class RunSpec(BaseModel):
             raise ValueError(f"{min(other)} is a number of {', '.join(HOSTS)}; --method {self.method} has only tags")
         return self
 
+    @field_validator("base_url", "optimizer_base_url")
+    @classmethod
+    def _check_url(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("an address begins with http:// or https://")
+        return url
+
     @field_validator("model", "optimizer_model")
     @classmethod
     def _check_model(cls, name: str | None) -> str | None:

@@ -146,6 +146,7 @@ BAD_INPUT = {
     "unknown method": (["prompt.txt", *GOOD, "--method", "opro"], "'local-search'"),
     "unknown locality": (["prompt.txt", *GOOD, "--locality", "loose"], "'enforce'"),
     "locality of a method": (["prompt.txt", *GOOD, "--locality", "nudge"], "--method ape, apo or pe2"),
+    "no address": (["prompt.txt", *GOOD, "--base-url", "here"], "--base-url: an address begins with http"),
     "unknown number": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "bem=1"], "'bem'"),
     "number of another method": (["prompt.txt", *GOOD, "--set", "minibatch=1"], "minibatch is a number of"),
     "number out of range": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "beam=0"], "beam: input"),

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from lpo_agent import runtime
+from lpo_agent.bench.rows import BenchResult
 from lpo_agent.cli import files, options, show
 from lpo_agent.cli.progress import Lines, LiveView, Silent
 from lpo_agent.cli.session import attend
 from lpo_agent.config import read_environment
 from lpo_agent.core.result import RunResult
-from lpo_agent.errors import TooManyUnscored
+from lpo_agent.errors import BudgetExceeded, TooManyUnscored
 from lpo_agent.models.weights import pull_smollm2
 
 if TYPE_CHECKING:
@@ -109,6 +110,9 @@ def finish(opening: Opening, output: Output, write: Callable[[Output, Result], N
         result = anyio.run(attend, opening, view_for(output))
     (write or write_result)(output, result)
     print_result(output, result)
+    if isinstance(result, BenchResult) and all(row.status in {"failed", "not run"} for row in result.rows):
+        spent = any(row.status == "not run" for row in result.rows)
+        return BudgetExceeded.exit_code if spent else TooManyUnscored.exit_code
     return TooManyUnscored.exit_code if result.status == "failed" else 0
 
 

@@ -207,6 +207,12 @@ def test_bad_words_get_one_line_and_code_2(
     assert says in ended.err
 
 
+def test_a_budget_that_ends_before_any_cell_has_code_4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LPO_HOME", str(tmp_path))
+    words = ["bench", "smoke", "--model", f"scripted:{MODELS}:obliging", "--budget-calls", "5", "--quiet"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 4
+
+
 def test_a_dry_run_counts_cells_and_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
