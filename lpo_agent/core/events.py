@@ -49,7 +49,7 @@ class PhaseStarted(Event):
     """The run enters a phase; ``total`` scorings are expected in it (0: not known)."""
 
     type: Literal["phase_started"] = "phase_started"
-    phase: Literal["search", "confirm", "test"]
+    phase: Literal["search", "confirm", "test", "explain"]
     total: int = 0
 
 
@@ -121,7 +121,12 @@ class BeamSelected(Event):
 
 
 class CandidateRaced(Event):
-    """A candidate left its race: with what mean over how many items, and whether it won."""
+    """A candidate left its race: with what mean over how many items, and whether it won.
+
+    ``fate``: "dropped" (shown to be worse than its parent), "outrun" (others came first), "finished" (all
+    items), "promoted" (shown to be better before the end). ``log_e``: log of the evidence that it is better
+    than its parent, or worse where negative. ``note``: how it was made.
+    """
 
     type: Literal["candidate_raced"] = "candidate_raced"
     branch: int
@@ -131,6 +136,11 @@ class CandidateRaced(Event):
     parent_mean: float
     items: int
     survived: bool
+    parent: str = ""
+    text: str = ""
+    fate: Literal["dropped", "outrun", "finished", "promoted"] = "finished"
+    log_e: float = 0.0
+    note: str = ""
 
 
 class StepFinished(Event):

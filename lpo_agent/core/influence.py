@@ -16,7 +16,7 @@ from lpo_agent.core.text import MarkedPrompt, Replacement, Span, splice
 from lpo_agent.errors import EditRejected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lpo_agent.core.scores import Scored, Unscored
     from lpo_agent.core.text import Prompt
@@ -82,16 +82,21 @@ def effect(
     return Effect(span=span, influence=sum(differences) / len(differences), n=len(differences))
 
 
-def reranked(marks: Sequence[Mark], effects: Sequence[Effect], budget: int) -> tuple[Mark, ...]:
+def reranked(
+    marks: Sequence[Mark], effects: Sequence[Effect], budget: int, drawn: Callable[[Mark], float] | None = None
+) -> tuple[Mark, ...]:
     """Return the marks that are worth editing by what was measured, at most ``budget`` (0: all), by position.
 
-    Words that help are left alone as long as others are marked; then the most harmful come first.
-    What could not be measured, such as a place for new words, counts as making no difference.
+    Words that help are left alone as long as others are marked; then the most harmful come first, or
+    those with the highest ``drawn``. What could not be measured, such as a place for new words, counts
+    as making no difference.
     """
     found = {effect.span: effect for effect in effects}
     known = [_with_effect(mark, found.get(mark.span)) for mark in marks]
     open_to_change = [mark for mark in known if (mark.influence or 0.0) <= 0] or known
-    ranked = sorted(open_to_change, key=lambda mark: (mark.influence or 0.0, mark.span))
+    order = drawn or (lambda mark: -(mark.influence or 0.0))
+    worth = {mark.span: order(mark) for mark in open_to_change}
+    ranked = sorted(open_to_change, key=lambda mark: (-worth[mark.span], mark.span))
     return tuple(sorted(ranked[: budget or None], key=lambda mark: mark.span))
 
 

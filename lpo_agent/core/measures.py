@@ -5,6 +5,7 @@ The paper reports none of these; without them nobody can tell a local edit from 
 
 from __future__ import annotations
 
+import math
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,6 @@ def repetition(text: str) -> float:
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
-    """Return the mean of what is not None, None if that is nothing."""
+    """Return the mean of what is not None, None if that is nothing; the order does not matter."""
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return math.fsum(known) / len(known) if known else None

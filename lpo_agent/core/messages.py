@@ -100,12 +100,13 @@ class Critique(Message):
 
     ``offtopic`` is the share of the failed answers that name none of the possible answers:
     high means that the form of the answers is wrong rather than their content. ``reasons`` are the
-    single reasons in the text, where they were asked for.
+    single reasons in the text, where they were asked for. A model was asked ``calls`` times.
     """
 
     text: str
     reasons: tuple[str, ...] = ()
     offtopic: float = Field(default=0.0, ge=0.0, le=1.0)
+    calls: int = 0
 
 
 class Effect(Message):
@@ -117,6 +118,25 @@ class Effect(Message):
     span: Span
     influence: float
     n: int
+
+
+class Credit(Message):
+    """What was learned of a span: edits there that paid and that did not, each as a sum of chances."""
+
+    span: Span
+    paid: float
+    barren: float
+
+
+class Rejected(Message):
+    """A text that was put into the span with number ``span`` before, and did not help."""
+
+    span: int
+    text: str
+
+
+Reach = Literal["near", "wide", "all"]
+"""How much of a prompt an edit may take hold of: as planned, twice as much, or all that may change."""
 
 
 class Mark(Message):
@@ -131,12 +151,15 @@ class MarkAsk(Message):
     """Choose the spans of ``prompt`` to edit next, at most ``budget`` of them (0: as many as are right).
 
     ``words``: the most words of a span. ``purpose``, ``failures`` and ``history`` are what the
-    proposer will be told too.
+    proposer will be told too. ``credits``: what earlier edits there were worth. With the reach "all",
+    everything that may change is marked.
     """
 
     prompt: Prompt
     critique: Critique
     effects: tuple[Effect, ...] = ()
+    credits: tuple[Credit, ...] = ()
+    reach: Reach = "near"
     budget: int = Field(default=4, ge=0)
     seed: int = 0
     words: int = 5
@@ -178,6 +201,7 @@ class ProposeAsk(Message):
     binding the spans are; for "off" and "think" there are none. ``said`` is the reply that tagged,
     if proposing goes on in its conversation, and ``tag_budget`` what it was allowed. ``tagged``: that
     reply, where it is quoted instead and its tags could not be placed. Word counts of 0 are no cap.
+    ``rejected`` texts were in these spans before. With a wider ``reach``, more spans change at once.
     """
 
     marked: MarkedPrompt
@@ -185,6 +209,8 @@ class ProposeAsk(Message):
     influences: tuple[float | None, ...] = ()
     failures: tuple[Trace, ...] = ()
     tried: tuple[str, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    reach: Reach = "near"
     n: int = Field(default=4, ge=1)
     seed: int = 0
     purpose: Purpose = "mend"

@@ -1,34 +1,14 @@
-"""Decisions of the search, as pure functions: who survives, who is accepted, who goes to the final."""
+"""Small decisions of the search, as pure functions: who is accepted, who is shown."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from lpo_agent.core.stats import log_e_value
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lpo_agent.core.messages import Trace
-
-HOPELESS = math.log(20)  # evidence of 20 to 1 against a candidate ends its race at once
-
-
-def survivors(differences: Sequence[Sequence[float]], keep: int) -> list[int]:
-    """Return the numbers of the candidates that stay in a race, best first, at most ``keep``.
-
-    ``differences[i]`` are candidate i's paired score differences to the parent on the items so far.
-    Successive halving (Jamieson and Talwalkar 2016) on the mean difference; a candidate that the
-    anytime-valid McNemar test shows to be worse than the parent leaves regardless of its rank.
-    """
-    alive = [i for i, d in enumerate(differences) if d and not _hopeless(d)]
-    return sorted(alive, key=lambda i: (-_mean(differences[i]), i))[:keep]
-
-
-def _hopeless(differences: Sequence[float]) -> bool:
-    wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    return log_e_value(losses, wins) >= HOPELESS
 
 
 def accepts(differences: Sequence[float], parent: str, child: str) -> bool:

@@ -32,10 +32,28 @@ class SeedResult(_Part):
     test: Score | None
 
 
+class EditResult(_Part):
+    """A place where a prompt differs from the seed prompt, and what that is worth.
+
+    ``start`` and ``end``: code points of the seed prompt; ``old`` and ``new``: the text there.
+    ``worth``: mean score with the edit minus the mean without it, on the same ``n`` training items, with a
+    95 % interval; None where it was not measured.
+    """
+
+    start: int
+    end: int
+    old: str
+    new: str
+    worth: float | None = None
+    ci95: tuple[float, float] | None = None
+    n: int = 0
+
+
 class BestResult(_Part):
     """The prompt to use: the seed itself (step 0) unless another one was shown to be better.
 
     ``marked_parent`` is the prompt it was made from, with ``<edit>`` tags around what was changed.
+    ``edits``: all of its differences to the seed prompt.
     """
 
     prompt: str
@@ -43,6 +61,7 @@ class BestResult(_Part):
     test: Score | None
     marked_parent: str | None
     step: int
+    edits: tuple[EditResult, ...] = ()
 
 
 class TestDelta(_Part):
@@ -54,6 +73,47 @@ class TestDelta(_Part):
     ci95: tuple[float, float]
     p_value: float = Field(ge=0.0, le=1.0)
     n: int
+
+
+class FrontPoint(_Part):
+    """A prompt of the front: no other one that was scored on dev is at least as good in all of
+    score, ``words`` and ``tokens``, and better in one.
+
+    ``tokens``: those of one call, prompt and answer, estimated as a quarter of their characters.
+    """  # noqa: D205 - one sentence
+
+    prompt: str
+    dev: Score
+    words: int
+    tokens: float
+
+
+class PowerResult(_Part):
+    """What the test split can show: a gain of ``shows`` is found with a chance of 80 % on ``test_n`` items.
+
+    For the gain that is ``looked_for``, ``needed`` items would do. ``discordant``: the share of
+    items on which two prompts were taken to differ.
+    """
+
+    looked_for: float
+    test_n: int
+    shows: float
+    needed: int
+    discordant: float
+
+
+class SpanResult(_Part):
+    """A place of the seed prompt that was edited: ``tried`` edits there, ``paid`` of them scored more.
+
+    ``start`` and ``end``: code points of the seed prompt (equal: a place for new text). ``gain``: the mean
+    change of the score over these edits.
+    """
+
+    start: int
+    end: int
+    tried: int
+    paid: int
+    gain: float
 
 
 class LocalityResult(_Part):
@@ -90,9 +150,10 @@ class SearchResult(_Part):
     ``best_step``: the step that the best prompt on dev came from, None where that is the seed prompt
     (``seed_was_best``). ``scorings``: pairs of prompt and row that the search scored;
     ``optimizer_calls``: what the optimizer model was asked in it. ``calls``: model calls for both,
-    cached ones too, as if made one after another; ``curve``: such calls, and the best mean on dev by
-    then; ``calls_to``: those until 50, 90 and 100 % of the final gain on dev. None or empty where the
-    method does not score on dev as it goes. The rest are means over the proposals.
+    cached ones too, as if made one after another; ``curve``: such calls, and the best mean by
+    then on the items that the method selects by (``curve_on``); ``calls_to``: those until 50, 90 and
+    100 % of the final gain. ``spans``: the places that were edited, for methods that learn from that.
+    The rest are means over the proposals.
     """
 
     candidates: int = 0
@@ -103,6 +164,8 @@ class SearchResult(_Part):
     calls: int | None = None
     calls_to: dict[str, int] | None = None
     curve: tuple[tuple[int, float], ...] = ()
+    curve_on: Literal["dev", "train"] = "dev"
+    spans: tuple[SpanResult, ...] = ()
     tags: float | None = None
     tag_words: float | None = None
     changed: float | None = None
@@ -132,6 +195,8 @@ class RunResult(_Part):
     """What `lpo optimize --json` prints and `optimize()` returns.
 
     ``challenger`` is the best other prompt when it was not shown to be better than the seed.
+    ``confirmation``: the found prompt minus the seed on dev items that nothing was chosen by.
+    ``front``: the prompts worth choosing from, by score, length and cost. ``power``: what the test can show.
     """
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
@@ -143,6 +208,9 @@ class RunResult(_Part):
     best: BestResult
     challenger: BestResult | None = None
     test_delta: TestDelta | None
+    confirmation: TestDelta | None = None
+    front: tuple[FrontPoint, ...] = ()
+    power: PowerResult | None = None
     locality: LocalityResult
     search: SearchResult = SearchResult()
     usage: UsageResult

@@ -64,6 +64,11 @@ def summarize(outcomes: Iterable[Scored | Unscored]) -> Score:
     return Score(mean=sum(values) / len(values), n=len(values), unscored=missing, ci95=mean_interval(values))
 
 
+def values(outcomes: Mapping[str, Scored | Unscored]) -> dict[str, float]:
+    """Return the scores of the items that have one."""
+    return {item: outcome.value for item, outcome in outcomes.items() if isinstance(outcome, Scored)}
+
+
 def paired(
     new: Mapping[str, Scored | Unscored], old: Mapping[str, Scored | Unscored], items: Sequence[str]
 ) -> list[float]:

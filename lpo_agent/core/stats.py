@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+@lru_cache(maxsize=1 << 16)  # races ask for the same few thousand pairs again and again
 def log_e_value(wins: int, losses: int) -> float:
     """Return the log of the evidence that wins outnumber losses among paired 0/1 scores.
 
@@ -76,6 +78,6 @@ def log_e_value(wins: int, losses: int) -> float:
     looks (Ville's inequality). The anytime-valid form of McNemar's test.
     """
     n = wins + losses
-    above_half = sum(math.comb(n + 1, k) for k in range(wins + 1)) / (1 << (n + 1))
+    above_half = sum(math.comb(n + 1, k) for k in range(wins + 1))  # times 2 ** -(n + 1)
     log_beta = math.lgamma(wins + 1) + math.lgamma(losses + 1) - math.lgamma(n + 2)
-    return log_beta + math.log(above_half) + (n + 1) * math.log(2)
+    return log_beta + math.log(above_half)

@@ -340,6 +340,14 @@ def rewritten(prompt: Prompt, text: str) -> Prompt:
 
     Raises EditRejected unless everything that must be kept stands in ``text``, unchanged and in order.
     """
+    return splice(*aligned(prompt, text))
+
+
+def aligned(prompt: Prompt, text: str) -> tuple[MarkedPrompt, list[Replacement]]:
+    """Return the prompt with all that may change marked, and the replacements that lead to ``text``.
+
+    Raises EditRejected as :func:`rewritten` does.
+    """
     marked = MarkedPrompt(prompt=prompt, spans=tuple(prompt.free_spans()))
     first, *pieces = outside(prompt.text, marked.spans)
     lost = EditRejected("the new prompt changes text that must be kept, such as a placeholder")
@@ -352,7 +360,7 @@ def rewritten(prompt: Prompt, text: str) -> Prompt:
             raise lost
         replacements.append(Replacement(number, text[at:found]))
         at = found + len(piece)
-    return splice(marked, replacements)
+    return marked, replacements
 
 
 def _check_spans(spans: Sequence[Span], length: int) -> None:

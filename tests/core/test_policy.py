@@ -1,4 +1,4 @@
-"""Who survives, who is accepted, and what phrases are."""
+"""Who is accepted, and what phrases are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpo_agent.core.influence import effect, insertion_points, phrases, without
-from lpo_agent.core.policy import accepts, rungs, survivors
+from lpo_agent.core.policy import accepts, rungs
 from lpo_agent.core.scores import Scored
 from lpo_agent.core.text import Prompt, Span, parse_prompt
 
@@ -16,16 +16,6 @@ from lpo_agent.core.text import Prompt, Span, parse_prompt
 def test_rungs_double_up_to_the_last() -> None:
     assert rungs(8, 48) == [8, 16, 32, 48]
     assert rungs(8, 5) == [5]
-
-
-def test_the_better_half_survives_best_first() -> None:
-    assert survivors([[0, 0], [1, 0], [1, 1], [-1, 0]], keep=2) == [2, 1]
-
-
-def test_a_candidate_that_is_clearly_worse_leaves_whatever_its_rank() -> None:
-    assert survivors([[-1.0] * 12], keep=1) == []
-    assert survivors([[-1.0] * 2], keep=1) == [0]
-    assert survivors([[]], keep=1) == []
 
 
 def test_a_child_must_score_more_or_say_the_same_in_fewer_words() -> None:

@@ -1,0 +1,165 @@
+"""What a prompt changed of the seed prompt, as disjoint edits that can be taken out and put together.
+
+Edits stand in the seed's offsets. So one edit can be reverted, to see what it is worth; edits of two
+prompts at different places can be merged exactly; and a place keeps its name while the text around it
+changes. They follow from the two texts alone, whatever method made the prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import SequenceMatcher
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+from lpo_agent.core.text import MarkedPrompt, Replacement, Span, aligned, outside, splice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lpo_agent.core.text import Prompt
+
+_TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
+_WORD = re.compile(r"\w")
+
+
+class Edit(NamedTuple):
+    """The seed's text at ``span`` is replaced by ``text``; an empty span is an insertion."""
+
+    span: Span
+    text: str
+
+
+def edits_between(seed: Prompt, text: str) -> tuple[Edit, ...]:
+    """Return the edits that lead from the seed to ``text``, sorted and disjoint, word by word.
+
+    Changes with no word between them are one edit. Raises EditRejected if ``text`` changes what
+    must be kept.
+    """
+    marked, replacements = aligned(seed, text)
+    new = [replacement.text for replacement in replacements]
+    kept = [*outside(seed.text, marked.spans)][1:-1]
+    if any(text.find(piece) != text.rfind(piece) for piece in kept):
+        new = list(_nearest(seed.text, marked.spans, text))
+    return tuple(edit for old, found in zip(marked.spans, new, strict=True) for edit in _diff(seed.text, old, found))
+
+
+def _nearest(old: str, regions: Sequence[Span], text: str) -> Iterator[str]:
+    """Yield the new text of each region where kept text, such as a space between two regions, is found twice.
+
+    Of all places where it could be, it is taken to be at the one nearest to where the words around it went.
+    """
+    first, *kept, last = outside(old, regions)
+    latest = [len(text) - len(last)]
+    for piece in reversed(kept):
+        latest.append(text.rfind(piece, 0, latest[-1]))
+    end, *limits = latest
+    moved, at = _moves(old, text), len(first)
+    for piece, region, limit in zip(kept, regions, reversed(limits), strict=False):
+        likely = min(max(moved[region.end], at), limit)
+        found = [text.rfind(piece, at, likely + len(piece)), text.find(piece, likely, limit + len(piece))]
+        start = min((place for place in found if place >= 0), key=lambda place: abs(place - likely))
+        yield text[at:start]
+        at = start + len(piece)
+    yield text[at:end]
+
+
+def _moves(old: str, new: str) -> list[int]:
+    """Return for each offset of the old text where its words are in the new one."""
+    one, other = _TOKEN.findall(old), _TOKEN.findall(new)
+    starts, ends = [list(accumulate(map(len, tokens), initial=0)) for tokens in (one, other)]
+    moved, at = [0] * (len(old) + 1), 0
+    for i, j, size in SequenceMatcher(a=one, b=other, autojunk=False).get_matching_blocks():
+        moved[at : starts[i]] = [ends[j]] * (starts[i] - at)
+        at = starts[i + size]
+        moved[starts[i] : at] = range(ends[j], ends[j + size])
+    moved[-1] = len(new)
+    return moved
+
+
+def _diff(text: str, region: Span, new: str) -> Iterator[Edit]:
+    """Yield the edits within one region that may change."""
+    old_tokens, new_tokens = _TOKEN.findall(region.of(text)), _TOKEN.findall(new)
+    changes: list[list[int]] = []
+    for what, i, j, k, m in SequenceMatcher(a=old_tokens, b=new_tokens, autojunk=False).get_opcodes():
+        if what == "equal":
+            continue
+        gap = old_tokens[changes[-1][1] : i] if changes else ["word"]
+        if any(_WORD.match(token) for token in gap):
+            changes.append([i, j, k, m])
+        else:
+            changes[-1][1], changes[-1][3] = j, m
+    starts = list(accumulate(map(len, old_tokens), initial=region.start))
+    for i, j, k, m in changes:
+        ahead, behind = _alike(old_tokens[i:j], new_tokens[k:m])
+        yield Edit(Span(starts[i + ahead], starts[j - behind]), "".join(new_tokens[k + ahead : m - behind]))
+
+
+def _alike(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
+    """Return how many tokens are the same at the start of both, and at the end of what is left."""
+    least = min(len(one), len(other))
+    ahead = next((n for n in range(least) if one[n] != other[n]), least)
+    behind = next((n for n in range(least - ahead) if one[-1 - n] != other[-1 - n]), least - ahead)
+    return ahead, behind
+
+
+def applied(seed: Prompt, edits: Sequence[Edit]) -> Prompt:
+    """Return the seed with these edits; raises EditRejected for ones that it does not allow."""
+    marked = MarkedPrompt(prompt=seed, spans=tuple(edit.span for edit in edits))
+    return splice(marked, [Replacement(number, edit.text) for number, edit in enumerate(edits)])
+
+
+def reverted(seed: Prompt, edits: Sequence[Edit], number: int) -> Prompt:
+    """Return the prompt without the edit of this number."""
+    return applied(seed, [edit for other, edit in enumerate(edits) if other != number])
+
+
+def standing(edits: Sequence[Edit]) -> list[Span]:
+    """Return where the new texts of the edits stand in the edited text."""
+    found, shift = [], 0
+    for edit in edits:
+        start = edit.span.start + shift
+        found.append(Span(start, start + len(edit.text)))
+        shift += len(edit.text) - (edit.span.end - edit.span.start)
+    return found
+
+
+def origin(edits: Sequence[Edit], span: Span) -> Span:
+    """Return the place of the seed that a span of the edited text stands for.
+
+    What lies in an edit's new text, or is a place at its end, stands for the edit's whole place.
+    """
+    if span.start == span.end:
+        return _place(edits, span)
+    first, last = Span(span.start, span.start + 1), Span(span.end - 1, span.end)
+    return Span(_place(edits, first).start, _place(edits, last).end)
+
+
+def _place(edits: Sequence[Edit], at: Span) -> Span:
+    """Return the seed's place of one character of the edited text, or of an empty span."""
+    shift = 0
+    for edit, new in zip(edits, standing(edits), strict=True):
+        if new.start <= at.start and at.end <= new.end:
+            return edit.span
+        if new.start > at.start:
+            break
+        shift = new.end - edit.span.end
+    return Span(at.start - shift, at.end - shift)
+
+
+def landed(edits: Sequence[Edit], place: Span) -> Span | None:
+    """Return where a place of the seed is in the edited text, None if an edit touches it."""
+    if any(touch(edit.span, place) for edit in edits):
+        return None
+    shift = sum(len(e.text) - (e.span.end - e.span.start) for e in edits if e.span.end <= place.start)
+    return Span(place.start + shift, place.end + shift)
+
+
+def touch(one: Span, other: Span) -> bool:
+    """Tell whether two places share text or a border, so that edits there may depend on each other."""
+    return one.start <= other.end and other.start <= one.end
+
+
+def grafts(parent: Sequence[Edit], other: Sequence[Edit]) -> list[Edit]:
+    """Return the other prompt's edits that the parent lacks and that touch none of its own."""
+    return [edit for edit in other if not any(touch(edit.span, own.span) for own in parent)]

@@ -1,0 +1,64 @@
+"""Which finalist is the answer, and what keeps one out."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lpo_agent.core.choosing import Finalist, choose, parted, regressed, undominated, worst_class
+
+SEED = {str(n): 0.0 for n in range(20)}
+
+
+def finalist(right: int, words: int, tokens: float = 100.0, start: int = 0) -> Finalist:
+    return Finalist({str(n): float(start <= n < start + right) for n in range(20)}, words, tokens)
+
+
+def test_half_of_dev_confirms_unless_it_is_tiny() -> None:
+    assert (parted(11), parted(12), parted(50), parted(51)) == (11, 6, 25, 26)
+
+
+def test_nothing_is_chosen_where_nothing_beats_the_seed() -> None:
+    assert choose([finalist(0, 3)], SEED) is None
+    assert choose([], SEED) is None
+    assert choose([finalist(3, 3)], {str(n): 1.0 for n in range(20)}) is None
+
+
+def test_the_best_is_chosen_where_it_stands_out() -> None:
+    assert choose([finalist(4, 3), finalist(16, 30)], SEED) == 1
+
+
+def test_among_the_tied_the_shortest_prompt_is_chosen() -> None:
+    assert choose([finalist(10, 30), finalist(9, 12, start=5)], SEED) == 1
+    assert choose([finalist(10, 12), finalist(10, 12)], SEED) == 0
+
+
+def test_one_that_does_not_beat_the_seed_is_never_preferred_for_being_short() -> None:
+    assert choose([finalist(1, 30), finalist(0, 2)], SEED) == 0
+
+
+def test_must_pass_items_may_not_get_worse_nor_lack_a_score() -> None:
+    old = {"a": 1.0, "b": 0.5, "c": 0.0}
+    assert regressed({"a": 1.0, "b": 0.4}, old) == ["b", "c"]
+    assert regressed({"a": 1.0, "b": 0.5, "c": 1.0}, old) == []
+
+
+def test_the_worst_class_is_found_behind_a_better_mean() -> None:
+    classes = {"a": "yes", "b": "yes", "c": "no", "d": "no"}
+    old = {"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.0}
+    assert worst_class({"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.0}, old, classes) == 0.5
+    assert worst_class(old, old, classes) == 0.0
+    assert worst_class({}, old, classes) == 0.0
+
+
+def test_the_front_leaves_out_what_is_worse_in_all_that_counts() -> None:
+    found = [finalist(10, 30, 200), finalist(10, 30, 200), finalist(5, 10, 150), finalist(5, 11, 150)]
+    assert undominated(found) == [0, 2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4), st.integers(1, 4)), max_size=6))
+def test_everything_off_the_front_is_matched_by_something_on_it(points: list[tuple[int, int, int]]) -> None:
+    found = [finalist(*point) for point in points]
+    kept = {points[number] for number in undominated(found)}
+    for score, words, tokens in points:
+        assert any(s >= score and w <= words and t <= tokens for s, w, t in kept)
