@@ -23,6 +23,7 @@ PROVIDERS = ("openai", "anthropic", "local", "scripted")
 
 Method = Literal["auto", "lpo", "local-search", "ape", "apo", "pe2"]
 Marker = Literal["auto", "llm", "influence", "random", "manual"]
+Proposer = Literal["auto", "llm", "operators"]
 Placement = Literal["before", "after", "system"]
 
 
@@ -35,6 +36,11 @@ class RunSpec(BaseModel):
     defaults, see :class:`lpo_agent.core.hosts.Numbers`. ``extract``: words that ask for the answer
     alone in a second call, of at most ``extract_tokens``. ``rpm``, ``tpm``, ``input_tpm``,
     ``output_tpm``: requests and tokens a minute. ``timeout``: seconds for one answer. ``bus`` is "memory".
+
+    Of lpo and local-search alone: ``proposer`` (a model, or edit operators that need none), ``demos`` (most
+    few-shot examples in the prompt), ``must_pass`` (a file with examples on which the answer may not do worse
+    than the seed prompt) and ``class_gate`` (how much of the mean score it may lose in a class of targets).
+    ``gain``: the gain on test that is looked for; where the split is too small to show it, a note says so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,11 +59,16 @@ class RunSpec(BaseModel):
     method: Method = "auto"
     locality: Locality = "enforce"
     marker: Marker | None = None
+    proposer: Proposer | None = None
     host: dict[str, bool | int | float | str] = Field(default_factory=dict)
     branches: int | None = Field(default=None, ge=1, le=256)
     steps: int | None = Field(default=None, ge=1, le=1000)
     proposals: int | None = Field(default=None, ge=1, le=64)
     race_items: int | None = Field(default=None, ge=2, le=100_000)
+    demos: int = Field(default=0, ge=0, le=64)
+    must_pass: Path | None = None
+    class_gate: float | None = Field(default=None, ge=0.0, le=1.0)
+    gain: float = Field(default=0.1, gt=0.0, le=1.0)
     placement: Placement = "before"
     max_tokens: int | None = Field(default=None, ge=1, le=100_000)
     extract: str | None = None
@@ -84,6 +95,9 @@ class RunSpec(BaseModel):
             raise ValueError(f"--locality {self.locality} needs --method {', '.join(HOSTS[:-1])} or {HOSTS[-1]}")
         elif other := self.host.keys() - {"tags"}:
             raise ValueError(f"{min(other)} is a number of {', '.join(HOSTS)}; --method {self.method} has only tags")
+        given = {name: getattr(self, name) for name in ("proposer", "demos", "must_pass", "class_gate")}
+        if self.method in HOSTS and (own := [name for name, value in given.items() if value]):
+            raise ValueError(f"--{own[0].replace('_', '-')} is for --method lpo or local-search, not {self.method}")
         return self
 
     @field_validator("base_url", "optimizer_base_url")

@@ -69,15 +69,16 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Rows to learn from, to choose by, and to judge by once.
+    """Rows to learn from, to choose by, and to judge by once; ``must`` rows may not get worse.
 
-    ``leaked``: rows dropped from train and dev because they stand in test too.
+    ``leaked``: rows dropped elsewhere because they stand in test too.
     """
 
     train: tuple[Row, ...]
     dev: tuple[Row, ...]
     test: tuple[Row, ...]
     leaked: int = 0
+    must: tuple[Row, ...] = ()
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -257,6 +258,7 @@ def split(
     train: Sequence[Example] | None = None,
     dev: Sequence[Example] | None = None,
     test: Sequence[Example] | None = None,
+    must: Sequence[Example] = (),
     seed: int = 0,
     keep_leaks: bool = False,
 ) -> Splits:
@@ -265,7 +267,7 @@ def split(
     ``data`` is shuffled by ``seed`` and divided 40/20/40 into train, dev and test, each class in
     proportion where there are at most 20 different targets; below ten rows nothing is kept for
     test. Without ``data``, ``train`` alone is divided two to one into train and dev, and ``dev`` alone serves
-    as train too. Rows that stand in test too are dropped from train and dev, unless ``keep_leaks``
+    as train too. Rows that stand in test too are dropped from train, dev and must, unless ``keep_leaks``
     (to reproduce published splits).
 
     Raises DataError for fewer than two different rows to learn and choose by, for rows with
@@ -273,6 +275,7 @@ def split(
     """
     given = {"train": train, "dev": dev, "test": test}
     parts = {name: list(rows) for name, rows in given.items() if rows is not None}
+    parts["must"] = list(must)
     if data is not None:
         missing = [name for name in SHARES if name not in parts]
         if not missing:
@@ -313,7 +316,7 @@ def _without_leaks(parts: Mapping[str, list[Example]], tested: Sequence[Example]
     known = {_identity(example) for example in tested}
     fresh = {
         name: [example for example in parts[name] if _identity(example) not in known]
-        for name in ("train", "dev")
+        for name in ("train", "dev", "must")
         if name in parts
     }
     leaked = sum(len(parts[name]) - len(rows) for name, rows in fresh.items())
@@ -326,7 +329,8 @@ def _without_leaks(parts: Mapping[str, list[Example]], tested: Sequence[Example]
         raise DataError(
             "one example only, or none, to learn and choose by is too few; give at least 2 different ones, better 100"
         )
-    return Splits(_rows("train", train), _rows("dev", dev), _rows("test", parts.get("test", ())), leaked)
+    test, must = parts.get("test", ()), fresh.get("must", ())
+    return Splits(_rows("train", train), _rows("dev", dev), _rows("test", test), leaked, _rows("must", must))
 
 
 def _values(example: Example) -> dict[str, str]:

@@ -205,6 +205,7 @@ def test_every_field_of_the_spec_can_be_set_from_the_command_line() -> None:
     for name in ("tpm", "input-tpm", "output-tpm", "timeout", "concurrency", "budget-calls", "prices", "race-items"):
         words += [f"--{name}", "1"]
     words += ["--method", "lpo", "--locality", "enforce", "--marker", "llm", "--placement", "after", "--bus", "memory"]
+    words += ["--proposer", "operators", "--demos", "1", "--must-pass", "x", "--class-gate", "1", "--gain", "1"]
     given = vars(args.build_parser().parse_args(words))
     in_code_only = {"examples", "optimizer_temperature"}
     assert RunSpec.model_fields.keys() - in_code_only - {"budget"} <= given.keys()

@@ -74,4 +74,4 @@ def show_traces(traces: Sequence[Trace], limit: int = 600) -> str:
         if trace.result.feedback:
             lines.append(f"remark: {trace.result.feedback[:limit]}")
         blocks.append("\n".join(lines))
-    return fenced("\n\n".join(blocks), limit=20_000) if blocks else "(none)"
+    return fenced("\n\n".join(blocks), limit=40_000) if blocks else "(none)"

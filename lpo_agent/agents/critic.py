@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from string import Template
 
 MAX_TOKENS = 400
+WHOLE = 6_000
+"""Characters of an input or an answer that the critic reads: long enough for whole traces of reasoning."""
 
 
 def _template() -> Template:
@@ -34,12 +36,12 @@ class Critic:
         """Return the model's explanation; raises ProviderError."""
         question = self.template.substitute(
             prompt=fenced(ask.prompt.text, limit=40_000),
-            failures=show_traces(ask.failures),
-            passes=show_traces(ask.passes),
+            failures=show_traces(ask.failures, limit=WHOLE),
+            passes=show_traces(ask.passes, limit=WHOLE),
         )
         call = Call((Turn("user", question),), MAX_TOKENS, self.temperature, ask.replicate)
         reply = await self.model.complete(call)
-        return Critique(text=reply.text.strip(), offtopic=offtopic(ask.failures, ()))
+        return Critique(text=reply.text.strip(), offtopic=offtopic(ask.failures, ()), calls=1)
 
 
 @dataclass(frozen=True, slots=True)

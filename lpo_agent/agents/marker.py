@@ -6,21 +6,25 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lpo_agent.agents.asking import ask as ask_model
+from lpo_agent.agents.asking import converse
 from lpo_agent.agents.parsing import tagged_spans
+from lpo_agent.core.credit import drawn
 from lpo_agent.core.influence import describe, insertion_points, phrases
-from lpo_agent.core.messages import Effect, Mark, MarkAsk, Marks
+from lpo_agent.core.messages import Mark, MarkAsk, Marks
+from lpo_agent.models.base import Call, Turn
 from lpo_agent.prompts import fenced, load
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from string import Template
 
+    from lpo_agent.core.messages import Effect
     from lpo_agent.core.text import Prompt, Span
     from lpo_agent.models.base import Model
 
 
 def _template() -> Template:
-    return load("mark", {"prompt", "critique", "budget", "protected"})
+    return load("mark", {"prompt", "critique", "budget", "protected", "learned"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +39,39 @@ class TokenMarker:
     template: Template = field(default_factory=_template)
 
     async def mark(self, ask: MarkAsk) -> Marks:
-        """Return the model's spans; raises ReplyError after one re-ask, and ProviderError."""
+        """Return the model's spans; raises ReplyError after one re-ask, and ProviderError.
+
+        With the reach "all" nothing is asked: all that may change is marked.
+        """
+        if ask.reach == "all":
+            return everything(ask.prompt)
         question = self.template.substitute(
             prompt=fenced(ask.prompt.text, limit=40_000),
             critique=fenced(ask.critique.text),
             budget=ask.budget,
             protected=_protected(ask.prompt),
+            learned=_learned(ask),
         )
-        spans = await ask_model(
-            self.model,
-            question,
-            lambda reply: tagged_spans(reply, ask.prompt),
-            max_tokens=len(ask.prompt.text) // 2 + 64,
-            temperature=self.temperature,
-            replicate=ask.seed,
-        )
-        reason = "tagged by the model"
-        return Marks(marks=tuple(Mark(span=span, reason=reason) for span in spans[: ask.budget]))
+        call = Call((Turn("user", question),), len(ask.prompt.text) // 2 + 64, self.temperature, ask.seed)
+        answer = await converse(self.model, call, lambda reply: tagged_spans(reply, ask.prompt), reasks=1)
+        marks = tuple(Mark(span=span, reason="tagged by the model") for span in answer.value[: ask.budget])
+        return Marks(marks=marks, malformed=answer.malformed, calls=answer.malformed + 1)
+
+
+def everything(prompt: Prompt) -> Marks:
+    """Return all that may change as marks: the local form of a rewrite."""
+    reason = "small edits did not help"
+    return Marks(marks=tuple(Mark(span=span, reason=reason) for span in prompt.free_spans()))
+
+
+def _learned(ask: MarkAsk) -> str:
+    """Return which phrases paid when they were edited before, and which did not."""
+    lines = [
+        f"{'edits here paid' if credit.paid > credit.barren else 'edits here did not pay'}: {words}"
+        for credit in ask.credits
+        if (words := credit.span.of(ask.prompt.text).strip())
+    ]
+    return fenced("\n".join(lines)) if lines else "(nothing yet)"
 
 
 def _protected(prompt: Prompt) -> str:
@@ -61,22 +81,29 @@ def _protected(prompt: Prompt) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InfluenceMarker:
-    """Chooses spans by their measured influence; needs no model that can follow instructions.
+    """Chooses spans by their measured influence and by what edits there were worth; asks no model.
 
-    Half of the budget goes to insertion points, half to measured phrases, the most harmful
-    first: leaving out what hurts, or saying it otherwise, is what can help. Phrases that help
-    clearly are left alone unless nothing else is there.
+    Insertion points and phrases are ranked together by a draw of their credit, less for words that help
+    (:func:`lpo_agent.core.credit.drawn`); each kind gets at least one mark. Of phrases only the measured
+    ones are ranked, where any were measured.
     """
 
     async def mark(self, ask: MarkAsk) -> Marks:
         """Return seeded choices, so that concurrent branches look at different places."""
-        rng = random.Random(ask.seed)
-        ranked = sorted(ask.effects, key=lambda effect: (effect.influence + rng.gauss(0, 0.1), effect.span))
-        points = insertion_points(ask.prompt)
-        places = rng.sample(points, min(len(points), max(1, (ask.budget + 1) // 2)))
-        phrases = ranked[: max(0, ask.budget - len(places))]
-        marks = [_place(span) for span in places] + [_phrase(effect) for effect in phrases]
-        return Marks(marks=tuple(sorted(marks, key=lambda mark: mark.span)))
+        rng, known = random.Random(ask.seed), {credit.span: credit for credit in ask.credits}
+        effects = {effect.span: effect for effect in ask.effects}
+        points = [_place(span) for span in insertion_points(ask.prompt)]
+        worded = [_phrase(span, effects.get(span)) for span in (effects or phrases(ask.prompt))]
+        worth = {mark.span: drawn(rng, known.get(mark.span), mark.influence) for mark in (*points, *worded)}
+
+        def ranked(marks: Sequence[Mark]) -> list[Mark]:
+            return sorted(marks, key=lambda mark: (-worth[mark.span], mark.span))
+
+        if ask.reach == "all" or not ask.budget:
+            return Marks(marks=tuple(sorted((*points, *worded), key=lambda mark: mark.span)))
+        sure = [*ranked(points)[:1], *ranked(worded)[:1]][: ask.budget]
+        rest = [mark for mark in ranked([*points, *worded]) if mark not in sure]
+        return Marks(marks=tuple(sorted([*sure, *rest][: ask.budget], key=lambda mark: mark.span)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,5 +131,7 @@ def _place(span: Span) -> Mark:
     return Mark(span=span, reason="text may be added here")
 
 
-def _phrase(effect: Effect) -> Mark:
-    return Mark(span=effect.span, reason=describe(effect), influence=effect.influence)
+def _phrase(span: Span, effect: Effect | None) -> Mark:
+    if effect is None:
+        return Mark(span=span, reason="not measured")
+    return Mark(span=span, reason=describe(effect), influence=effect.influence)

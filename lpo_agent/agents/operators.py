@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Model
 
 TRIES = 20
+ODDS = {"near": (6, 4, 0, 0), "wide": (4, 4, 2, 0), "all": (0, 3, 4, 3)}
+"""How likely a proposal changes one, two, three or four spans, by reach."""
 PARAPHRASE_TOKENS = 24
 
 
@@ -34,7 +36,10 @@ def _template() -> Template:
 
 @dataclass(frozen=True, slots=True)
 class OperatorProposer:
-    """Draws one or two operators for each proposal, seeded; never proposes a text twice."""
+    """Draws one or two operators for each proposal, up to four with a wider reach, seeded.
+
+    Never proposes a text twice, nor an edit of one span that did not help there before.
+    """
 
     facts: TaskFacts
     model: Model | None = None
@@ -46,22 +51,26 @@ class OperatorProposer:
         Raises ProviderError if paraphrasing fails for a reason that will not pass.
         """
         rng, seen = random.Random(ask.seed), {ask.marked.prompt.text, *ask.tried}
+        failed = {(each.span, each.text.strip()) for each in ask.rejected}
         proposals: list[Proposal] = []
+        calls = 0
         for _ in range(TRIES * ask.n):
             if len(proposals) == ask.n:
                 break
             proposal = await self._draw(ask, rng)
+            calls += proposal.note.count("paraphrase") if self.model is not None else 0
             text = _result(ask.marked, proposal)
-            if text is not None and text not in seen:
+            if text is not None and text not in seen and not _repeats(proposal, failed):
                 seen.add(text)
                 proposals.append(proposal)
-        return Proposals(proposals=tuple(proposals))
+        return Proposals(proposals=tuple(proposals), calls=calls)
 
     async def _draw(self, ask: ProposeAsk, rng: random.Random) -> Proposal:
         edits: dict[int, str] = {}
         notes = []
         numbers = range(len(ask.marked.spans))
-        for number in rng.sample(numbers, min(len(numbers), 1 if rng.random() < 0.6 else 2)):
+        many = rng.choices(range(1, 5), ODDS[ask.reach])[0]
+        for number in rng.sample(numbers, min(len(numbers), many)):
             if number not in edits:
                 note, new = await self._operate(ask, number, rng)
                 edits = new | edits
@@ -145,6 +154,12 @@ def _joined(text: str, span: Span, fragment: str) -> str:
     left = "" if not before or before.isspace() else " "
     right = "" if not after or after.isspace() else " "
     return f"{left}{fragment}{right}"
+
+
+def _repeats(proposal: Proposal, failed: set[tuple[int, str]]) -> bool:
+    """Tell whether the proposal is one edit that was made there before, and did not help."""
+    only = proposal.replacements[0] if len(proposal.replacements) == 1 else None
+    return only is not None and (only.span, only.text.strip()) in failed
 
 
 def _result(marked: MarkedPrompt, proposal: Proposal) -> str | None:

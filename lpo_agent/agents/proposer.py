@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lpo_agent.agents.asking import ask as ask_model
-from lpo_agent.agents.asking import show_traces
+from lpo_agent.agents.asking import converse, show_traces
 from lpo_agent.agents.parsing import slot_options
 from lpo_agent.core.messages import Proposal, Proposals, ProposeAsk
 from lpo_agent.core.text import Replacement
+from lpo_agent.models.base import Call, Turn
 from lpo_agent.prompts import fenced, load
 
 if TYPE_CHECKING:
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Model
 
 REMEMBERED = 6
+REJECTED = 24
 
 
 def _template() -> Template:
-    return load("propose", {"slotted", "critique", "failures", "tried", "n"})
+    return load("propose", {"slotted", "critique", "failures", "tried", "rejected", "n"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,26 @@ class Proposer:
             critique=fenced(ask.critique.text),
             failures=show_traces(ask.failures),
             tried="\n".join(fenced(text) for text in ask.tried[-REMEMBERED:]) or "(none yet)",
+            rejected=_rejected(ask),
             n=ask.n,
         )
-        options = await ask_model(
-            self.model,
-            question,
-            lambda reply: slot_options(reply, len(ask.marked.spans)),
-            max_tokens=150 * ask.n + 200,
-            temperature=self.temperature,
-            replicate=ask.seed,
-        )
-        return Proposals(proposals=tuple(_proposal(option) for option in options[: ask.n]))
+        call = Call((Turn("user", question),), _most_tokens(ask), self.temperature, ask.seed)
+        spans = len(ask.marked.spans)
+        answer = await converse(self.model, call, lambda reply: slot_options(reply, spans), reasks=1)
+        options = tuple(_proposal(option) for option in answer.value[: ask.n])
+        return Proposals(proposals=options, malformed=answer.malformed, calls=answer.malformed + 1)
+
+
+def _most_tokens(ask: ProposeAsk) -> int:
+    """Return room for the options; one that takes hold of the whole prompt needs room for all of it."""
+    whole = len(ask.marked.prompt.text) // 3 if ask.reach == "all" else 0
+    return (150 + whole) * ask.n + 200
+
+
+def _rejected(ask: ProposeAsk) -> str:
+    """Return what was put into the slots before and did not help, the latest last."""
+    lines = [f"slot {each.span + 1}: {each.text.strip() or '(no words)'}" for each in ask.rejected[-REJECTED:]]
+    return fenced("\n".join(lines)) if lines else "(nothing yet)"
 
 
 def slotted(marked: MarkedPrompt) -> str:

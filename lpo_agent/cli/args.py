@@ -9,11 +9,12 @@ from lpo_agent.errors import ConfigError
 
 METHODS: Final = ("auto", "lpo", "local-search", "ape", "apo", "pe2")
 LOCALITIES: Final = ("off", "think", "nudge", "enforce")
+PROPOSERS: Final = ("auto", "llm", "operators")
 MARKERS: Final = ("auto", "llm", "influence", "random", "manual")
 PLACEMENTS: Final = ("before", "after", "system")
 BUSES: Final = ("memory",)
 MODELS: Final = ("smollm2",)
-PRESETS: Final = ("smoke", "paper-math", "paper-bbh")
+PRESETS: Final = ("smoke", "local-small", "paper-math", "paper-bbh")
 RUN_HELP: Final = "a run's id, a unique beginning of one, or `last`"
 
 
@@ -39,7 +40,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_optimize, _evaluate, _compare, _mark, _bench, _runs, _show, _resume, _models, _mcp, _doctor):
+    for add in (_optimize, _evaluate, _compare, _mark, _bench, _runs, _show, _report, _resume, _models, _mcp, _doctor):
         add(commands)
     return parser
 
@@ -96,6 +97,7 @@ def _bench(commands: Commands[Parser]) -> None:
     group.add_argument("--localities", metavar="LIST", help="off, think, nudge, enforce")
     group.add_argument("--markers", metavar="LIST", help="llm, influence, random, manual, auto")
     group.add_argument("--seeds", metavar="LIST", help="seeds, such as 0,1,2")
+    group.add_argument("--search-calls", metavar="N", help="what each search may ask, known replies counted too")
     group.add_argument("--data-dir", metavar="DIR", help="folder with the tasks' data (default: LPO_BENCH_DATA)")
     group.add_argument("--cells", metavar="N", help="cells that run at the same time (default: 8)")
     group.add_argument("--out", metavar="DIR", help="write bench.md, .json, .csv, .png and .svg there")
@@ -115,6 +117,14 @@ def _show(commands: Commands[Parser]) -> None:
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     _output(parser)
     parser.add_argument("--out", metavar="FILE", help="write the best prompt there, or the JSON if FILE ends in .json")
+
+
+def _report(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("report", help="write what a run found as one HTML page")
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("--out", metavar="FILE", help="write it there (default: report-RUN.html; -: standard output)")
+    parser.add_argument("--quiet", action="store_true", help="nothing on standard error but errors")
+    parser.add_argument("--verbose", action="store_true", help="log to standard error")
 
 
 def _resume(commands: Commands[Parser]) -> None:
@@ -166,8 +176,17 @@ def _search(parser: Parser) -> None:
         "as in the paper); default: enforce, nothing outside the marks can change",
     )
     group.add_argument("--marker", choices=MARKERS, help="who chooses the words to edit (default: the method's own)")
+    group.add_argument(
+        "--proposer",
+        choices=PROPOSERS,
+        help="who writes new words: a model, or edit operators (default: by method)",
+    )
     group.add_argument("--branches", metavar="N", help="searches side by side")
     group.add_argument("--race-items", metavar="N", help="training items that the best candidates are compared on")
+    group.add_argument("--demos", metavar="N", help="most few-shot examples that the search may put in (default: 0)")
+    group.add_argument("--must-pass", metavar="FILE", help="examples on which the answer may not do worse than before")
+    group.add_argument("--class-gate", metavar="X", help="most of the mean score that it may lose in one class, 0 to 1")
+    group.add_argument("--gain", metavar="X", help="the gain looked for; warn if test cannot show it (default: 0.1)")
     _search_numbers(group)
 
 

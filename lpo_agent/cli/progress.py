@@ -48,6 +48,7 @@ PHASES: Final = {
     "search": "search",
     "confirm": "the best prompts on the dev items",
     "test": "the test items",
+    "explain": "what each edit is worth",
 }
 
 
@@ -202,7 +203,7 @@ class Pace:
 
 def _answers_after(phase: str, state: RunState) -> int:
     started = state.started
-    if started is None or phase == "test":
+    if started is None or phase in {"test", "explain"}:
         return 0
     return 2 * started.test + (3 * started.dev if phase == "search" else 0)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from lpo_agent.core.messages import Marks
-    from lpo_agent.core.result import TestDelta, UsageResult
+    from lpo_agent.core.result import EditResult, TestDelta, UsageResult
     from lpo_agent.core.scores import Score
     from lpo_agent.core.text import MarkedPrompt, Span
     from lpo_agent.runtime import PlanEstimate
@@ -73,11 +73,15 @@ def _show_optimized(out: Console, result: RunResult) -> None:
     if found.prompt != result.seed.prompt:
         what = "best prompt" if result.challenger is None else "challenger, which was not shown to be better"
         _block(out, f"From the seed prompt to the {what}", diff_text(result.seed.prompt, found.prompt, colour=colour))
+    _worths(out, found.edits)
     _block(out, "Best prompt", Text(words.visible(result.best.prompt)))
     _heading(out, "Scores")
     out.print(Padding(_scores(result), INDENT, expand=False))
+    if result.confirmation is not None:
+        fresh = words.count(result.confirmation.n, "dev item")
+        _line(out, f"{FOUND} minus seed on {fresh} that nothing was chosen by: {words.difference(result.confirmation)}")
     if result.test_delta is not None:
-        _line(out, f"best minus seed, item by item on test: {words.difference(result.test_delta)}")
+        _line(out, f"{FOUND} minus seed, item by item on test: {words.difference(result.test_delta)}")
     _block(out, "Verdict", Text("\n".join(verdict_lines(result))))
     _heading(out, "Run")
     for line in locality_lines(result):
@@ -86,6 +90,21 @@ def _show_optimized(out: Console, result: RunResult) -> None:
     for note in result.notes:
         _line(out, f"note: {words.one_line(note)}")
     _next(out, result)
+
+
+FOUND: Final = "found prompt"
+
+
+def _worths(out: Console, edits: Sequence[EditResult]) -> None:
+    """Print what each edit is worth, where that was measured; the best first."""
+    known = [(edit.worth, edit) for edit in edits if edit.worth is not None]
+    if not known:
+        return
+    _heading(out, f"What each edit is worth (score with it minus without it, on {known[0][1].n} training items)")
+    for worth, edit in sorted(known, key=lambda pair: (-pair[0], pair[1].start)):
+        old, new = (words.one_line(text) for text in (edit.old, edit.new))
+        what = f"added {new!r}" if not old else f"left out {old!r}" if not new else f"{old!r} became {new!r}"
+        _line(out, f"{worth:+.2f} (95 % interval {words.interval(edit.ci95)}): {what}")
 
 
 LAST_EDIT: Final = {

@@ -11,7 +11,15 @@ from lpo_agent.core.hosts import HOSTS, numbers_for
 from lpo_agent.core.influence import phrases
 from lpo_agent.models.base import Usage
 from lpo_agent.models.prices import load_prices
-from lpo_agent.runtime.task import call_tokens, calls_each, fit, load_task
+from lpo_agent.runtime.task import (
+    call_tokens,
+    calls_each,
+    choosing_items,
+    fit,
+    load_task,
+    panel_of,
+    warn_of_few,
+)
 from lpo_agent.runtime.wiring import marker_kind
 from lpo_agent.search.methods import plan_for
 from lpo_agent.search.methods.counting import most_calls
@@ -56,7 +64,8 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize") -> PlanEstimate:
         calls = calls_each(task) * len(task.splits.dev) * (2 if kind == "compare" else 1)
         return _estimate(spec, kind, task, calls, calls)
     method = "local-search" if spec.method == "auto" else spec.method
-    task, plan = fit(task, plan_for(method, spec), spec.budget)
+    task, plan = fit(task, plan_for(method, spec, marker_kind(spec, method)), spec.budget)
+    task = warn_of_few(task, spec.gain)
     found = _estimate(spec, kind, task, *_calls(spec, method, task, plan))
     return found.model_copy(update={"branches": plan.branches, "steps": plan.steps, "proposals": plan.proposals})
 
@@ -64,7 +73,7 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize") -> PlanEstimate:
 def estimate_calls(spec: RunSpec, task: Task) -> tuple[int, int]:
     """Return the fewest and the most calls of an optimization."""
     method = "local-search" if spec.method == "auto" else spec.method
-    return _calls(spec, method, task, plan_for(method, spec))
+    return _calls(spec, method, task, plan_for(method, spec, marker_kind(spec, method)))
 
 
 def _calls(spec: RunSpec, method: str, task: Task, plan: Plan) -> tuple[int, int]:
@@ -73,8 +82,9 @@ def _calls(spec: RunSpec, method: str, task: Task, plan: Plan) -> tuple[int, int
     if method in HOSTS:
         end = each * (2 * test + plan.finalists * dev)
         return each * (dev + test), end + _host_calls(spec, method, task, plan)
-    search = search_calls(plan, len(splits.train), len(phrases(task.prompt)))
-    return each * (dev + test + plan.last_rung), each * (dev * (1 + plan.finalists) + 2 * test + search)
+    panel = len(panel_of(task, plan)[0])
+    end = choosing_items(task, plan) + 2 * test
+    return each * (dev + test + panel), each * (end + search_calls(plan, panel, len(phrases(task.prompt))))
 
 
 def _host_calls(spec: RunSpec, method: str, task: Task, plan: Plan) -> int:
@@ -124,12 +134,17 @@ def _seconds(spec: RunSpec, calls: int, into: int, out: int) -> float | None:
     return max(times, default=None)
 
 
-def search_calls(plan: Plan, rows: int, spans: int) -> int:
-    """Return the most task and optimizer calls that the search phase makes."""
-    field, done, race = plan.proposals, 0, 0
-    for count in policy.rungs(plan.first_rung, min(plan.last_rung, rows)):
+def search_calls(plan: Plan, panel: int, spans: int) -> int:
+    """Return the most task and optimizer calls that the search, and explaining its answer, make.
+
+    ``panel``: training items of a race; ``spans``: phrases of the prompt.
+    """
+    field, done, race = plan.proposals + 1 + (plan.demos > 0), 0, 0
+    for count in policy.rungs(plan.first_rung, panel):
         race += (count - done) * field
         field, done = (field + 1) // 2, count
-    measuring = min(spans, plan.probes) * (plan.failures + plan.passes) if plan.measures else 0
-    agents = plan.proposals if plan.measures else 3
-    return plan.branches * plan.steps * (race + done + measuring + agents)
+    shown = plan.failures + plan.passes
+    measuring = (min(spans, plan.probes) * plan.measures + (2 * plan.marks + 2) * plan.reranks) * shown
+    agents = 2 * (3 if plan.reranks else plan.proposals)
+    explaining = (3 * plan.explained + 2) * min(plan.explained_on, panel) + panel
+    return panel + plan.branches * plan.steps * (race + measuring + agents) + explaining

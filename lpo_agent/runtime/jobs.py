@@ -26,8 +26,8 @@ from lpo_agent.core.text import parse_prompt
 from lpo_agent.errors import BudgetExceeded, TooManyUnscored, worst
 from lpo_agent.runtime.probe import choose_method
 from lpo_agent.runtime.searching import Books, Setup, build_result, build_search
-from lpo_agent.runtime.task import build_metric, fit
-from lpo_agent.runtime.wiring import serve_agents
+from lpo_agent.runtime.task import build_metric, fit, warn_of_few
+from lpo_agent.runtime.wiring import marker_kind, serve_agents
 from lpo_agent.search.methods import plan_for
 from lpo_agent.search.plan import Locality
 from lpo_agent.search.scoring import Outcomes, Scoring, until_spent
@@ -71,7 +71,8 @@ class Context:
 async def optimize(context: Context) -> RunResult:
     """Search for a better prompt; raises BudgetExceeded if not even the seed could be scored."""
     spec, choice = context.spec, await choose_method(context.models.optimizer, context.spec.method)
-    task, plan = fit(context.task, plan_for(choice.method, spec), spec.budget)
+    task, plan = fit(context.task, plan_for(choice.method, spec, marker_kind(spec, choice.method)), spec.budget)
+    task = warn_of_few(task, spec.gain)
     context.emit(_started(context, task, plan, choice))
     setup, books = Setup(context, choice.method, task, plan), Books(Locality(), Tally(), context.emit)
     async with MemoryBus() as bus, anyio.create_task_group() as agents:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -13,10 +13,10 @@ from lpo_agent.journal import open_journal
 from lpo_agent.models.prices import load_prices
 from lpo_agent.runtime.probe import choose_method
 from lpo_agent.runtime.task import build_metric, load_task
-from lpo_agent.runtime.wiring import Account, open_models, serve_agents
-from lpo_agent.search.branch import Branch
+from lpo_agent.runtime.wiring import Account, marker_kind, open_models, serve_agents
+from lpo_agent.search.looking import Looker
 from lpo_agent.search.methods import plan_for
-from lpo_agent.search.plan import Locality
+from lpo_agent.search.plan import Lore
 from lpo_agent.search.scoring import Scoring
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from lpo_agent.config import Environment, RunSpec
     from lpo_agent.core.messages import Marks
     from lpo_agent.core.text import MarkedPrompt
+
+
+LOOKED: Final = 16
+"""Training rows that are scored to find failures."""
 
 
 async def mark_prompt(
@@ -53,8 +57,8 @@ async def mark_prompt(
                 agents, bus, spec=spec, task=task, models=models, metric=judge, method=choice.method, branches=1
             )
             scoring = Scoring(bus, in_flight=spec.concurrency)
-            plan = plan_for(choice.method, spec)
-            branch = Branch(0, bus, scoring, task.splits.train, plan, Locality(), lambda _: None)
-            marks, _, _ = await branch.look(1, task.seed)
+            plan = plan_for(choice.method, spec, marker_kind(spec, choice.method))
+            looker = Looker(0, bus, scoring, task.seed, task.splits.train[:LOOKED], plan)
+            marks = (await looker.look(1, task.seed, Lore((task.seed,)))).marks
             agents.cancel_scope.cancel()
     return marks.on(task.prompt), marks

@@ -5,26 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lpo_agent.core import demos
+from lpo_agent.core.guards import Guards
 from lpo_agent.core.hosts import HOSTS, numbers_for
 from lpo_agent.core.result import (
     BestResult,
+    EditResult,
     LocalityResult,
     RunResult,
     SearchResult,
     SeedResult,
+    SpanResult,
     Status,
     delta,
     verdict,
 )
 from lpo_agent.core.tally import calls_to
 from lpo_agent.models.base import Usage
-from lpo_agent.runtime.task import call_tokens, calls_each, need
+from lpo_agent.runtime.task import call_tokens, calls_each, need, panel_of, power_of
 from lpo_agent.runtime.wiring import marker_kind
+from lpo_agent.search.attribution import unmeasured
 from lpo_agent.search.branch import Branch
 from lpo_agent.search.branches import Branches
+from lpo_agent.search.children import Nursery
 from lpo_agent.search.coordinator import Coordinator
 from lpo_agent.search.editing import Editor
+from lpo_agent.search.finals import Finals
 from lpo_agent.search.findings import Findings, Ground
+from lpo_agent.search.looking import Looker
 from lpo_agent.search.methods.beam import Beam
 from lpo_agent.search.methods.expanding import Expander
 from lpo_agent.search.scoring import Scoring
@@ -78,12 +86,34 @@ def build_search(setup: Setup, bus: Bus, books: Books) -> Coordinator:
         numbers, expander = _host(setup, bus, scoring, books)
         chosen = Beam(numbers, plan.steps, expander, scoring, bus, ground, findings, books.emit)
     else:
-        branches = [
-            Branch(number, bus, scoring, task.splits.train, plan, books.checks, books.emit)
-            for number in range(plan.branches)
-        ]
-        chosen = Branches(branches, scoring, plan=plan, ground=ground, findings=findings, emit=books.emit)
+        chosen = _branches(setup, bus, scoring, books, ground=ground, findings=findings)
     return Coordinator(chosen, findings, scoring, ground=ground, emit=books.emit)
+
+
+def _branches(
+    setup: Setup, bus: Bus, scoring: Scoring, books: Books, *, ground: Ground, findings: Findings
+) -> Branches:
+    task, plan, seed = setup.task, setup.plan, findings.seed
+    panel, shown = panel_of(task, plan)
+    shown = demos.usable(shown)
+    guards = Guards.of(task.prompt, panel)
+    branches = []
+    for number in range(plan.branches):
+        looker = Looker(number, bus, scoring, seed, panel, plan)
+        nursery = Nursery(number, seed, shown, guards, plan, books.emit)
+        branches.append(Branch(number, bus, scoring, looker, nursery, plan, books.checks, books.emit))
+    finals = Finals(scoring, ground, findings, panel, books.emit)
+    return Branches(
+        branches,
+        scoring,
+        finals,
+        panel=panel,
+        plan=plan,
+        ground=ground,
+        findings=findings,
+        locality=books.checks,
+        emit=books.emit,
+    )
 
 
 def _ground(setup: Setup) -> Ground:
@@ -91,7 +121,8 @@ def _ground(setup: Setup) -> Ground:
     tokens, splits = call_tokens(task), task.splits
     price = context.prices.cost(context.spec.model, Usage(tokens - task.max_tokens, task.max_tokens))
     end = need(task, setup.plan, price)
-    return Ground(splits.train, splits.dev, splits.test, context.ledger, end, calls_each=calls_each(task))
+    gate = context.spec.class_gate
+    return Ground(splits.train, splits.dev, splits.test, context.ledger, end, calls_each(task), splits.must, gate)
 
 
 def _host(setup: Setup, bus: Bus, scoring: Scoring, books: Books) -> tuple[Numbers, Expander]:
@@ -115,7 +146,8 @@ def build_result(setup: Setup, found: Findings, books: Books) -> RunResult:
     context, task = setup.context, setup.task
     tested = delta(found.differences)
     judged = verdict(tested, has_test=bool(task.splits.test) and (tested is not None or found.best is found.seed))
-    found_part = _best(found.best, found.best_dev, found.best_test)
+    edits = unmeasured(task.prompt, found.best.prompt.text) if found.edits is None else found.edits
+    found_part = _best(found.best, found.best_dev, found.best_test, edits)
     keep_seed = judged == "no_significant_improvement"
     best = _best(found.seed, found.seed_dev, found.seed_test) if keep_seed else found_part
     return RunResult(
@@ -127,11 +159,14 @@ def build_result(setup: Setup, found: Findings, books: Books) -> RunResult:
         best=best,
         challenger=found_part if keep_seed and found.best is not found.seed else None,
         test_delta=tested,
+        confirmation=delta(found.confirmation),
+        front=found.front,
+        power=power_of(task, context.spec.gain),
         locality=_locality(setup, books, best.prompt),
         search=_search(task, found, books.tally),
         usage=context.usage(),
         method=setup.method,
-        notes=(*task.notes, *_skips(found)),
+        notes=(*task.notes, *found.remarks, *_skips(found)),
     )
 
 
@@ -139,13 +174,16 @@ def _status(found: Findings) -> Status:
     return "stopped" if found.stopped_by else "completed"
 
 
-def _best(candidate: Candidate, dev: Score | None, test: Score | None) -> BestResult:
+def _best(
+    candidate: Candidate, dev: Score | None, test: Score | None, edits: tuple[EditResult, ...] = ()
+) -> BestResult:
     return BestResult(
         prompt=candidate.prompt.text,
         dev=dev,
         test=test,
         marked_parent=candidate.marked.render() if candidate.marked else None,
         step=candidate.step,
+        edits=edits,
     )
 
 
@@ -179,6 +217,11 @@ def _search(task: Task, found: Findings, tally: Tally) -> SearchResult:
         calls=None if scorings is None else scorings * calls_each(task) + (found.optimizer_calls or 0),
         calls_to=calls_to(found.curve),
         curve=tuple(found.curve),
+        curve_on=found.curve_on,
+        spans=tuple(
+            SpanResult(start=r.place.start, end=r.place.end, tried=r.tried, paid=r.paid, gain=r.gain)
+            for r in found.records
+        ),
         tags=tally.mean("tags"),
         tag_words=tally.mean("tag_words"),
         changed=tally.mean("changed"),

@@ -6,14 +6,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lpo_agent import data as data_files
+from lpo_agent.core import power
+from lpo_agent.core.choosing import parted
+from lpo_agent.core.result import PowerResult
 from lpo_agent.core.text import parse_prompt
 from lpo_agent.errors import DataError
 from lpo_agent.metrics import answer_tokens, as_metric, default_metric
 from lpo_agent.search.plan import Candidate, Need, Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lpo_agent.config import RunSpec
     from lpo_agent.core.budget import Budget
+    from lpo_agent.core.messages import Row
     from lpo_agent.core.text import Prompt
     from lpo_agent.data import Splits
     from lpo_agent.metrics import Metric
@@ -74,7 +80,8 @@ def load_splits(spec: RunSpec, kind: str) -> Splits:
     if given.keys() == {"test"}:
         raise DataError("--test alone leaves nothing to learn and choose by; give --data or --dev too")
     data, train, dev, test = (given.get(name) for name in files)
-    return data_files.split(data=data, train=train, dev=dev, test=test, seed=spec.seed)
+    must = data_files.read_examples(spec.must_pass) if spec.must_pass else ()
+    return data_files.split(data=data, train=train, dev=dev, test=test, must=must, seed=spec.seed)
 
 
 def build_metric(task: Task, metric: Any, judge: Model) -> Metric:
@@ -117,7 +124,51 @@ def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
     return replace(task, splits=splits, notes=(*task.notes, note)), plan
 
 
+def power_of(task: Task, gain: float) -> PowerResult | None:
+    """Return what the test split can show, None without one."""
+    n = len(task.splits.test)
+    if not n:
+        return None
+    return PowerResult(
+        looked_for=gain,
+        test_n=n,
+        shows=power.gain_shown(n),
+        needed=power.items_needed(gain),
+        discordant=max(power.DISCORDANT, gain),
+    )
+
+
+def warn_of_few(task: Task, gain: float) -> Task:
+    """Return the task with a note if its test split is too small to show the gain that is looked for."""
+    found = power_of(task, gain)
+    if found is None or found.test_n >= found.needed:
+        return task
+    note = (
+        f"{found.test_n} test items show a gain of {found.shows:.2f} or more; to show one of {gain:.2f} in 4 runs "
+        f"of 5, about {found.needed} would do"
+    )
+    return replace(task, notes=(*task.notes, note))
+
+
+def panel_of(task: Task, plan: Plan) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Return the training rows that prompts are compared on, and those that may be shown as demonstrations.
+
+    The two have no row in common: with demonstrations wanted, up to a third of the rows is kept for these.
+    """
+    rows = task.splits.train
+    kept = min(4 * plan.demos, len(rows) // 3)
+    panel = rows[: min(plan.last_rung, len(rows) - kept)]
+    return panel, rows[len(panel) :] if plan.demos else ()
+
+
+def choosing_items(task: Task, plan: Plan) -> int:
+    """Return how many answers it takes at most to choose among the finalists, the seed prompt among them."""
+    dev, must = len(task.splits.dev), len(task.splits.must)
+    cut = parted(dev) if plan.confirms else dev
+    return dev + cut * plan.finalists + (dev - cut) + must * (1 + plan.finalists)
+
+
 def need(task: Task, plan: Plan, price: float | None) -> Need:
     """Return what the end of the run may cost; ``price`` is USD for one scoring call, if known."""
-    calls = calls_each(task) * (len(task.splits.dev) * (1 + plan.finalists) + 2 * len(task.splits.test))
+    calls = calls_each(task) * (choosing_items(task, plan) + 2 * len(task.splits.test))
     return Need(calls=calls, tokens=calls * call_tokens(task), usd=None if price is None else calls * price)

@@ -164,7 +164,7 @@ async def serve_agents(
     proposer: Proposer | OperatorProposer = OperatorProposer(
         task_facts(task.splits.train, task.labels), models.optimizer
     )
-    if method == "lpo":
+    if proposer_kind(spec, method) == "llm":
         critic = Critic(models.optimizer, spec.optimizer_temperature)
         proposer = Proposer(models.optimizer, spec.optimizer_temperature)
     kind = marker_kind(spec, method)
@@ -205,11 +205,20 @@ async def _start(
 def marker_kind(spec: RunSpec, method: str) -> str:
     """Return the marker that was asked for, or the method's own.
 
-    A model that ``local-search`` is meant for cannot mark, so measurement alone is its "auto".
+    A model that cannot write cannot mark either: with edit operators, measurement alone is "auto".
     """
-    if method == "local-search" and spec.marker in {None, "auto"}:
-        return "influence"
-    return spec.marker or "llm"
+    if method in HOSTS:
+        return spec.marker or "llm"
+    if spec.marker in {None, "auto"}:
+        return "auto" if proposer_kind(spec, method) == "llm" else "influence"
+    return spec.marker or "auto"
+
+
+def proposer_kind(spec: RunSpec, method: str) -> str:
+    """Return who writes: "llm" or "operators"."""
+    if spec.proposer in {None, "auto"}:
+        return "llm" if method == "lpo" else "operators"
+    return spec.proposer or "operators"
 
 
 def _marker(kind: str) -> Callable[[MarkAsk], Awaitable[Marks]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Coordinator:
-    """Runs a method: search, confirm on dev, test once. The test split is nobody else's to see."""
+    """Runs a method: search, confirm on dev, test once, explain. The test split is nobody else's to see."""
 
     def __init__(
         self, method: Method, findings: Findings, scoring: Scoring, *, ground: Ground, emit: Callable[[Event], None]
@@ -44,6 +44,8 @@ class Coordinator:
                 self._ground.ledger.release(hold)
         self._spent(await until_spent(self._method.confirm))
         self._spent(await until_spent(self._test))
+        if self.findings.stopped_by is None:
+            await until_spent(self._method.explain)
         return self.findings
 
     def stop(self, reason: str) -> None:

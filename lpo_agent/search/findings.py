@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from lpo_agent.core.events import SeedScored
 from lpo_agent.core.scores import paired, summarize
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from lpo_agent.core.budget import Ledger
+    from lpo_agent.core.credit import Record
     from lpo_agent.core.events import Event
     from lpo_agent.core.messages import Row
+    from lpo_agent.core.result import EditResult, FrontPoint
     from lpo_agent.core.scores import Score
     from lpo_agent.search.plan import Candidate, Need
     from lpo_agent.search.scoring import Scoring
@@ -24,8 +26,10 @@ class Findings:
     """What a search found; ``best`` is the seed where nothing beat it on dev.
 
     ``differences``: best minus seed on the test items that were scored for both. ``curve``: calls,
-    counted one after another, and the best mean on dev that was known by then. ``scorings`` (pairs of
+    counted one after another, and the best mean on ``curve_on`` that was known by then. ``scorings`` (pairs of
     prompt and row) and ``optimizer_calls`` are those of the search, None where they are not counted.
+    ``confirmation``: differences of the chosen prompt on fresh dev items. ``records``: what was learned of
+    places. ``remarks``: what a reader of the result should know.
     """
 
     seed: Candidate
@@ -39,6 +43,12 @@ class Findings:
     skipped: list[str] = field(default_factory=list)
     candidates: int = 0
     curve: list[tuple[int, float]] = field(default_factory=list)
+    curve_on: Literal["dev", "train"] = "dev"
+    confirmation: list[float] = field(default_factory=list)
+    front: tuple[FrontPoint, ...] = ()
+    edits: tuple[EditResult, ...] | None = None
+    records: list[Record] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     scorings: int | None = None
     optimizer_calls: int | None = None
 
@@ -48,7 +58,8 @@ class Ground:
     """What a search stands on: the rows it may choose by, the rows it may not, the purse.
 
     ``need`` is put aside before the search, so that its end can always be paid. ``calls_each``:
-    calls that scoring one row takes.
+    calls that scoring one row takes. Gates of the answer: it may do worse than the seed prompt on none of
+    the ``must_pass`` rows, and in no class of targets by more than ``class_gate`` of the mean score.
     """
 
     train: Sequence[Row]
@@ -57,10 +68,12 @@ class Ground:
     ledger: Ledger
     need: Need
     calls_each: int = 1
+    must_pass: Sequence[Row] = ()
+    class_gate: float | None = None
 
 
 class Method(Protocol):
-    """A way to search. Both parts may end early by RequestFailed when the budget is spent."""
+    """A way to search. Each part may end early by RequestFailed when the budget is spent."""
 
     async def search(self) -> None:
         """Look for better prompts."""
@@ -68,6 +81,10 @@ class Method(Protocol):
 
     async def confirm(self) -> None:
         """Settle which one is the answer, on the dev split."""
+        ...
+
+    async def explain(self) -> None:
+        """Find out why the answer is better, if the method can; after the test, so that it changes nothing."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ from lpo_agent.core.text import is_local
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lpo_agent.core.text import MarkedPrompt, Prompt
+    from lpo_agent.core.credit import Try
+    from lpo_agent.core.messages import Reach
+    from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,28 +21,38 @@ class Plan:
     """How much of what a search does.
 
     ``branches`` run ``steps`` steps each, with ``proposals`` candidates a step and ``marks`` spans
-    a marking. A race is judged first after ``first_rung`` training items and ends after
-    ``last_rung``. ``failures`` and ``passes`` are the examples shown to the critic and used to
-    measure influence; ``measures`` turns that measuring on, for at most ``probes`` phrases a step. With
-    ``reranks`` a model marks, and what it marked is measured.
-    Branches draw their parents from the ``beam`` best prompts. ``finalists`` prompts go to the dev
-    split. A branch may be ``lag`` steps ahead of the slowest one before it waits for news.
+    a marking. Candidates are raced on at most ``last_rung`` training items, the panel, ``look`` at a
+    time; the field is halved first after ``first_rung``. ``failures`` and ``passes`` are the examples shown
+    to the critic and used to measure influence; ``measures`` turns that measuring on, for at most
+    ``probes`` phrases a step. With ``reranks`` a model marks, and what it marked is measured.
+    Prompts hold at most ``demos`` demonstrations. ``finalists`` prompts go to the dev split, a part of which
+    is kept to confirm the choice if ``confirms``; ``beam`` is the hosts'. A branch may be ``lag`` steps ahead
+    of the slowest one before it waits for news. After ``widens`` steps without success a branch marks more,
+    after ``restarts`` it takes hold of all that may change of another prompt, and then begins anew.
+    The worth of at most ``explained`` edits is measured, on ``explained_on`` training items.
     """
 
     branches: int = 4
     steps: int = 3
     proposals: int = 4
     marks: int = 4
+    look: int = 8
     first_rung: int = 8
     last_rung: int = 48
     failures: int = 3
-    passes: int = 3
-    probes: int = 4
+    passes: int = 2
+    probes: int = 3
     finalists: int = 2
+    confirms: bool = True
     beam: int = 2
     measures: bool = True
     reranks: bool = False
     lag: int = 2
+    widens: int = 1
+    restarts: int = 2
+    demos: int = 0
+    explained: int = 8
+    explained_on: int = 24
     seed: int = 0
 
 
@@ -54,13 +67,17 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A prompt with its origin; the seed prompt has step 0 and no marked parent."""
+    """A prompt with its origin; the seed prompt has step 0 and no marked parent.
+
+    ``filled``: what was put into the parent's spans, where that is known.
+    """
 
     prompt: Prompt
     step: int = 0
     branch: int = 0
     marked: MarkedPrompt | None = None
     note: str = ""
+    filled: tuple[Replacement, ...] = ()
 
     @property
     def id(self) -> str:
@@ -90,28 +107,67 @@ class Locality:
         return local
 
 
+Pairs = frozenset[tuple[str, str]]
+"""Pairs of prompt text and row id that were scored."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a step gave. ``mean`` and ``parent_mean`` are over the same ``items`` training items."""
+    """What a step gave.
+
+    ``mean``: of the accepted candidate over the whole panel. ``tried`` texts were raced, ``tries`` is what
+    that told about places. ``pairs`` were scored and ``asked`` calls of the optimizer model made for it.
+    """
 
     branch: int
     step: int
     accepted: Candidate | None = None
     mean: float = 0.0
-    parent_mean: float = 0.0
-    items: int = 0
     tried: tuple[str, ...] = ()
+    tries: tuple[Try, ...] = ()
+    pairs: Pairs = frozenset()
+    asked: int = 0
     skipped: str | None = None
 
 
-def ranked(reports: Iterable[StepReport]) -> list[StepReport]:
-    """Return the successful reports, best first, one for each text.
+@dataclass(frozen=True, slots=True)
+class Lore:
+    """What a step may know: all that any branch found up to its logical time.
 
-    By the mean over the race's items, which are the same for all; among equals the shorter prompt.
+    ``pool``: the seed prompt first, then what was accepted, each text once; all are scored on the panel.
+    ``barren``: the branch's own steps since its last success, or since it began.
     """
-    best: dict[str, tuple[tuple[float, int, int, int], StepReport]] = {}
+
+    pool: tuple[Candidate, ...]
+    tried: tuple[str, ...] = ()
+    tries: tuple[Try, ...] = ()
+    barren: int = 0
+
+    def reach(self, plan: Plan) -> Reach:
+        """Return how much of its parent the next step may take hold of."""
+        stuck = self.barren % (plan.restarts + 1)
+        if stuck == plan.restarts:
+            return "all"
+        return "wide" if stuck >= plan.widens else "near"
+
+
+def lore_of(seed: Candidate, reports: Iterable[StepReport], branch: int) -> Lore:
+    """Return what these reports, in logical order, tell a branch."""
+    pool, own = {seed.prompt.text: seed}, []
+    tried: dict[str, None] = {}
+    tries: list[Try] = []
     for report in reports:
         if report.accepted is not None:
-            text = report.accepted.prompt.text
-            best.setdefault(text, ((-report.mean, len(text), report.step, report.branch), report))
-    return [report for _, report in sorted(best.values(), key=lambda pair: pair[0])]
+            pool.setdefault(report.accepted.prompt.text, report.accepted)
+        tried |= dict.fromkeys(report.tried)
+        tries += report.tries
+        if report.branch == branch:
+            own.append(report.accepted is not None)
+    barren = own[::-1].index(True) if True in own else len(own)
+    return Lore(tuple(pool.values()), tuple(tried), tuple(tries), barren)
+
+
+def seed_of(*parts: int | str) -> int:
+    """Return a seed that follows from its parts alone, so that timing never changes what is drawn."""
+    text = ":".join(map(str, parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())

@@ -1,71 +1,74 @@
-"""Racing candidates against their parent on the same items, most items for the best."""
+"""Racing candidates against their parent on the same items; :mod:`lpo_agent.core.racing` judges."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 
-from lpo_agent.core import policy
-from lpo_agent.core.scores import paired, summarize
+from lpo_agent.core.racing import Race
+from lpo_agent.core.scores import values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lpo_agent.core.evidence import Course
     from lpo_agent.core.messages import Row
-    from lpo_agent.search.plan import Candidate, Plan
+    from lpo_agent.core.racing import Lane
+    from lpo_agent.search.plan import Candidate, Pairs, Plan
     from lpo_agent.search.scoring import Scoring
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a candidate came: its paired differences to the parent on the first ``items`` rows."""
+    """How far a candidate came: its paired differences to the parent on the ``items`` that it answered."""
 
     candidate: Candidate
+    fate: Literal["dropped", "outrun", "finished", "promoted"]
     differences: list[float]
-    items: int
-    mean: float
-    parent_mean: float
-    survived: bool = False
+    items: tuple[str, ...]
+    log_e: float
+
+    @property
+    def gain(self) -> float:
+        """The mean difference, 0 without any."""
+        return sum(self.differences) / len(self.differences) if self.differences else 0.0
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs of text and item that were scored for it, beside its parent's."""
+        return frozenset((self.candidate.prompt.text, item) for item in self.items)
 
 
 async def race(
-    scoring: Scoring, parent: Candidate, children: Sequence[Candidate], rows: Sequence[Row], plan: Plan
+    scoring: Scoring,
+    parent: Candidate,
+    children: Sequence[Candidate],
+    course: Course,
+    *,
+    rows: Sequence[Row],
+    plan: Plan,
 ) -> list[Standing]:
-    """Score the children on growing sets of rows, halving the field each time.
+    """Return one standing for each child: those that came through first, best first.
 
-    Returns one standing for each child; at most one ``survived`` to the last set. All see the same
-    rows in the same order as the parent, so every comparison is paired.
+    All meet the items of ``course``, which are ids of ``rows``, in its order.
     """
-    out: list[Standing] = []
-    field, keep = list(children), len(children)
-    for count in policy.rungs(plan.first_rung, min(plan.last_rung, len(rows))):
-        if not field:
-            break
-        standings = await _lap(scoring, parent, field, rows[:count])
-        keep = math.ceil(keep / 2)
-        order = policy.survivors([s.differences for s in standings], keep)
-        out += [s for i, s in enumerate(standings) if i not in order]
-        field = [standings[i].candidate for i in order]
-        last = [standings[i] for i in order]
-    if field:
-        best, *others = last
-        out += [Standing(best.candidate, best.differences, best.items, best.mean, best.parent_mean, survived=True)]
-        out += others
-    return out
+    by_id = {row.id: row for row in rows}
+    found = Race(course, len(children), look=plan.look, first=plan.first_rung)
+    while running := found.running:
+        asked = [by_id[item] for item in course.items[: found.target]]
+        async with anyio.create_task_group() as tasks:
+            for runner in [parent, *(children[number] for number in running)]:
+                tasks.start_soon(scoring.score, runner.prompt.text, asked)
+        new = {number: values(scoring.known(children[number].prompt.text, asked)) for number in running}
+        found.note(new, values(scoring.known(parent.prompt.text, asked)))
+        found.settle()
+    through = found.order()
+    rest = [number for number in range(len(children)) if number not in through]
+    return [_standing(children[number], found.lanes[number], course) for number in [*through, *rest]]
 
 
-async def _lap(scoring: Scoring, parent: Candidate, field: Sequence[Candidate], rows: Sequence[Row]) -> list[Standing]:
-    async with anyio.create_task_group() as tasks:
-        for runner in [parent, *field]:
-            tasks.start_soon(scoring.score, runner.prompt.text, rows)
-    old, ids = scoring.known(parent.prompt.text, rows), [row.id for row in rows]
-    standings = []
-    for runner in field:
-        new = scoring.known(runner.prompt.text, rows)
-        differences = paired(new, old, ids)
-        mean, parent_mean = summarize(new.values()).mean or 0.0, summarize(old.values()).mean or 0.0
-        standings.append(Standing(runner, differences, len(differences), mean, parent_mean))
-    return standings
+def _standing(child: Candidate, lane: Lane, course: Course) -> Standing:
+    fate = "finished" if lane.fate == "running" else lane.fate
+    return Standing(child, fate, lane.duel.differences, course.items[: lane.duel.count], lane.log_e)

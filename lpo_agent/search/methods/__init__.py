@@ -1,9 +1,9 @@
 """The search methods: what each measures, how much it proposes, and whom it asks.
 
 ``lpo`` follows the paper: a critic reads failures, a token marker tags spans, a proposer fills
-them; the tags are enforced. ``local-search`` needs no model that follows instructions: spans are
-chosen by measured influence and filled by edit operators. The hosts ``ape``, ``apo`` and ``pe2`` search
-by a beam; their numbers stand in :mod:`lpo_agent.core.hosts`.
+them; the tags are enforced. ``local-search`` is the same search with agents that need no model which
+follows instructions: spans are chosen by measured influence and filled by edit operators. The hosts
+``ape``, ``apo`` and ``pe2`` search by a beam; their numbers stand in :mod:`lpo_agent.core.hosts`.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ if TYPE_CHECKING:
     from lpo_agent.config import RunSpec
 
 LOCAL_SEARCH = Plan(branches=4, steps=3, proposals=4, marks=4, measures=True)
-LPO = Plan(branches=4, steps=3, proposals=4, marks=4, measures=False)
+LPO = Plan(branches=4, steps=4, proposals=4, marks=4, measures=False)
 
 
-def plan_for(method: str, spec: RunSpec) -> Plan:
-    """Return the method's plan with the spec's own numbers in it."""
+def plan_for(method: str, spec: RunSpec, marker: str = "llm") -> Plan:
+    """Return the method's plan with the spec's own numbers in it; ``marker`` is the one that will be used."""
     if method in HOSTS:
         return _host_plan(method, spec)
     plan = LPO if method == "lpo" else LOCAL_SEARCH
     given = {name: getattr(spec, name) for name in ("branches", "steps", "proposals")}
     if spec.race_items is not None:
         first = min(plan.first_rung, max(1, spec.race_items // 4))
-        plan = replace(plan, first_rung=first, last_rung=spec.race_items)
+        plan = replace(plan, look=first, first_rung=first, last_rung=spec.race_items)
     given["marks"] = int(spec.host["tags"]) or None if "tags" in spec.host else None
-    reranks = method == "lpo" and spec.marker == "auto"
-    measures = plan.measures if spec.marker in {None, "auto"} else spec.marker == "influence"
     chosen = {name: value for name, value in given.items() if value is not None}
-    return replace(plan, **chosen, measures=measures, reranks=reranks, seed=spec.seed)
+    measures, reranks = marker == "influence", marker == "auto"
+    return replace(plan, **chosen, measures=measures, reranks=reranks, demos=spec.demos, seed=spec.seed)
 
 
 def _host_plan(method: str, spec: RunSpec) -> Plan:
@@ -46,6 +45,7 @@ def _host_plan(method: str, spec: RunSpec) -> Plan:
         proposals=spec.proposals or PROPOSALS,
         beam=numbers.beam,
         finalists=0 if scored else numbers.beam,
+        confirms=False,
         measures=False,
         seed=spec.seed,
     )

@@ -174,6 +174,9 @@ class Beam:
             self._report(step, node, mean if count else None, count)
         return [pool[number] for number in order]
 
+    async def explain(self) -> None:
+        """Nothing: a host rewrites prompts, and its calls are counted by a formula."""
+
     async def confirm(self) -> None:
         """Settle on the best prompt on dev; a beam that was chosen by parts is scored there first."""
         candidates = self.nodes[1:]

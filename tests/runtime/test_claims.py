@@ -1,0 +1,122 @@
+"""What the search claims, tried on worlds where the truth is known: whole runs with scripted models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from lpo_agent.agents.marker import InfluenceMarker, RandomMarker
+from lpo_agent.config import Environment, make_spec
+from lpo_agent.core.events import CandidateRaced, StepStarted
+from lpo_agent.core.power import items_needed
+from lpo_agent.core.result import RunResult
+from lpo_agent.errors import ConfigError, DataError
+from lpo_agent.runtime import open_run
+from scripts import simulate_credit, simulate_noise
+
+if TYPE_CHECKING:
+    from lpo_agent.core.events import Event
+
+MODELS = Path(__file__).parent.parent / "scripted_models.py"
+EXAMPLES = tuple({"input": f"Note {n % 7}: we sold {n} pears.", "target": str(n)} for n in range(120))
+SEED = "Say something about the note.\n\nNote: {input}"
+
+
+async def finish(home: Path, **changes: Any) -> tuple[RunResult, list[Event]]:
+    events: list[Event] = []
+    given: dict[str, Any] = {"prompt": SEED, "examples": EXAMPLES, "model": f"scripted:{MODELS}:task"}
+    given |= {"metric": "numeric", "method": "local-search", "branches": 2, "steps": 3, "race_items": 16}
+    async with open_run(make_spec(given | changes), env=Environment(home)) as run:
+        events.extend([event async for event in run])
+        result = await run.wait()
+    assert isinstance(result, RunResult)
+    return result, events
+
+
+def test_where_nothing_can_be_gained_hardly_a_run_claims_a_gain(tmp_path: Path) -> None:
+    verdicts = anyio.run(simulate_noise.verdicts, 60, "local-search", tmp_path)
+    assert verdicts.count("improved") <= 5  # of 60, at a rate of 2.5 %: more in fewer than 1 of 400 tries
+
+
+def test_attribution_names_the_one_edit_that_was_rewarded(tmp_path: Path) -> None:
+    found, right, others = anyio.run(simulate_credit.named, 12, tmp_path)
+    assert (found, right) == (12, 12)
+    assert others > 0
+
+
+def test_credit_finds_the_place_that_pays_sooner_than_uniform_choice() -> None:
+    async def asked(marker: InfluenceMarker | RandomMarker) -> int:
+        return sum([await simulate_credit.answers_until_found(marker, seed) for seed in range(40)])
+
+    assert anyio.run(asked, InfluenceMarker()) < 0.85 * anyio.run(asked, RandomMarker())
+
+
+@pytest.mark.anyio
+async def test_the_result_tells_what_was_found_and_how_sure_that_is(tmp_path: Path) -> None:
+    result, events = await finish(tmp_path)
+    assert result.verdict == "improved"
+    assert result.confirmation is not None
+    assert result.confirmation.mean > 0
+    assert result.confirmation.n == 12
+    assert result.best.edits
+    assert max(edit.worth or 0.0 for edit in result.best.edits) > 0.3
+    assert result.best.prompt in {point.prompt for point in result.front}
+    search = result.search
+    assert search.curve_on == "train"
+    assert [mean for _, mean in search.curve] == sorted(mean for _, mean in search.curve)
+    assert search.calls is not None
+    assert search.curve[-1][0] <= search.calls
+    raced = [event for event in events if isinstance(event, CandidateRaced)]
+    assert sum(span.tried for span in search.spans) >= len(raced)
+    ids = {event.parent for event in events if isinstance(event, StepStarted)} | {event.candidate for event in raced}
+    assert {event.parent for event in raced} <= ids
+    assert all(event.fate == "outrun" or event.items == 16 or abs(event.log_e) > 2.9 for event in raced)
+
+
+@pytest.mark.anyio
+async def test_too_few_test_items_are_said_with_the_number_that_would_do(tmp_path: Path) -> None:
+    result, _ = await finish(tmp_path)
+    assert result.power is not None
+    assert (result.power.test_n, result.power.needed) == (48, items_needed(0.1))
+    assert f"about {items_needed(0.1)} would do" in result.notes[0]
+    modest, _ = await finish(tmp_path, gain=0.6)
+    assert modest.notes == ()
+
+
+@pytest.mark.anyio
+async def test_must_pass_examples_are_scored_and_kept(tmp_path: Path) -> None:
+    file = tmp_path / "must.jsonl"
+    rows = [{"input": f"There is no number: {n}", "target": "lovely"} for n in range(3)]
+    file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    result, _ = await finish(tmp_path, must_pass=file, metric="contains")
+    assert result.best.prompt == SEED
+    assert any("must-pass" in note for note in result.notes)
+    file.write_text('{"input": {"other": "x"}, "target": "y"}', encoding="utf-8")
+    with pytest.raises(DataError, match="variables"):
+        await finish(tmp_path, must_pass=file)
+
+
+@pytest.mark.anyio
+async def test_demonstrations_are_tried_and_never_come_from_the_items_that_judge_them(tmp_path: Path) -> None:
+    result, events = await finish(tmp_path, demos=2)
+    shown = [event for event in events if isinstance(event, CandidateRaced) and "Example" in event.text]
+    assert shown
+    assert result.locality.violations == 0
+
+
+@pytest.mark.parametrize("option", [{"demos": 2}, {"class_gate": 0.1}, {"proposer": "operators"}])
+def test_hosts_have_none_of_these(option: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(option)).replace("_", "-")):
+        make_spec({"prompt": SEED, "examples": EXAMPLES, "model": "local:smollm2", "method": "apo", **option})
+
+
+@pytest.mark.anyio
+async def test_lpo_with_operators_is_local_search(tmp_path: Path) -> None:
+    one, _ = await finish(tmp_path)
+    other, _ = await finish(tmp_path, method="lpo", proposer="operators", steps=3)
+    assert other.method == "lpo"
+    assert (other.best, other.search) == (one.best, one.search)

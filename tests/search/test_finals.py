@@ -1,0 +1,126 @@
+"""The end of a local search: choice, gates, fresh confirmation, front."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from lpo_agent.bus.memory import MemoryBus
+from lpo_agent.core.budget import Budget, Ledger
+from lpo_agent.core.messages import SCORE, Row, ScoreAsk, ScoreReply
+from lpo_agent.core.scores import Scored
+from lpo_agent.core.text import Prompt
+from lpo_agent.search.finals import Finals
+from lpo_agent.search.findings import Findings, Ground
+from lpo_agent.search.plan import Candidate, Need
+from lpo_agent.search.scoring import Scoring
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+pytestmark = pytest.mark.anyio
+
+
+def rows(name: str, count: int) -> tuple[Row, ...]:
+    return tuple(
+        Row(id=f"{name}:{n}", variables={"input": str(n)}, target="even" if n % 2 == 0 else "odd") for n in range(count)
+    )
+
+
+SEED = Candidate(Prompt(text="seed prompt"))
+LONG = Candidate(Prompt(text="a candidate with very many words in it"))
+SHORT = Candidate(Prompt(text="short one"))
+
+
+@asynccontextmanager
+async def served(right: Callable[[str, int], bool], asked: list[tuple[str, str]]) -> AsyncIterator[Scoring]:
+    async def score(ask: ScoreAsk) -> ScoreReply:
+        await anyio.lowlevel.checkpoint()
+        asked.append((ask.text, ask.row.id))
+        value = float(right(ask.text, int(ask.row.variables["input"])))
+        return ScoreReply(outcome=Scored(value=value, output="x" * len(ask.text)))
+
+    async with MemoryBus() as bus, anyio.create_task_group() as tasks:
+        await tasks.start(partial(bus.serve, SCORE, score, concurrency=8))
+        yield Scoring(bus, in_flight=8)
+        tasks.cancel_scope.cancel()
+
+
+async def settled(
+    right: Callable[[str, int], bool], *finalists: Candidate, dev: int = 20, **ground: Any
+) -> tuple[Findings, list[tuple[str, str]]]:
+    asked: list[tuple[str, str]] = []
+    findings = Findings(SEED, SEED)
+    stood = Ground((), rows("dev", dev), (), Ledger(Budget()), Need(0, 0, None), **ground)
+    async with served(right, asked) as scoring:
+        await Finals(scoring, stood, findings, (), lambda _: None).settle(finalists)
+    return findings, asked
+
+
+async def test_the_choice_is_confirmed_on_items_that_nobody_else_was_asked() -> None:
+    findings, asked = await settled(
+        lambda text, n: text != "seed prompt" and (text == SHORT.prompt.text or n < 5), LONG, SHORT
+    )
+    assert findings.best is SHORT
+    assert findings.confirmation == [1.0] * 10
+    assert findings.best_dev is not None
+    assert findings.best_dev.n == 20
+    fresh = {f"dev:{n}" for n in range(10, 20)}
+    assert {text for text, row in asked if row in fresh} == {SEED.prompt.text, SHORT.prompt.text}
+    assert len(asked) == len(set(asked)) == 20 + 20 + 10
+
+
+async def test_one_that_does_worse_on_fresh_items_is_not_the_answer() -> None:
+    findings, _ = await settled(lambda text, n: (n < 10) == (text != "seed prompt"), SHORT)
+    assert findings.best is SEED
+    assert findings.confirmation == [-1.0] * 10
+    assert "fresh dev items" in findings.remarks[0]
+
+
+async def test_a_tiny_dev_split_chooses_with_all_of_it() -> None:
+    findings, _ = await settled(lambda text, _: text != "seed prompt", SHORT, dev=6)
+    assert findings.best is SHORT
+    assert findings.confirmation == []
+
+
+async def test_must_pass_examples_keep_a_better_prompt_out() -> None:
+    def right(text: str, n: int) -> bool:
+        return n == 2 if text == "seed prompt" else n != 2
+
+    findings, _ = await settled(right, SHORT, must_pass=rows("must", 4)[2:3])
+    assert findings.best is SEED
+    assert findings.remarks == ["a finalist is out: it did worse on 1 must-pass examples"]
+    assert (await settled(right, SHORT, must_pass=rows("must", 4)[3:]))[0].best is SHORT
+
+
+async def test_a_class_that_loses_too_much_keeps_a_better_prompt_out() -> None:
+    def right(text: str, n: int) -> bool:
+        return n in {1, 3} if text == "seed prompt" else n % 2 == 0
+
+    assert (await settled(right, SHORT, class_gate=0.5))[0].best is SHORT
+    findings, _ = await settled(right, SHORT, class_gate=0.3)
+    assert findings.best is SEED
+    assert "lost 0.40 in one class" in findings.remarks[0]
+
+
+async def test_the_front_holds_what_is_worth_choosing_from() -> None:
+    def right(text: str, n: int) -> bool:
+        return text == LONG.prompt.text or (text == SHORT.prompt.text and n != 1)
+
+    findings, _ = await settled(right, LONG, SHORT)
+    assert [point.prompt for point in findings.front] == [LONG.prompt.text, SHORT.prompt.text]
+    best, other = findings.front
+    assert (best.words, other.words) == (8, 2)
+    assert (best.dev.mean, other.dev.mean) == (1.0, 0.9)
+    assert best.tokens == pytest.approx((2 * len(LONG.prompt.text) + 1) / 4, abs=0.1)
+
+
+async def test_without_finalists_the_seed_is_still_scored() -> None:
+    findings, _ = await settled(lambda *_: True)
+    assert findings.best is SEED
+    assert findings.seed_dev is not None
+    assert findings.seed_dev.mean == 1.0
