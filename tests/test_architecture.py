@@ -27,6 +27,7 @@ ALLOWED = {
     "models": {"models", "core", "errors", "loading", "journal"},
     "search": {"search", "core", "errors", "bus.base", "config"},
     "bench": {"bench", "core", "errors", "config", "data"},
+    "report": {"report", "core", "errors"},
     "telemetry": {"core", "errors", "journal"},
     "config": {"core", "data", "errors"},
 }

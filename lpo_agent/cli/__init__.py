@@ -73,7 +73,7 @@ def _version() -> str:
 
 
 def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
-    from lpo_agent.cli import bench, commands, doctor, history  # noqa: PLC0415 - `--help` must not wait for them
+    from lpo_agent.cli import bench, commands, doctor, history, report  # noqa: PLC0415 - `--help` must not wait for them
 
     return {
         "optimize": commands.optimize,
@@ -85,6 +85,7 @@ def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
         "models": commands.models,
         "runs": history.runs,
         "show": history.show_run,
+        "report": report.report,
         "doctor": doctor.doctor,
     }[name]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lpo_agent import runtime
-from lpo_agent.bench.grid import BenchTask, cell_spec, cells, load_splits, make_bench, read_bench
+from lpo_agent.bench.grid import BenchTask, arm_key, cell_spec, cells, load_splits, make_bench, read_bench
 from lpo_agent.bench.plotting import plot
 from lpo_agent.bench.rows import BenchResult
 from lpo_agent.bench.tables import to_csv, to_markdown
@@ -18,6 +20,7 @@ from lpo_agent.config import read_environment
 from lpo_agent.errors import ConfigError
 from lpo_agent.runtime.benching import AT_ONCE
 from lpo_agent.runtime.estimate import estimate_calls
+from lpo_agent.runtime.session import calls_of_test
 from lpo_agent.runtime.task import load_task
 
 if TYPE_CHECKING:
@@ -28,8 +31,10 @@ if TYPE_CHECKING:
     from lpo_agent.runtime.jobs import Result
 
 LISTS: Final = ("tasks", "methods", "localities", "markers", "seeds")
-OWN: Final = frozenset({"bench", "data_dir", "cells", "host", *LISTS})
-CURVE: Final = "![best dev score by calls](bench.svg)"
+OWN: Final = frozenset({"bench", "data_dir", "cells", "search_calls", "host", *LISTS})
+CURVE: Final = "bench.svg"
+OUTPUT: Final = frozenset({"command", "bench", "json", "quiet", "verbose", "dry_run"})
+"""What is given and changes nothing in a result."""
 
 
 def bench(given: Mapping[str, Any]) -> int:
@@ -41,10 +46,11 @@ def bench(given: Mapping[str, Any]) -> int:
         raise ConfigError(f"--data-dir {folder}: there is no such folder")
     if output.dry_run:
         return _plan(planned, folder, output)
-    at_once = _whole(chosen.get("cells", AT_ONCE))
+    at_once = _whole("cells", chosen.get("cells", AT_ONCE))
     if output.out is not None:
         _make_folder(output.out)
-    return finish(lambda say: runtime.open_bench(planned, folder=folder, at_once=at_once, say=say), output, _write)
+    opening = partial(runtime.open_bench, planned, folder=folder, at_once=at_once, command=_command(given, planned))
+    return finish(lambda say: opening(say=say), output, _write)
 
 
 def resume(given: Mapping[str, Any]) -> int:
@@ -53,6 +59,21 @@ def resume(given: Mapping[str, Any]) -> int:
     if output.out is not None and not output.out.is_dir():
         files.check_writable(output.out)
     return finish(lambda say: runtime.open_resumed(given["run"], say=say), output, _write)
+
+
+def _command(given: Mapping[str, Any], planned: Bench) -> str:
+    """Return the command line that asks for the same benchmark, with the data folder if the environment said it."""
+    words = ["lpo", "bench", str(given["bench"])]
+    for name, value in given.items():
+        if name == "cache":
+            words += [] if value else ["--no-cache"]
+        elif name == "host":
+            words += [word for pair in value for word in ("--set", pair)]
+        elif name not in OUTPUT:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    found = any(task.folder is not None for task in planned.tasks) and "data_dir" not in given
+    folder = read_environment().bench_data if found else None
+    return " ".join([*([f"LPO_BENCH_DATA={shlex.quote(str(folder))}"] if folder else []), shlex.join(words)])
 
 
 def _grid(chosen: Mapping[str, Any]) -> Bench:
@@ -70,7 +91,21 @@ def _grid(chosen: Mapping[str, Any]) -> Bench:
     for host in content["hosts"].values():
         for name in chosen.get("host", {}):
             host.pop(name, None)
+    said = rest.keys() | ({"marker"} if "markers" in chosen else set())
+    for method, own in content["method_options"].items():
+        kept = {name: value for name, value in own.items() if name.replace("-", "_") not in said}
+        content["method_options"][method] = kept
+    if "search_calls" in chosen:
+        content["search_calls"] = _whole("search-calls", chosen["search_calls"])
+    if chosen.keys() & {"methods", "localities", "markers"}:
+        content["reference"] = _still(content, found.reference)
     return make_bench(content)
+
+
+def _still(content: Mapping[str, Any], reference: str | None) -> str | None:
+    """Return the reference if the grid still has it."""
+    arms = {arm_key(cell) for cell in cells(make_bench({**content, "reference": None}))}
+    return reference if reference in arms else None
 
 
 def _task(found: Bench, name: str) -> BenchTask:
@@ -80,13 +115,13 @@ def _task(found: Bench, name: str) -> BenchTask:
     raise ConfigError(f"--tasks: {found.name} has no task {name!r}; it has {', '.join(t.name for t in found.tasks)}")
 
 
-def _whole(value: object) -> int:
+def _whole(name: str, value: object) -> int:
     try:
         number = int(str(value))
     except ValueError:
         number = 0
     if number < 1:
-        raise ConfigError(f"--cells: must be a whole number from 1 (got {value!r})")
+        raise ConfigError(f"--{name}: must be a whole number from 1 (got {value!r})")
     return number
 
 
@@ -99,7 +134,11 @@ def _plan(planned: Bench, folder: Path | None, output: Output) -> int:
         splits = material[cell.task]
         if splits is not None:
             spec = cell_spec(planned, cell)
-            least, most = estimate_calls(spec, load_task(spec, "optimize", splits))
+            task = load_task(spec, "optimize", splits)
+            least, most = estimate_calls(spec, task)
+            if planned.search_calls is not None:
+                cap = planned.search_calls + calls_of_test(task)
+                least, most = min(least, cap), min(most, cap)
             low, high, count = low + least, high + most, count + 1
     missing = [name for name, splits in material.items() if splits is None]
     if output.json:
@@ -127,8 +166,7 @@ def _write(output: Output, result: Result) -> None:
     place = output.out or Path(f"bench-{result.name}-{result.run_id}")
     _make_folder(place)
     drawn = _draw(result, place, output)
-    text = to_markdown(result) + (f"\n{CURVE}\n" if drawn else "")
-    files.write_text(place / "bench.md", text)
+    files.write_text(place / "bench.md", to_markdown(result, CURVE if drawn else None))
     files.write_text(place / "bench.csv", to_csv(result))
     write_result(replace(output, out=place / "bench.json"), result)
     if not output.quiet:

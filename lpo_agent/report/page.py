@@ -1,0 +1,185 @@
+"""The page: its frame, the summary, and the order of its sections."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+from lpo_agent.core.result import ALPHA
+from lpo_agent.report import charts, markup, prompts, search
+from lpo_agent.report.markup import Numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lpo_agent.report.facts import Facts
+
+    Section = Callable[[Facts, Numbers], str]
+
+STYLE: Final = "style.css"
+
+
+def render_page(facts: Facts) -> str:
+    """Return the whole page as HTML. It holds no scripts and asks for nothing from anywhere.
+
+    The run's result stands in it as inert JSON, in the element ``result``.
+    """
+    content = facts.result.model_dump(mode="json", by_alias=True)
+    numbers = Numbers(content)
+    style = files(__package__).joinpath(STYLE).read_text(encoding="utf-8")
+    drawn = [(name, title, body) for name, (title, draw) in SECTIONS.items() if (body := draw(facts, numbers))]
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in drawn)
+    sections = "\n".join(f'<section id="{name}"><h2>{title}</h2>{body}</section>' for name, title, body in drawn)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_policy(style)}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<meta name="color-scheme" content="light dark">
+<title>Run {markup.plain(facts.result.run_id)}: {VERDICTS[facts.result.verdict][0]}</title>
+<style>{style}</style>
+</head>
+<body>
+<header>{_header(facts)}<nav>{links}</nav></header>
+<main>
+{sections}
+</main>
+<footer>Every number of the result has its path and exact value in <code>data-key</code> and
+<code>data-value</code>; the result itself stands in this file as JSON.</footer>
+<script type="application/json" id="result">{markup.inert_json(content)}</script>
+</body>
+</html>
+"""
+
+
+def _policy(style: str) -> str:
+    """Return what the page may do: show this one style sheet, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def _header(facts: Facts) -> str:
+    result, started = facts.result, facts.started
+    parts = [f"method {markup.text(result.method)}"]
+    if started is not None:
+        parts.append(f"model {markup.text(started.model)}")
+        if started.optimizer_model != started.model:
+            parts.append(f"optimizer {markup.text(started.optimizer_model)}")
+        parts.append(f"metric {markup.text(started.metric)}")
+        parts.append(f"{started.train:,} train, {started.dev:,} dev, {started.test:,} test items")
+    line = "".join(f"<span>{part}</span>" for part in parts)
+    return f'<p class="run">lpo report · run <code>{markup.text(result.run_id)}</code></p><p class="setup">{line}</p>'
+
+
+IMPROVED: Final = (
+    "The best prompt beat the seed prompt on test items that had no part in finding it. If both were equally good, a "
+    "difference as large would be rare: fewer than 5 in 100 such tests. This holds for this model and for data like "
+    "these, no further."
+)
+NOT_SHOWN: Final = (
+    "The difference on untouched test items may be chance, so the seed prompt stays the answer. This does not show "
+    "that both are equally good; more test items could tell."
+)
+WORSE: Final = (
+    "The found prompt did worse than the seed prompt on untouched test items, and a difference as large is rarely "
+    "chance. The seed prompt stays the answer."
+)
+NOT_TESTED: Final = (
+    "No comparison on untouched items was made. Dev scores flatter the best prompt, since they were used to choose it."
+)
+VERDICTS: Final[Mapping[str, tuple[str, str]]] = {
+    "improved": ("improved", IMPROVED),
+    "no_significant_improvement": ("no significant improvement", NOT_SHOWN),
+    "not_tested": ("not tested", NOT_TESTED),
+}
+NOTHING_FOUND: Final = "No candidate beat the seed prompt on the dev items, so the seed prompt stays the answer."
+
+
+def _summary(facts: Facts, numbers: Numbers) -> str:
+    result = facts.result
+    name, words = VERDICTS[result.verdict]
+    if result.verdict == "no_significant_improvement":
+        delta = result.test_delta
+        words = NOTHING_FOUND if delta is None else WORSE if delta.mean < 0 and delta.p_value < ALPHA else words
+    parts = [f'<p class="verdict {result.verdict}"><strong>{name}</strong></p><p class="lead">{words}</p>']
+    if result.status != "completed":
+        reason = markup.text(result.stop_reason)
+        parts.append(f'<p class="warn">This run is {result.status}: {reason}. What follows is what it had by then.</p>')
+    parts += [_tiles(facts, numbers), _scores(facts, numbers), _power(facts, numbers)]
+    if result.notes:
+        parts.append(f'<ul class="notes">{"".join(f"<li>{markup.text(note)}</li>" for note in result.notes)}</ul>')
+    return "".join(parts)
+
+
+def _tiles(facts: Facts, numbers: Numbers) -> str:
+    """Return the comparisons of the found prompt with the seed: on test, and on dev items nothing was chosen by."""
+    result, tiles = facts.result, []
+    for key, title, what in (
+        ("test_delta", "Gain on test", "untouched test item"),
+        ("confirmation", "Gain on fresh dev items", "dev item that nothing was chosen by"),
+    ):
+        if getattr(result, key) is None:
+            continue
+        n = numbers.at(f"{key}.n")
+        shown = what if n == 1 else what.replace("item", "items")
+        tiles.append(
+            f'<div class="tile"><h3>{title}</h3><p class="big">{numbers.show(f"{key}.mean", "signed")}</p>'
+            f"<p>95 % interval {numbers.interval(f'{key}.ci95', 'signed')}</p>"
+            f"<p>p-value {numbers.show(f'{key}.p_value', 'p')}, "
+            f"on {numbers.show(f'{key}.n', 'count')} {shown}</p></div>"
+        )
+    return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _scores(facts: Facts, numbers: Numbers) -> str:
+    names = {"seed": "seed prompt", "best": "best prompt", "challenger": "challenger"}
+    who = ["seed", *(["best"] if facts.found_key == "best" and facts.found else [])]
+    who += ["challenger"] if facts.result.challenger is not None else []
+    rows = []
+    for split in ("test", "dev"):
+        for name in who:
+            score = getattr(getattr(facts.result, name), split)
+            if score is None or score.mean is None:
+                continue
+            key = f"{name}.{split}"
+            missing = f", {numbers.show(f'{key}.unscored', 'count')} unscored" if score.unscored else ""
+            bar = charts.whisker(score.mean, score.ci95, (0.0, 1.0), name, 240)
+            rows.append(
+                f"<tr><th>{names[name]}<small>on {split}</small></th>"
+                f'<td class="num big">{numbers.show(f"{key}.mean", "mean")}</td>'
+                f'<td class="bar">{bar}<small>{numbers.interval(f"{key}.ci95")}, '
+                f"{numbers.things(f'{key}.n', 'item')}{missing}</small></td></tr>"
+            )
+    if not rows:
+        return '<p class="quiet">No prompt was scored on a whole split.</p>'
+    head = "<thead><tr><th>prompt</th><th>mean</th><th>0 to 1, with the 95 % interval</th></tr></thead>"
+    return f'<table class="scores">{head}<tbody>{"".join(rows)}</tbody></table>'
+
+
+def _power(facts: Facts, numbers: Numbers) -> str:
+    if facts.result.power is None:
+        return ""
+    return (
+        f'<p class="quiet">What the test can show: a gain of {numbers.show("power.shows", "mean")} is found with a '
+        f"chance of 80 % on {numbers.things('power.test_n', 'test item')}. For the gain that was looked for, "
+        f"{numbers.show('power.looked_for', 'mean')}, it takes {numbers.things('power.needed', 'item')}, if two "
+        f"prompts differ on {numbers.show('power.discordant', 'percent')} of them.</p>"
+    )
+
+
+SECTIONS: Final[Mapping[str, tuple[str, Section]]] = {
+    "summary": ("Summary", _summary),
+    "diff": ("What changed", prompts.diff),
+    "edits": ("What each edit is worth", prompts.edits),
+    "places": ("Where edits paid", prompts.places),
+    "tree": ("Which prompt came from which", search.branches),
+    "curve": ("Score by calls", search.curve),
+    "items": ("Item by item on test", prompts.items),
+    "front": ("Prompts worth choosing from", search.front),
+    "locality": ("How local the edits were", search.locality),
+    "spend": ("What it cost", search.spend),
+}
