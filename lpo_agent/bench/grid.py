@@ -11,9 +11,9 @@ import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lpo_agent import data as data_files
 from lpo_agent.config import Marker, Method, RunSpec, make_spec
@@ -25,11 +25,18 @@ if TYPE_CHECKING:
 
     from lpo_agent.data import Example, Splits
 
-PRESETS: Final = ("smoke", "paper-math", "paper-bbh")
+PRESETS: Final = ("smoke", "local-small", "paper-math", "paper-bbh")
 SHUFFLE: Final = 42
 """Seed for cutting official files, as in PE2."""
 SPLITS: Final = ("train", "dev", "test")
 UNMARKED: Final = ("off", "think")
+METHODS: Final = get_args(Method)
+COMMON: Final = frozenset(
+    {"prompt", "method", "locality", "seed", "model", "metric", "budget", "cache", "bus", "prices", "base_url"}
+    | {"optimizer_base_url", "rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout"}
+    | {"examples", "data", "train", "dev", "test"}
+)
+"""Options that all cells of a task have in common, so that they can be compared."""
 
 
 class BenchTask(BaseModel):
@@ -52,7 +59,10 @@ class BenchTask(BaseModel):
 class Bench(BaseModel):
     """A whole benchmark. ``rows`` cuts splits to so many; ``options`` are those of `lpo optimize`.
 
-    ``host``: numbers of all hosts; ``hosts``: those of single ones, which win.
+    ``method_options``: such options of single methods, which win; a file may also write them as
+    ``[options.METHOD]``. ``host``: numbers of all hosts; ``hosts``: those of single ones, which win.
+    ``search_calls``: what each cell may ask before its test, cached answers counted like others, so that
+    all methods have the same. ``reference``: the arm that all others are compared with, such as "pe2/nudge".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,10 +75,45 @@ class Bench(BaseModel):
     prompt: str | None = None
     rows: dict[str, int] = Field(default_factory=dict)
     keep_leaks: bool = False
+    search_calls: int | None = Field(default=None, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
+    method_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     host: dict[str, Any] = Field(default_factory=dict)
     hosts: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tasks: tuple[BenchTask, ...]
+    reference: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift(cls, content: Any) -> Any:
+        """Move the tables of single methods out of the options of all."""
+        if not isinstance(content, dict) or not isinstance(content.get("options"), dict):
+            return content
+        tables = {n: v for n, v in content["options"].items() if isinstance(v, dict) and n not in RunSpec.model_fields}
+        rest = {name: value for name, value in content["options"].items() if name not in tables}
+        given = content.get("method_options")
+        both = given | tables if isinstance(given, dict) else given or tables
+        return content | {"options": rest, "method_options": both}
+
+    @field_validator("method_options", mode="before")
+    @classmethod
+    def _check_options(cls, given: Any) -> Any:
+        for method, options in given.items() if isinstance(given, dict) else ():
+            if method not in METHODS:
+                raise ValueError(f"there is no method {method!r}; known are {', '.join(METHODS)}")
+            for name in options if isinstance(options, dict) else ():
+                if (field := name.replace("-", "_")) not in RunSpec.model_fields:
+                    raise ValueError(f"{method}: unknown option {name!r}")
+                if field in COMMON:
+                    raise ValueError(f"{method}: {name} is the same for all methods")
+        return given
+
+    @model_validator(mode="after")
+    def _check_reference(self) -> Bench:
+        known = dict.fromkeys(arm_key(cell) for cell in cells(self))
+        if self.reference is not None and self.reference not in known:
+            raise ValueError(f"reference: there is no arm {self.reference!r}; the grid has {', '.join(known)}")
+        return self
 
     @field_validator("methods", "localities", "markers", "seeds", "tasks")
     @classmethod
@@ -106,17 +151,33 @@ def cells(bench: Bench) -> Iterator[Cell]:
         for method in bench.methods:
             localities = bench.localities if method in HOSTS else ("enforce",)
             for locality in localities:
-                markers = ("-",) if locality in UNMARKED else bench.markers
+                markers = ("-",) if locality in UNMARKED else _markers(bench, method)
                 for marker in markers:
                     for seed in bench.seeds:
                         yield Cell(task=task.name, method=method, locality=locality, marker=marker, seed=seed)
+
+
+def _markers(bench: Bench, method: str) -> Sequence[str]:
+    own = bench.method_options.get(method, {}).get("marker")
+    return bench.markers if own is None else (str(own),)
+
+
+def arm_of(cell: Cell) -> str:
+    """Return how a cell's edits are bound and marked, such as "nudge" or "enforce/random"."""
+    return cell.locality if cell.marker in {"-", "llm"} else f"{cell.locality}/{cell.marker}"
+
+
+def arm_key(cell: Cell) -> str:
+    """Return the name of a cell's arm among all methods, such as "pe2/nudge"."""
+    return f"{cell.method}/{arm_of(cell)}"
 
 
 def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
     """Return what the cell's run is told to do, without its rows; raises ConfigError."""
     task = next(task for task in bench.tasks if task.name == cell.task)
     numbers = bench.host | bench.hosts.get(cell.method, {}) if cell.method in HOSTS else {}
-    options = {name.replace("-", "_"): value for name, value in (bench.options | task.options).items()}
+    own = bench.method_options.get(cell.method, {})
+    options = {name.replace("-", "_"): value for name, value in (bench.options | task.options | own).items()}
     given = options | {
         "prompt": task_prompt(bench, task),
         "method": cell.method,
@@ -170,8 +231,9 @@ def make_bench(content: Mapping[str, Any]) -> Bench:
         return Bench.model_validate(dict(content))
     except ValidationError as exc:
         error = exc.errors()[0]
-        where = ".".join(str(part) for part in error["loc"])
-        raise ConfigError(f"benchmark, {where}: {error['msg'].removeprefix('Value error, ')}") from None
+        where = ["benchmark", ".".join(str(part) for part in error["loc"])]
+        text = error["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{', '.join(part for part in where if part)}: {text}") from None
 
 
 def load_splits(bench: Bench, task: BenchTask, folder: Path | None) -> Splits | None:

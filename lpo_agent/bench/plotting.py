@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent.bench.comparing import arm_of
+from lpo_agent.bench.grid import arm_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +11,9 @@ from lpo_agent.core.result import SCHEMA, RunResult, TestDelta, UsageResult
 
 if TYPE_CHECKING:
     from lpo_agent.core.scores import Score
+
+
+SEED_PROMPT: Final = "seed prompt"
 
 
 class _Part(BaseModel):
@@ -24,7 +27,7 @@ class CellRow(_Part):
     ``best_step``: the step it came from, None if that is the seed prompt. ``malformed_share``: share
     of tagged or filled replies that could not be used; ``global_share``: share of proposals that
     should have been local and were made without tags for that. ``calls``: of the search, cached
-    ones too.
+    ones too; where searches have so many calls and no more, what was asked beside the test.
     """
 
     cell: Cell
@@ -65,10 +68,11 @@ class CellRow(_Part):
 
 
 class Comparison(_Part):
-    """``arm`` minus ``base`` for one method on the test items of ``task`` ("all": of all tasks).
+    """``arm`` of ``method`` minus ``base`` on the test items of ``task`` ("all": of all tasks).
 
+    ``base`` is the seed prompt, or an arm: of the same method ("off"), or with its own ("pe2/off").
     Paired by item, means over seeds where there are several. ``p_holm``: adjusted for all
-    comparisons of the benchmark (Holm 1979).
+    comparisons that stand in the same list (Holm 1979).
     """
 
     method: str
@@ -80,7 +84,12 @@ class Comparison(_Part):
 
 
 class BenchResult(_Part):
-    """What `lpo bench --json` prints."""
+    """What `lpo bench --json` prints.
+
+    ``comparisons``: between arms of the same method; ``gains``: each arm against the seed prompt; ``against``:
+    the arm ``reference`` against all others and the seed prompt. ``search_calls``: what each search might ask,
+    None without a cap. ``command``: the command line that made it, "" where there was none.
+    """
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     run_id: str
@@ -91,21 +100,30 @@ class BenchResult(_Part):
     optimizer_model: str
     rows: tuple[CellRow, ...]
     comparisons: tuple[Comparison, ...]
+    gains: tuple[Comparison, ...] = ()
+    against: tuple[Comparison, ...] = ()
+    reference: str | None = None
+    search_calls: int | None = None
+    command: str = ""
     usage: UsageResult
     notes: tuple[str, ...] = ()
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-def row_of(cell: Cell, result: RunResult) -> CellRow:
-    """Return the row of a cell that ended with ``result``."""
+def row_of(cell: Cell, result: RunResult, *, whole: bool = False, calls: int | None = None) -> CellRow:
+    """Return the row of a cell that ended with ``result``.
+
+    ``whole``: it counts as completed though it was stopped. ``calls``: what was counted, where the search
+    did not count for itself.
+    """
     found, search, locality = result.challenger or result.best, result.search, result.locality
     gains = search.calls_to or {}
     wanted_local = result.locality.kind in {"nudge", "enforce"} and locality.proposals
     return CellRow(
         cell=cell,
         run_id=result.run_id,
-        status="completed" if result.status == "completed" else "stopped",
+        status="completed" if whole or result.status == "completed" else "stopped",
         reason=result.stop_reason,
         seed_dev=_mean(result.seed.dev),
         dev=_mean(found.dev),
@@ -132,7 +150,7 @@ def row_of(cell: Cell, result: RunResult) -> CellRow:
         malformed_share=locality.malformed / locality.tag_replies if locality.tag_replies else None,
         global_share=locality.global_fallbacks / locality.proposals if wanted_local else None,
         lost=locality.lost,
-        calls=search.calls,
+        calls=search.calls if calls is None else calls,
         calls_to_50=gains.get("50%"),
         calls_to_90=gains.get("90%"),
         calls_to_100=gains.get("100%"),

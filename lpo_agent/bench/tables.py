@@ -7,38 +7,53 @@ import io
 import statistics
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent.bench.comparing import arm_of
+from lpo_agent.bench.grid import arm_of
+from lpo_agent.bench.rows import SEED_PROMPT
 from lpo_agent.core.measures import mean_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from lpo_agent.bench.rows import BenchResult, CellRow
+    from lpo_agent.bench.rows import BenchResult, CellRow, Comparison
+    from lpo_agent.core.result import TestDelta
 
 WIDE: Final = 6
 """With more tasks, scores of single tasks get a table of their own, one line each."""
 NOTHING: Final = "-"
 
 
-def to_markdown(result: BenchResult) -> str:
-    """Return all tables with a line of explanation each."""
+def to_markdown(result: BenchResult, curve: str | None = None) -> str:
+    """Return all tables with a line of explanation each, and at the end the command that made them.
+
+    ``curve``: the file of a picture to be shown with them.
+    """
     parts = [
         f"# Benchmark {result.name}",
         _header(result),
         *(f"Note: {note}" for note in result.notes),
+        "## Gains and what they cost",
+        _gains(result),
+        GAINED,
+        *([f"![best dev score by calls]({curve})"] if curve else []),
         "## Test score of the prompt that was best on dev",
         _scores(result),
         SCORED,
     ]
     if len(_tasks(result)) > WIDE:
         parts += ["### By task", _by_task(result)]
+    if result.against:
+        title = f"## {result.reference} against the others"
+        parts += [title, _differences(("minus", "items"), result.against, _against), COMPARED]
     if result.comparisons:
-        parts += ["## Differences between arms", _comparisons(result), COMPARED]
-    parts += ["## What was edited", _edits(result), EDITED, "## Calls until the gain on dev", _calls(result)]
+        columns = ("method", "arms", "task", "items")
+        parts += ["## Differences between arms", _differences(columns, result.comparisons, _between), COMPARED]
+    parts += ["## What was edited", _edits(result), EDITED]
     unfinished = [row for row in result.rows if row.status != "completed"]
     if unfinished:
         lines = [(row.cell.name, row.status, row.reason) for row in unfinished]
         parts += ["## Cells that did not end", _table(("cell", "status", "why"), lines)]
+    if result.command:
+        parts += ["## Made by", f"```console\n$ {result.command}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -46,9 +61,15 @@ SCORED: Final = (
     "Mean over seeds (± standard deviation where there are several). Step: the one that the best prompt came from, "
     "median and quartiles over cells; cells in which the seed prompt stayed best are not among them."
 )
+GAINED: Final = (
+    "Test score and gain in points of 100, over all tasks and seeds; the gain is paired by test item, with a 95 % "
+    "interval, and p is adjusted for the lines of this table (Holm). Calls: of the search with its choice on dev, "
+    "known replies counted too, mean. Calls until 50, 90 and 100 % of the gain that the search saw on its own items: "
+    "medians over the cells that saw one."
+)
 COMPARED: Final = (
-    "Paired by test item, seeds averaged; p by McNemar's exact test (0/1 differences) or a sign-flip permutation "
-    "test; Holm's adjustment over all lines of this table."
+    "Paired by test item, seeds averaged, in points of 100; p by McNemar's exact test (0/1 differences) or a "
+    "sign-flip permutation test; Holm's adjustment over all lines of this table."
 )
 EDITED: Final = (
     "Leakage: share of untagged words that a tagged proposal changed, mean (highest). Malformed: share of tagged "
@@ -60,7 +81,8 @@ EDITED: Final = (
 
 def _header(result: BenchResult) -> str:
     models = f"Task model `{result.model}`, optimizer model `{result.optimizer_model}`"
-    return f"{models}; run {result.run_id}, {result.status}: {result.stop_reason}. {_spent(result)}"
+    cap = "" if result.search_calls is None else f" Each search may ask {result.search_calls} times."
+    return f"{models}; run {result.run_id}, {result.status}: {result.stop_reason}.{cap} {_spent(result)}"
 
 
 def _spent(result: BenchResult) -> str:
@@ -109,6 +131,37 @@ def _seed_scores(result: BenchResult) -> dict[str, float | None]:
     }
 
 
+GAIN_COLUMNS: Final = (
+    *("method", "locality", "test", "gain", "95 % interval", "p (Holm)", "calls"),
+    *("to 50 %", "to 90 %", "to 100 %", "cells with a gain"),
+)
+
+
+def _gains(result: BenchResult) -> str:
+    """Return a line an arm: its score, its gain over the seed prompt, and the calls that took."""
+    gains = {(each.method, each.arm): each for each in result.gains}
+    lines = [[SEED_PROMPT, "", _score(mean_of(list(_seed_scores(result).values()))), *[""] * 8]]
+    for method, arm in _arms(result):
+        rows, gain = _of(result, method, arm), gains.get((method, arm))
+        shown = [NOTHING] * 3 if gain is None else [*_delta(gain.delta), _p(gain.p_holm)]
+        gained = [row for row in rows if row.calls_to_100 is not None]
+        until = [_median([getattr(row, f"calls_to_{level}") for row in gained]) for level in (50, 90, 100)]
+        calls = _number(mean_of([row.calls for row in rows]), "{:,.0f}")
+        share = f"{len(gained)} of {len(rows)}"
+        lines.append([method, arm, _score(_overall(result, method, arm)), *shown, calls, *until, share])
+    return _table(GAIN_COLUMNS, lines)
+
+
+def _median(values: Sequence[int]) -> str:
+    return f"{statistics.median(values):,.0f}" if values else NOTHING
+
+
+def _overall(result: BenchResult, method: str, arm: str) -> float | None:
+    """Return the mean over tasks of the means over seeds, None where a task has none."""
+    means = [mean_of([row.test for row in _of(result, method, arm, task)]) for task in _tasks(result)]
+    return None if None in means else mean_of(means)
+
+
 def _scores(result: BenchResult) -> str:
     tasks = _tasks(result)
     shown = tasks if len(tasks) <= WIDE else []
@@ -120,8 +173,7 @@ def _scores(result: BenchResult) -> str:
     for method, arm in _arms(result):
         by_task = {task: [row.test for row in _of(result, method, arm, task)] for task in tasks}
         cells = [_spread(by_task[task]) for task in shown]
-        means = [mean_of(values) for values in by_task.values()]
-        overall = _score(mean_of(means)) if None not in means else NOTHING
+        overall = _score(_overall(result, method, arm))
         rows = _of(result, method, arm)
         lines.append([method, arm, *cells, *[overall] * len(over_all), _steps(rows), _share(rows)])
     return _table(columns, lines)
@@ -138,23 +190,25 @@ def _by_task(result: BenchResult) -> str:
     return _table(columns, lines)
 
 
-def _comparisons(result: BenchResult) -> str:
-    lines = []
-    for each in result.comparisons:
-        low, high = each.delta.ci95
-        lines.append(
-            (
-                each.method,
-                f"{each.arm} - {each.base}",
-                each.task,
-                str(each.delta.n),
-                f"{each.delta.mean:+.3f}",
-                f"{low:+.3f}..{high:+.3f}",
-                _p(each.delta.p_value),
-                _p(each.p_holm),
-            )
-        )
-    return _table(("method", "arms", "task", "items", "difference", "95 % interval", "p", "p (Holm)"), lines)
+def _differences(
+    columns: Sequence[str], found: Sequence[Comparison], begin: Callable[[Comparison], Sequence[str]]
+) -> str:
+    lines = [(*begin(each), *_delta(each.delta), _p(each.delta.p_value), _p(each.p_holm)) for each in found]
+    return _table((*columns, "difference", "95 % interval", "p", "p (Holm)"), lines)
+
+
+def _between(each: Comparison) -> Sequence[str]:
+    return each.method, f"{each.arm} - {each.base}", each.task, str(each.delta.n)
+
+
+def _against(each: Comparison) -> Sequence[str]:
+    return each.base, str(each.delta.n)
+
+
+def _delta(found: TestDelta) -> tuple[str, str]:
+    """Return a difference and its interval, in points."""
+    low, high = found.ci95
+    return f"{100 * found.mean:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
 EDIT_COLUMNS: Final = (
@@ -187,19 +241,6 @@ def _edits(result: BenchResult) -> str:
             ]
         )
     return _table(EDIT_COLUMNS, lines)
-
-
-def _calls(result: BenchResult) -> str:
-    columns = ("method", "locality", "calls of the search", "to 50 %", "to 90 %", "to 100 %", "cells with a gain")
-    lines = []
-    for method, arm in _arms(result):
-        rows = _of(result, method, arm)
-        gained = [row for row in rows if row.calls_to_100 is not None]
-        levels = [mean_of([getattr(row, f"calls_to_{level}") for row in gained]) for level in (50, 90, 100)]
-        total = mean_of([row.calls for row in rows])
-        cells = [_number(value, "{:,.0f}") for value in (total, *levels)]
-        lines.append([method, arm, *cells, f"{len(gained)} of {len(rows)}"])
-    return _table(columns, lines)
 
 
 def _ratio(

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from lpo_agent.errors import BrokenReply, BudgetTied, OutageError, ProviderError, RateLimited, UnreachableError
+from lpo_agent.errors import (
+    BrokenReply,
+    BudgetExceeded,
+    BudgetTied,
+    OutageError,
+    ProviderError,
+    RateLimited,
+    UnreachableError,
+)
 from lpo_agent.models.base import Call, Completion
 
 if TYPE_CHECKING:
@@ -324,3 +332,35 @@ class Metered:
         else:
             used, usd = reply.usage, self.prices.cost(self.name, reply.usage)
             self.ledger.settle(promise, input_tokens=used.input_tokens, output_tokens=used.output_tokens, usd=usd)
+
+
+@dataclass(frozen=True, slots=True)
+class Capped:
+    """Lets one of several users of a model ask so many times and no more, whether or not a reply is known already.
+
+    So users that share a journal have equal budgets. A call is taken from ``allowance`` before it is made and
+    never given back. ``reason`` is what a refusal says.
+    """
+
+    inner: Model
+    allowance: Ledger
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.inner.name
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """The model's identity."""
+        return self.inner.identity
+
+    async def complete(self, call: Call) -> Completion:
+        """Ask; raises BudgetExceeded if nothing of the allowance is left that is not put aside."""
+        try:
+            taken = self.allowance.reserve()
+        except BudgetExceeded:
+            raise BudgetExceeded(self.reason) from None
+        self.allowance.settle(taken, input_tokens=0, output_tokens=0, usd=0.0)
+        return await self.inner.complete(call)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import anyio
 
 from lpo_agent import data as data_files
-from lpo_agent.bench.comparing import compare_arms
+from lpo_agent.bench.comparing import Measured, compare_arms, compare_reference, compare_with_seed
 from lpo_agent.bench.grid import Bench, Cell, cell_spec, cells, load_splits
 from lpo_agent.bench.rows import BenchResult, CellRow, row_of
 from lpo_agent.config import read_environment
@@ -27,15 +27,15 @@ from lpo_agent.journal import open_journal
 from lpo_agent.models.prices import load_prices
 from lpo_agent.runtime.memory import prompt_hash
 from lpo_agent.runtime.run import Order, new_run_id, supervised
-from lpo_agent.runtime.session import Session
-from lpo_agent.runtime.task import load_task
-from lpo_agent.runtime.wiring import Account, Opener
+from lpo_agent.runtime.session import Session, calls_of_test, used_up
+from lpo_agent.runtime.task import calls_each, load_task, need
+from lpo_agent.runtime.wiring import Account, Opener, marker_kind
+from lpo_agent.search.methods import plan_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from lpo_agent.bench.comparing import Values
     from lpo_agent.config import Environment, RunSpec
     from lpo_agent.core.events import Event
     from lpo_agent.data import Splits
@@ -54,6 +54,7 @@ class BenchOrder(Bench):
     splits: dict[str, str]
     notes: tuple[str, ...] = ()
     at_once: int = AT_ONCE
+    command: str = ""
 
 
 @asynccontextmanager
@@ -62,13 +63,15 @@ async def open_bench(
     *,
     folder: Path | None = None,
     at_once: int = AT_ONCE,
+    command: str = "",
     env: Environment | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Run]:
     """Start a benchmark; its result is a :class:`BenchResult`. Leaving the block before its end cancels it.
 
     ``folder`` holds the data of tasks that are not in the package (default: LPO_BENCH_DATA).
-    ``at_once`` cells run at the same time. Raises InputError before anything is spent.
+    ``at_once`` cells run at the same time. ``command``: the command line that asks for it, for the result.
+    Raises InputError before anything is spent.
     """
     env = env or read_environment()
     material = {task.name: load_splits(bench, task, folder or env.bench_data) for task in bench.tasks}
@@ -78,15 +81,30 @@ async def open_bench(
         raise ConfigError(f"the data folder has none of the tasks {', '.join(missing)}")
     bench = bench.model_copy(update={"tasks": tasks})
     for cell in cells(bench):
-        load_task(cell_spec(bench, cell), "optimize", material[cell.task])
+        _check(bench, cell, material[cell.task])
     notes = (f"not in the data folder, so left out: {', '.join(missing)}",) if missing else ()
     async with open_journal(env.journal) as journal:
         keys = {name: await journal.put_blob(data_files.to_json(s)) for name, s in material.items() if s is not None}
-        order = BenchOrder(**bench.model_dump(), splits=keys, notes=notes, at_once=at_once)
+        order = BenchOrder(**bench.model_dump(), splits=keys, notes=notes, at_once=at_once, command=command)
         run_id = new_run_id(time.time())
         await journal.create_run(run_id, KIND, order.model_dump_json())
         async with _running(journal, env, order, run_id, say) as run:
             yield run
+
+
+def _check(bench: Bench, cell: Cell, splits: Splits | None) -> None:
+    """Raise InputError for a cell that cannot be run, or that cannot pay its choice on dev."""
+    spec = cell_spec(bench, cell)
+    task = load_task(spec, "optimize", splits)
+    if bench.search_calls is None:
+        return
+    method = "local-search" if spec.method == "auto" else spec.method
+    choice = need(task, plan_for(method, spec, marker_kind(spec, method)), None).calls - calls_of_test(task)
+    if choice >= bench.search_calls:
+        raise ConfigError(
+            f"search_calls {bench.search_calls} leaves nothing to search with: the choice on dev alone takes up to "
+            f"{choice} calls in {cell.name}"
+        )
 
 
 @asynccontextmanager
@@ -114,7 +132,7 @@ async def _running(
             session = Session(journal, common, Opener(stack, common, env, account), prices, ledger, run_id)
             floor = _Floor(session, order, emit, stop)
             rows = await floor.run(specs)
-        values = {row.cell: floor.tested(row) for row in rows if row.status == "completed"}
+        tested = {row.cell: floor.tested(row) for row in rows if row.status == "completed"}
         ended = "asked to stop" if stop.is_set() else _shortfall(rows)
         return BenchResult(
             run_id=run_id,
@@ -124,7 +142,12 @@ async def _running(
             model=common.model,
             optimizer_model=common.optimizer_model or common.model,
             rows=tuple(rows),
-            comparisons=compare_arms(values),
+            comparisons=compare_arms(tested),
+            gains=compare_with_seed(tested),
+            against=compare_reference(tested, order.reference),
+            reference=order.reference,
+            search_calls=order.search_calls,
+            command=order.command,
             usage=run.usage(),
             notes=order.notes,
         )
@@ -157,8 +180,10 @@ class _Floor:
         known = self.session.journal.parts(self.session.session_id)
         for cell in specs:
             record = known.get(self._id(cell))
-            if record is not None and record.status == "completed" and record.result_json is not None:
-                self.rows[cell] = row_of(cell, RunResult.model_validate_json(record.result_json))
+            if record is not None and record.result_json is not None:
+                row = self._row(cell, RunResult.model_validate_json(record.result_json))
+                if row.status == "completed":
+                    self.rows[cell] = row
         self._tell_start(specs)
         limiter = anyio.CapacityLimiter(self.order.at_once)
         async with anyio.create_task_group() as tasks:
@@ -177,7 +202,7 @@ class _Floor:
                 row = self._without(cell, BudgetExceeded("asked to stop"))
             else:
                 try:
-                    row = row_of(cell, await self._one(cell, spec, again=again))
+                    row = self._row(cell, await self._one(cell, spec, again=again))
                 except LpoError as exc:
                     row = self._without(cell, exc)
         self.rows[cell] = row
@@ -199,9 +224,24 @@ class _Floor:
         await (journal.reopen_run(run_id) if again else journal.create_run(run_id, "optimize", order.to_json()))
         task = load_task(spec, "optimize", self.splits[cell.task])
         shared = replace(order, spec=spec.model_copy(update={"budget": Budget()}))
-        result = await self.session.run(run_id, shared, task, stop=self.stop)
+        result = await self.session.run(run_id, shared, task, stop=self.stop, search_calls=self.order.search_calls)
         assert isinstance(result, RunResult)  # noqa: S101 - the kind of run decides it
         return result
+
+    def _row(self, cell: Cell, result: RunResult) -> CellRow:
+        """Return a cell's row. A search that used up its own calls is complete once it is tested."""
+        cap = self.order.search_calls
+        if cap is None:
+            return row_of(cell, result)
+        task = load_task(cell_spec(self.order, cell), "optimize", self.splits[cell.task])
+        seed, best = result.seed, result.challenger or result.best
+        scores = {each.prompt: each.test for each in (seed, best)}
+        items = len(task.splits.test)
+        tested = all((0 if s is None else s.n + s.unscored) == items for s in scores.values())
+        asked = result.usage.calls + result.usage.cached_calls - len(scores) * items * calls_each(task)
+        return row_of(
+            cell, result, whole=tested and result.stop_reason == used_up(cap), calls=asked if tested else None
+        )
 
     def _without(self, cell: Cell, problem: LpoError) -> CellRow:
         """Return the row of a cell without a result; raises what other cells would meet too."""
@@ -223,12 +263,15 @@ class _Floor:
             )
         )
 
-    def tested(self, row: CellRow) -> Values:
-        """Return the scores of a cell's best prompt on its test items, by row id."""
-        wanted = {each.id for each in self.splits[row.cell.task].test}
-        prompt = prompt_hash(row.prompt or "")
-        return {
-            item: outcome.value
-            for found, item, outcome in self.session.journal.outcomes(row.run_id)
-            if found == prompt and item in wanted
-        }
+    def tested(self, row: CellRow) -> Measured:
+        """Return the scores of a cell's best prompt and of its seed prompt on the test items, by row id."""
+        splits = self.splits[row.cell.task]
+        wanted = {each.id for each in splits.test}
+        seed = load_task(cell_spec(self.order, row.cell), "optimize", splits).prompt.text
+        best, old = prompt_hash(row.prompt or ""), prompt_hash(seed)
+        found = Measured({}, {})
+        for prompt, item, outcome in self.session.journal.outcomes(row.run_id):
+            for values, hashed in zip(found, (best, old), strict=True):
+                if item in wanted and prompt == hashed:
+                    values[item] = outcome.value
+        return found

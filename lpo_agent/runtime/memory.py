@@ -17,12 +17,14 @@ class RunMemory:
     """Implements :class:`lpo_agent.search.scoring.Memory` for one run.
 
     Replies are kept too, so all of this could be found again by asking every agent anew; a resume
-    of a long run would then take minutes where this takes a second.
+    of a long run would then take minutes where this takes a second. With ``recalls`` false that is what
+    is wanted: every agent is asked anew, and the calls count as they did the first time.
     """
 
-    def __init__(self, journal: Journal, run_id: str) -> None:
+    def __init__(self, journal: Journal, run_id: str, *, recalls: bool = True) -> None:
         self._journal, self._run_id = journal, run_id
         self._earlier: dict[bytes, Outcomes] = {}
+        self._recalls = recalls
         for prompt, item, outcome in journal.outcomes(run_id):
             self._earlier.setdefault(prompt, {})[item] = outcome
         self._hashes: dict[str, bytes] = {}
@@ -30,10 +32,12 @@ class RunMemory:
 
     def recall(self, text: str) -> Outcomes:
         """Return what earlier sessions scored under the prompt."""
-        return self._earlier.pop(self._hash(text), {})
+        return self._earlier.pop(self._hash(text), {}) if self._recalls else {}
 
     def keep(self, text: str, row_id: str, outcome: Scored) -> None:
         """Remember an outcome; it is written with others, as its reply is in the journal already."""
+        if row_id in self._earlier.get(self._hash(text), {}):
+            return
         self._pending.append((self._hash(text), row_id, outcome))
         if len(self._pending) >= TOGETHER:
             self.flush()

@@ -16,16 +16,16 @@ import anyio
 
 from lpo_agent import data as data_files
 from lpo_agent.config import RunSpec, make_spec, read_environment
-from lpo_agent.core.budget import Ledger
+from lpo_agent.core.budget import Budget, Ledger
 from lpo_agent.core.result import RunResult
 from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, leaves, worst
 from lpo_agent.journal import open_journal
-from lpo_agent.models.layers import Metered
+from lpo_agent.models.layers import Capped, Metered
 from lpo_agent.models.prices import load_prices
 from lpo_agent.runtime.jobs import JOBS, Context
 from lpo_agent.runtime.memory import RunMemory
 from lpo_agent.runtime.run import Order, new_run_id, usage_of
-from lpo_agent.runtime.task import load_task
+from lpo_agent.runtime.task import calls_each, load_task
 from lpo_agent.runtime.wiring import Account, Models, Opener
 from lpo_agent.telemetry import EventStream
 
@@ -135,11 +135,18 @@ class Session:
         metric: object | None = None,
         emit: Callable[[Event], None] = lambda _: None,
         stop: anyio.Event | None = None,
+        search_calls: int | None = None,
     ) -> Result:
-        """Do a run that the journal has just opened, or opened again, and book its end; raises LpoError."""
+        """Do a run that the journal has just opened, or opened again, and book its end; raises LpoError.
+
+        With ``search_calls`` it asks at most so many times beside its test, known replies counted too; a
+        search that needs more ends with the reason :func:`used_up`. Opened again, such a run is replayed
+        from its beginning, so that its count is right.
+        """
         spec, journal = order.spec, self.journal
         ledger = Ledger(spec.budget)
-        memory, stream = RunMemory(journal, run_id), EventStream(journal, run_id)
+        memory = RunMemory(journal, run_id, recalls=search_calls is None)
+        stream = EventStream(journal, run_id)
 
         def tell(event: Event) -> None:
             stream.emit(event)
@@ -150,9 +157,12 @@ class Session:
         try:
             shared = await self.opener.models(spec)
             models = Models(*(Metered(model, ledger, self.prices) for model in (shared.task, shared.optimizer)))
+            purse = ledger
+            if search_calls is not None:
+                purse, models = _capped(models, search_calls, calls_of_test(task))
             usage, halt = partial(usage_of, ledger), stop or anyio.Event()
             other = order.other_prompt
-            context = Context(run_id, spec, task, metric, other, models, ledger, self.prices, memory, tell, usage, halt)
+            context = Context(run_id, spec, task, metric, other, models, purse, self.prices, memory, tell, usage, halt)
             result = await _told(JOBS[order.kind], context, stream)
             status, text = result.status, result.model_dump_json(by_alias=True)
         except LpoError as exc:
@@ -164,6 +174,22 @@ class Session:
                 await journal.finish_run(run_id, status, text, ledger.seconds())
             stream.close()
         return result
+
+
+def used_up(search_calls: int) -> str:
+    """Return the stop reason of a run whose search had no calls left."""
+    return f"its {search_calls} search calls are used up"
+
+
+def calls_of_test(task: Task) -> int:
+    """Return the most calls that the test of a search's answer against its seed prompt makes."""
+    return 2 * calls_each(task) * len(task.splits.test)
+
+
+def _capped(models: Models, search_calls: int, test: int) -> tuple[Ledger, Models]:
+    """Return a purse of calls for one run, and its models, which take every call from it."""
+    purse, reason = Ledger(Budget(calls=search_calls + test)), used_up(search_calls)
+    return purse, Models(*(Capped(model, purse, reason) for model in (models.task, models.optimizer)))
 
 
 async def _told(job: Callable[[Context], Awaitable[Result]], context: Context, stream: EventStream) -> Result:

@@ -44,8 +44,10 @@ def answer(call: Call) -> str:
     if log := os.environ.get("LPO_TEST_LOG"):
         with Path(log).open("a", encoding="utf-8") as file:
             file.write(f"{hash(text)}\n")
-    number = re.findall(r"\d+", text)[-1]
-    return number if int(number) % 4 < text.count("number") else "hm"
+    numbers = re.findall(r"\d+", text)
+    if not numbers:  # an edit operator that asks for other words
+        return "the number"
+    return numbers[-1] if int(numbers[-1]) % 4 < text.count("number") else "hm"
 
 
 def choosy(call: Call) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lpo_agent.bench.grid import PRESETS, BenchTask, cell_spec, cells, load_splits, make_bench, read_bench
-from lpo_agent.core.hosts import numbers_for
+from lpo_agent.bench.grid import PRESETS, BenchTask, arm_key, cell_spec, cells, load_splits, make_bench, read_bench
+from lpo_agent.core.budget import Budget
+from lpo_agent.core.hosts import HOSTS, numbers_for
 from lpo_agent.errors import ConfigError, DataError
 from lpo_agent.search.methods import plan_for
 
@@ -54,9 +55,8 @@ def test_a_cell_for_each_combination_that_means_something() -> None:
 def test_every_cell_of_a_preset_can_be_run(preset: str) -> None:
     bench = read_bench(preset)
     bench = bench.model_copy(update={"options": {"model": "openai:x"} | bench.options})
-    assert {(c.method, c.locality) for c in cells(bench)} == {
-        (method, locality) for method in ("ape", "apo", "pe2") for locality in ("off", "think", "nudge", "enforce")
-    }
+    hosts = {(c.method, c.locality) for c in cells(bench) if c.method in HOSTS}
+    assert hosts == {(method, locality) for method in HOSTS for locality in bench.localities}
     for cell in cells(bench):
         assert cell_spec(bench, cell).method == cell.method
 
@@ -85,6 +85,48 @@ def test_numbers_of_one_host_win_over_those_of_all() -> None:
     assert found == {"pe2": {"beam": 2, "errors": 1}, "apo": {"beam": 3, "errors": 1}}
 
 
+def test_equal_budgets_for_a_small_model() -> None:
+    bench = read_bench("local-small")
+    assert len(bench.tasks) >= 8
+    assert bench.search_calls is not None
+    assert all(task.prompt is not None and "{input}" in task.prompt for task in bench.tasks)
+    for cell in cells(bench):
+        spec = cell_spec(bench, cell)
+        assert spec.budget == Budget()  # dev and test would be cut to it, and differently for each method
+        assert (cell.method == "lpo") == (spec.proposer == "operators")
+    assert bench.reference in {arm_key(cell) for cell in cells(bench)}
+
+
+def test_options_of_one_method_win_over_those_of_all_and_name_its_arm() -> None:
+    options = {"model": "local:smollm2", "steps": 5, "lpo": {"steps": 2, "race-items": 9, "marker": "influence"}}
+    bench = grid(methods=["pe2", "lpo"], localities=["nudge"], options=options, reference="lpo/enforce/influence")
+    assert names(bench) == ["one.pe2.nudge.llm.0", "one.lpo.enforce.influence.0"]
+    found = {cell.method: cell_spec(bench, cell) for cell in cells(bench)}
+    assert (found["lpo"].steps, found["lpo"].race_items, found["lpo"].marker) == (2, 9, "influence")
+    assert (found["pe2"].steps, found["pe2"].race_items, found["pe2"].marker) == (5, None, "llm")
+    assert make_bench(bench.model_dump()) == bench
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ({"opro": {"steps": 2}}, "method_options: there is no method 'opro'; known are auto, lpo"),
+        ({"pe2": {"stepz": 2}}, "method_options: pe2: unknown option 'stepz'"),
+        ({"pe2": {"seed": 2}}, "pe2: seed is the same for all methods"),
+        ({"pe2": {"base-url": "http://x"}}, "pe2: base-url is the same for all methods"),
+    ],
+)
+def test_a_bad_option_of_one_method_is_named(own: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        grid(options={"model": "local:smollm2", **own})
+
+
+def test_a_bad_value_of_one_method_is_named() -> None:
+    bench = grid(options={"model": "local:smollm2", "pe2": {"steps": 0}})
+    with pytest.raises(ConfigError, match=r"--steps: .*greater than or equal to 1"):
+        cell_spec(bench, next(cells(bench)))
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -93,6 +135,8 @@ def test_numbers_of_one_host_win_over_those_of_all() -> None:
         ({"seeds": [1, 1]}, "twice"),
         ({"tasks": [{"name": "a/b", "data": "x"}]}, "tasks.0.name"),
         ({"colour": 1}, "colour"),
+        ({"search_calls": 0}, "search_calls"),
+        ({"reference": "pe2/think"}, "no arm 'pe2/think'; the grid has pe2/enforce"),
     ],
 )
 def test_a_bad_grid_is_named(changes: dict[str, Any], says: str) -> None:

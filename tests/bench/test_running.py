@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio
+import anyio.lowlevel
 import pytest
 
 import lpo_agent
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+CALLS = 150
 MODELS = Path(__file__).parent / "optimizers.py"
 ITEMS = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 160)]
 
@@ -101,6 +102,104 @@ async def test_one_budget_holds_for_all_cells(tmp_path: Path) -> None:
     assert {row.status for row in result.rows} <= {"completed", "stopped", "not run"}
 
 
+def equal(folder: Path, **changes: Any) -> Bench:
+    """Return a grid whose searches all want more calls than they have."""
+    lpo = {"proposer": "operators", "marker": "influence", "branches": 2}
+    content: dict[str, Any] = {
+        "methods": ["lpo", "pe2"],
+        "localities": ["off"],
+        "host": {"selection": "all", "minibatch": 5},
+        "search_calls": CALLS,
+        "options": {"steps": 20, "lpo": lpo, **changes.pop("options", {})},
+    }
+    return grid(folder, **content | changes)
+
+
+def one_by_one(folder: Path, **options: Any) -> Bench:
+    """Return a grid whose searches do one thing after another, so that their last call is always the same."""
+    lpo = {"proposer": "operators", "marker": "influence", "branches": 1}
+    options |= {"concurrency": 1, "proposals": 1, "steps": 200, "lpo": lpo}
+    host = {"selection": "all", "minibatch": 5, "beam": 1, "stop_at_perfect": False}
+    return equal(folder, options=options, host=host, seeds=[0, 1])
+
+
+def rows_of(result: BenchResult) -> list[object]:
+    return [row.model_dump(exclude={"usage", "run_id"}) for row in result.rows]
+
+
+async def test_searches_have_equal_budgets_whatever_is_known_already(tmp_path: Path) -> None:
+    """The second benchmark pays for next to nothing and finds the same, because known replies count too."""
+    bench = one_by_one(tmp_path, cache=True).model_copy(update={"reference": "lpo/enforce/influence"})
+    first, _ = await finish(tmp_path, bench, at_once=1)
+    again, _ = await finish(tmp_path, bench, at_once=1)
+    assert first.status == again.status == "completed"
+    assert again.usage.calls <= 5  # a search scores two things at a time, so its very last call may be another one
+    assert rows_of(again) == rows_of(first)
+    for row in [*first.rows, *again.rows]:
+        assert row.usage is not None
+        assert (row.status, row.reason) == ("completed", f"its {CALLS} search calls are used up")
+        assert (row.test_n, row.seed_test) == (30, 0.0)
+        asked = row.usage.calls + row.usage.cached_calls
+        assert asked <= CALLS + 2 * 30
+        assert row.calls == asked - (30 if row.seed_was_best else 60)
+        assert CALLS / 2 < row.calls <= CALLS
+    assert {row.cell.marker for row in first.rows} == {"influence", "-"}
+    assert [each.base for each in first.against] == ["seed prompt", "pe2/off"]
+    assert [(each.method, each.delta.n) for each in first.gains] == [("lpo", 30), ("pe2", 30)]
+    for gain in first.gains:
+        tests = [row.test for row in first.rows if row.cell.method == gain.method]
+        assert gain.delta.mean == pytest.approx(sum(test or 0.0 for test in tests) / 2)
+
+
+@pytest.mark.parametrize("method", ["lpo", "pe2"])
+async def test_the_count_of_a_search_is_exact_with_many_calls_at_once(tmp_path: Path, method: str) -> None:
+    """What all layers below saw is never more than the cap, whatever was under way when it was reached."""
+    for calls in (60, 91, CALLS):
+        bench = equal(tmp_path, methods=[method], search_calls=calls, options={"concurrency": 64})
+        result, _ = await finish(tmp_path, bench)
+        (row,) = result.rows
+        assert (row.status, row.test_n) == ("completed", 30)
+        tested = 30 if row.seed_was_best else 60
+        assert result.usage.calls + result.usage.cached_calls <= calls + tested
+        assert row.calls is not None
+        assert row.calls <= calls
+
+
+async def test_the_budget_of_all_still_ends_a_search_with_calls_of_its_own(tmp_path: Path) -> None:
+    result, _ = await finish(tmp_path, equal(tmp_path, options={"budget": {"calls": 250}}, seeds=[0, 1, 2]), at_once=1)
+    assert result.usage.calls <= 250
+    assert result.status == "stopped"
+    assert 1 <= sum(row.status == "completed" for row in result.rows) < 6
+    assert all("budget of 250 calls" in row.reason for row in result.rows if row.status != "completed")
+
+
+async def test_a_resumed_search_ends_as_one_that_was_never_interrupted(tmp_path: Path) -> None:
+    env = Environment(tmp_path)
+    bench = one_by_one(tmp_path)
+    whole, _ = await finish(tmp_path / "other", bench, at_once=1)
+    async with open_bench(bench, env=env, at_once=1) as run:
+        async for event in run:
+            if event.name == "cell_finished":
+                break
+        spent = run.usage().calls
+        while run.usage().calls < spent + CALLS / 2:  # well within the second search
+            await anyio.lowlevel.checkpoint()
+    async with open_journal(env.journal) as journal:
+        assert [part.status for part in journal.parts(run.run_id).values()].count("interrupted") == 1
+    async with open_resumed(run.run_id, env=env) as again:
+        result = await again.wait()
+    assert isinstance(result, BenchResult)
+    assert result.status == "completed"
+    assert rows_of(result) == rows_of(whole)
+    assert result.gains == whole.gains
+    assert result.usage.calls <= whole.usage.calls + 2  # calls that were cut off
+
+
+async def test_calls_that_only_pay_for_the_choice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="search_calls 15 leaves nothing to search with"):
+        await finish(tmp_path, equal(tmp_path, search_calls=15))
+
+
 async def test_a_request_that_is_refused_costs_one_proposal_not_the_benchmark(tmp_path: Path) -> None:
     result, _ = await finish(tmp_path, grid(tmp_path, model="choosy"))
     assert {row.status for row in result.rows} == {"completed"}
@@ -170,7 +269,10 @@ def test_the_command_prints_and_writes_its_tables(
     assert "written to out" in printed.err
     found = {path.name for path in (tmp_path / "out").iterdir()}
     assert found == {"bench.md", "bench.csv", "bench.json", "bench.png", "bench.svg"}
-    assert "bench.svg" in (tmp_path / "out" / "bench.md").read_text(encoding="utf-8")
+    text = (tmp_path / "out" / "bench.md").read_text(encoding="utf-8")
+    assert "bench.svg" in text
+    made = f"$ lpo {' '.join(words)} --localities off,nudge --seeds 0,1 --no-cache"
+    assert text.endswith(f"{made}\n```\n")
     result = json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
     assert [row["cell"]["locality"] for row in result["rows"]] == ["off", "off", "nudge", "nudge"]
     assert main(["show", "last", "--json"]) == 0
@@ -185,6 +287,8 @@ def test_the_command_prints_and_writes_its_tables(
         (["smoke", "--methods", "opro"], "methods"),
         (["smoke", "--seeds", "one"], "seeds"),
         (["smoke", "--cells", "0"], "--cells"),
+        (["smoke", "--search-calls", "few"], "--search-calls"),
+        (["smoke", "--search-calls", "16", "--model", "scripted:x"], "leaves nothing to search with"),
         (["smoke", "--set", "bem=1"], "'bem'"),
         (["smoke", "--data-dir", "nowhere"], "--data-dir nowhere"),
         (["paper-math", "--model", "local:smollm2"], "LPO_BENCH_DATA"),
@@ -222,6 +326,10 @@ def test_a_dry_run_counts_cells_and_calls(
     assert plan["cells"] == 24
     assert 0 < plan["calls_low"] < plan["calls_high"]
     assert plan["missing_tasks"] == []
+    assert main(["bench", "smoke", "--dry-run", "--json", "--search-calls", "100"]) == 0
+    capped = json.loads(capsys.readouterr().out)
+    assert capped["calls_high"] < plan["calls_high"]
+    assert capped["calls_high"] <= 24 * (100 + 2 * 24)
 
 
 async def test_runs_of_a_session_share_one_budget(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lpo_agent.bench.comparing import compare_arms
+from lpo_agent.bench.comparing import Measured, compare_arms, compare_reference, compare_with_seed
 from lpo_agent.bench.grid import Cell
 from lpo_agent.bench.plotting import mean_curve, plot
 from lpo_agent.bench.rows import BenchResult, CellRow
@@ -53,9 +53,17 @@ def line(text: str, *start: str) -> list[str]:
     return found
 
 
+def score_table(text: str) -> str:
+    return text.partition("## Test score")[2].partition("##")[0]
+
+
+def gain_table(text: str) -> str:
+    return text.partition("## Gains")[2].partition("##")[0]
+
+
 def test_the_seed_prompt_has_a_row_of_its_own() -> None:
     text = to_markdown(result(row(cell(), 0.5, seed_was_best=False, best_step=2), row(cell("nudge"), 0.75)))
-    scores = text.partition("## What was edited")[0]
+    scores = score_table(text)
     assert line(scores, "seed prompt")[2] == "25.0"
     assert line(scores, "pe2", "off")[2:] == ["50.0", "2", "0 of 1"]
     assert line(scores, "pe2", "nudge")[2:] == ["75.0", "-", "-"]
@@ -64,7 +72,7 @@ def test_the_seed_prompt_has_a_row_of_its_own() -> None:
 def test_seeds_are_averaged_and_their_spread_is_shown() -> None:
     rows = [row(cell(seed=n), score, seed_was_best=n == 2) for n, score in enumerate((0.4, 0.5, 0.6))]
     steps = [each.model_copy(update={"best_step": step}) for each, step in zip(rows, (1, 3, None), strict=True)]
-    scores = to_markdown(result(*steps)).partition("## What was edited")[0]
+    scores = score_table(to_markdown(result(*steps)))
     assert line(scores, "pe2", "off")[2:] == ["50.0 ± 10.0", "2 [1.5, 2.5]", "1 of 3"]
 
 
@@ -73,16 +81,17 @@ def test_the_mean_over_tasks_is_missing_where_a_task_is() -> None:
     half = row(cell("nudge", task="a"), 0.7)
     gone = CellRow(cell=cell("nudge", task="b"), run_id="r", status="failed", reason="no key")
     text = to_markdown(result(*both, half, gone))
-    scores = text.partition("## What was edited")[0]
+    scores = score_table(text)
     assert line(scores, "pe2", "off")[2:5] == ["50.0", "50.0", "50.0"]
     assert line(scores, "pe2", "nudge")[2:5] == ["70.0", "-", "-"]
+    assert line(gain_table(text), "pe2", "nudge")[2] == "-"
     assert line(text, "b.pe2.nudge.llm.0") == ["b.pe2.nudge.llm.0", "failed", "no key"]
 
 
 def test_many_tasks_get_a_table_of_their_own() -> None:
     rows = [row(cell(task=f"t{n}"), n / 10) for n in range(8)]
     text = to_markdown(result(*rows))
-    assert line(text.partition("###")[0], "pe2", "off")[2] == "35.0"
+    assert line(score_table(text), "pe2", "off")[2] == "35.0"
     assert line(text, "t7") == ["t7", "25.0", "70.0"]
 
 
@@ -99,8 +108,10 @@ def test_csv_has_a_line_for_each_cell() -> None:
     assert "curve" not in lines[0]
 
 
-def values(*scores: int) -> dict[str, float]:
-    return {f"test:{n}": float(score) for n, score in enumerate(scores)}
+def values(*scores: int, seed: int = 0) -> Measured:
+    """Return what a cell's best prompt scored, and its seed prompt, which scored ``seed`` everywhere."""
+    rows = [f"test:{n}" for n in range(len(scores))]
+    return Measured(dict(zip(rows, map(float, scores), strict=True)), dict.fromkeys(rows, float(seed)))
 
 
 def test_arms_are_compared_item_by_item() -> None:
@@ -151,6 +162,69 @@ def test_tasks_are_compared_one_by_one_and_together() -> None:
     assert [(each.task, each.delta.n) for each in compare_arms(both)] == [("a", 2), ("b", 2), ("all", 4)]
     many = {cell(arm, task=f"t{n}"): values(0, 1) for n in range(5) for arm in ("off", "nudge")}
     assert [(each.task, each.delta.n) for each in compare_arms(many)] == [("all", 10)]
+
+
+def test_gains_over_the_seed_prompt_are_paired_and_adjusted_together() -> None:
+    arms = {
+        cell(): values(1, 1, 1, 1, 1, 1, 0, 0),
+        cell("nudge"): values(*[0] * 8),
+        cell(task="b"): values(1, 1, 0, 0, seed=1),
+    }
+    found = compare_with_seed(arms)
+    assert [(each.arm, each.base, each.task, each.delta.n) for each in found] == [
+        ("off", "seed prompt", "all", 12),
+        ("nudge", "seed prompt", "t", 8),
+    ]
+    assert found[0].delta.mean == pytest.approx((6 - 2) / 12)
+    assert found[1].delta.ci95 == (0.0, 0.0)
+    assert [each.p_holm for each in found] == pytest.approx(holm([each.delta.p_value for each in found]))
+    assert found[0].p_holm > found[0].delta.p_value
+
+
+def test_a_reference_is_compared_with_every_other_arm_and_the_seed_prompt() -> None:
+    arms = {
+        cell("enforce", method="lpo", marker="influence"): values(1, 1, 1, 1),
+        cell("enforce", method="lpo", marker="influence", seed=1): values(1, 1, 0, 0),
+        cell(): values(1, 1, 1, 0),
+        cell(seed=1): values(0, 0, 0, 0),
+        cell("nudge"): values(1, 1, 1, 1),
+    }
+    found = compare_reference(arms, "lpo/enforce/influence")
+    assert {each.method for each in found} == {"lpo"}
+    assert [(each.base, each.delta.n, each.delta.mean) for each in found] == [
+        ("seed prompt", 4, 0.75),
+        ("pe2/off", 4, pytest.approx((1 / 2 + 1 / 2 + 0 + 1 / 2) / 4)),
+        ("pe2/nudge", 4, 0.0),
+    ]
+    assert [each.p_holm for each in found] == pytest.approx(holm([each.delta.p_value for each in found]))
+    assert compare_reference(arms, None) == compare_reference(arms, "ape/off") == ()
+
+
+def test_gains_and_their_calls_have_a_line_for_each_arm() -> None:
+    calls = [(90, 10, 40, 60), (110, 20, 80, 90), (100, None, None, None)]
+    rows = [
+        row(cell(seed=n), 0.5, calls=total, calls_to_50=half, calls_to_90=most, calls_to_100=whole)
+        for n, (total, half, most, whole) in enumerate(calls)
+    ]
+    gains = compare_with_seed({each.cell: values(1, 0, 1, 0, 1, 0, 1, 0) for each in rows})
+    text = to_markdown(result(*rows).model_copy(update={"gains": gains}))
+    assert line(gain_table(text), "seed prompt")[2] == "25.0"
+    found = line(gain_table(text), "pe2", "off")
+    assert found[2:4] == ["50.0", "+50.0"]
+    assert found[5:] == ["0.125", "100", "15", "60", "75", "2 of 3"]
+
+
+def test_the_document_ends_with_the_command_that_made_it() -> None:
+    against = compare_reference({cell(): values(1, 1), cell("nudge"): values(0, 1)}, "pe2/off")
+    more = {"command": "lpo bench small --seeds 0,1", "reference": "pe2/off", "against": against, "search_calls": 200}
+    found = result(row(cell(), 0.5)).model_copy(update=more)
+    text = to_markdown(found, "bench.svg")
+    assert text.endswith("```console\n$ lpo bench small --seeds 0,1\n```\n")
+    assert "(bench.svg)" in text
+    assert "may ask 200 times" in text
+    versus = text.partition("## pe2/off against the others")[2].partition("##")[0]
+    assert line(versus, "pe2/nudge")[1:3] == ["2", "+50.0"]
+    assert "Made by" not in to_markdown(result(row(cell(), 0.5)))
 
 
 def test_holm_steps_down() -> None:
