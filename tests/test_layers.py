@@ -24,7 +24,7 @@ from lpo_agent.errors import (
 )
 from lpo_agent.journal import open_journal
 from lpo_agent.models.base import Call, Completion, Turn, Usage
-from lpo_agent.models.layers import Budgeted, Durable, Paced, Recorded
+from lpo_agent.models.layers import Budgeted, Capped, Durable, Paced, Recorded
 from lpo_agent.models.limits import Limiter
 from lpo_agent.models.pace import SILENCE
 from lpo_agent.models.prices import Prices, load_prices
@@ -288,3 +288,43 @@ async def test_a_cap_holds_back_calls_until_those_under_way_turn_out_cheaper(wid
         for _ in range(width):
             tasks.start_soon(work)
     assert ledger.totals.input_tokens + ledger.totals.output_tokens == 1800
+
+
+async def test_an_allowance_is_used_up_exactly_whatever_is_under_way_known_or_fails(tmp_path: Path) -> None:
+    """A part that is put aside stays for later; a reply from the journal takes as much as one that is paid for."""
+    allowance, asked = Ledger(Budget(calls=12)), []
+
+    def answer(call: Call) -> str:
+        asked.append(call)
+        if len(asked) == 3:
+            raise RequestRejected("too long")
+        return "yes"
+
+    outcomes: list[str] = []
+    async with open_journal(tmp_path / "j.sqlite3") as journal:
+        ledger = Ledger()
+        known = Recorded(Durable(Budgeted(ScriptedModel(answer), ledger, Prices({})), journal, "r"), journal, ledger)
+        model = Capped(known, allowance, "its calls are used up")
+        hold = allowance.reserve(calls=5, aside=True)
+
+        async def ask(number: int) -> None:
+            try:
+                outcomes.append((await model.complete(call(replicate=number % 4))).text)
+            except RequestRejected:
+                outcomes.append("failed")
+            except BudgetExceeded as spent:
+                outcomes.append(str(spent))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(30):
+                tasks.start_soon(ask, number)
+        assert len(outcomes) == 30
+        assert outcomes.count("its calls are used up") == 30 - 7
+        assert ledger.totals.calls + ledger.totals.cached_calls == 7
+        assert len(asked) == ledger.totals.calls < 7
+        allowance.release(hold)
+        for number in range(5):
+            await ask(number)
+        with pytest.raises(BudgetExceeded, match="its calls are used up"):
+            await model.complete(call())
+    assert ledger.totals.calls + ledger.totals.cached_calls == 12 == allowance.totals.calls
