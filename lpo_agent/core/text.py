@@ -80,8 +80,10 @@ class Prompt(BaseModel):
 
     def frozen_spans(self) -> list[Span]:
         """Return what never changes: kept regions and placeholders, sorted, merged."""
-        holes = [Span(*match.span()) for match in PLACEHOLDER.finditer(self.text)]
-        return merge([*self.keep, *holes])
+        return merge(self._frozen())
+
+    def _frozen(self) -> list[Span]:
+        return [*self.keep, *(Span(*match.span()) for match in PLACEHOLDER.finditer(self.text))]
 
     def free_spans(self) -> list[Span]:
         """Return the largest regions that may change, sorted; empty ones are insertion points.
@@ -94,7 +96,7 @@ class Prompt(BaseModel):
         pieces = {piece for region in allowed for piece in subtract(region, locked)}
         edges = {edge for region in allowed for edge in region}
         taken = {edge for piece in pieces for edge in piece}
-        free = {Span(e, e) for e in edges - taken if not any(hole.start < e < hole.end for hole in locked)}
+        free = {Span(e, e) for e in edges - taken if not any(hole.start < e < hole.end for hole in self._frozen())}
         return sorted(pieces | free)
 
 

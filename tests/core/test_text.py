@@ -18,6 +18,7 @@ from lpo_agent.core.text import (
     parse_prompt,
     parse_tags,
     render,
+    rewritten,
     splice,
     subtract,
 )
@@ -223,3 +224,10 @@ def test_unknown_and_repeated_spans_are_rejected(replacements: list[Replacement]
     marked = MarkedPrompt(prompt=Prompt(text="Say it"), spans=(Span(0, 3),))
     with pytest.raises(EditRejected):
         splice(marked, replacements)
+
+
+def test_text_may_be_added_between_two_parts_that_never_change() -> None:
+    prompt = parse_prompt("<keep>Note:</keep><edit></edit>{input}", {"input"})
+    assert prompt.free_spans() == [Span(5, 5)]
+    assert rewritten(prompt, "Note: hear, {input}").text == "Note: hear, {input}"
+    assert parse_prompt("<keep>Note:</keep>{input}<edit> ok</edit>", {"input"}).free_spans() == [Span(12, 15)]
