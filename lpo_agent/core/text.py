@@ -210,11 +210,11 @@ def _step_tag(
     return None
 
 
-def parse_prompt(source: str, variables: Iterable[str] | None = None) -> Prompt:
+def parse_prompt(source: str, variables: Iterable[str] | None = None, *, to_change: bool = True) -> Prompt:
     """Read a prompt as its author wrote it, with ``<edit>`` and ``<keep>`` tags.
 
     ``variables`` are the names that every row has; None skips that check.
-    Raises MarkupError for bad tags, unknown placeholders, or when nothing may change.
+    Raises MarkupError for bad tags, unknown placeholders, or when it is ``to_change`` and nothing may.
     """
     text, spans = parse_tags(source)
     if not text.strip() and not spans["edit"]:
@@ -224,7 +224,7 @@ def parse_prompt(source: str, variables: Iterable[str] | None = None) -> Prompt:
     if variables is not None:
         check_placeholders(text, frozenset(variables))
     by_hand = any(start == end for start, end in editable or ())
-    if not by_hand and not any(span.of(text).strip() for span in prompt.free_spans()):
+    if to_change and not by_hand and not any(span.of(text).strip() for span in prompt.free_spans()):
         raise MarkupError("nothing in the prompt may change: <keep> and placeholders cover all of it")
     return prompt
 

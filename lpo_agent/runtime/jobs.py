@@ -144,7 +144,7 @@ async def evaluate(context: Context) -> EvaluateResult:
 async def compare(context: Context) -> CompareResult:
     """Score two prompts on every row, and compare them pair by pair."""
     rows = context.task.splits.dev
-    other = parse_prompt(context.other_prompt or "", set(rows[0].variables))
+    other = parse_prompt(context.other_prompt or "", set(rows[0].variables), to_change=False)
     context.emit(PhaseStarted(phase="test", total=2 * len(rows)))
     (old, new), end = await _score_all(context, [context.task.prompt.text, other.text])
     return CompareResult(

@@ -61,7 +61,7 @@ def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = Non
     metric_name = spec.metric or default_metric(rows, labels)
     if metric_name != "judge":
         as_metric(metric_name, labels=labels)
-    prompt = parse_prompt(spec.prompt, data_files.variables_of(rows))
+    prompt = parse_prompt(spec.prompt, data_files.variables_of(rows), to_change=kind == "optimize")
     notes = (f"{splits.leaked} rows were in the test split too and were dropped elsewhere",) if splits.leaked else ()
     max_tokens = spec.max_tokens or answer_tokens(metric_name, rows)
     return Task(prompt, splits, metric_name, max_tokens, labels, notes, extracts=spec.extract is not None)

@@ -13,7 +13,7 @@ import lpo_agent
 from lpo_agent.config import Environment, make_spec
 from lpo_agent.core.result import RunResult
 from lpo_agent.core.text import parse_tags
-from lpo_agent.errors import BudgetExceeded, ConfigError
+from lpo_agent.errors import BudgetExceeded, ConfigError, MarkupError
 from lpo_agent.journal import open_journal
 from lpo_agent.runtime import open_resumed, open_run
 
@@ -185,3 +185,13 @@ async def test_a_metric_that_raises_leaves_the_item_unscored(tmp_path: Path) -> 
     assert result.score.n == len(EXAMPLES) - 1  # type: ignore[union-attr]
     ((_, reason),) = result.unscored  # type: ignore[union-attr]
     assert "KeyError" in reason
+
+
+async def test_a_prompt_in_which_nothing_may_change_can_be_evaluated(tmp_path: Path) -> None:
+    spec = make_spec(options(prompt="{input}", model=model("weak")))
+    async with open_run(spec, kind="evaluate", env=Environment(tmp_path)) as run:
+        result = await run.wait()
+    assert result.score.n == len(EXAMPLES)  # type: ignore[union-attr]
+    with pytest.raises(MarkupError, match="nothing in the prompt may change"):
+        async with open_run(spec, env=Environment(tmp_path)):
+            pass
