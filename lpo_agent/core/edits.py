@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lpo_agent.core.text import Prompt
 
 _TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
+_COARSE = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 _WORD = re.compile(r"\w")
 
 
@@ -79,28 +80,64 @@ def _moves(old: str, new: str) -> list[int]:
 
 def _diff(text: str, region: Span, new: str) -> Iterator[Edit]:
     """Yield the edits within one region that may change."""
-    old_tokens, new_tokens = _TOKEN.findall(region.of(text)), _TOKEN.findall(new)
-    changes: list[list[int]] = []
-    for what, i, j, k, m in SequenceMatcher(a=old_tokens, b=new_tokens, autojunk=False).get_opcodes():
-        if what == "equal":
-            continue
-        gap = old_tokens[changes[-1][1] : i] if changes else ["word"]
-        if any(_WORD.match(token) for token in gap):
-            changes.append([i, j, k, m])
-        else:
-            changes[-1][1], changes[-1][3] = j, m
-    starts = list(accumulate(map(len, old_tokens), initial=region.start))
+    old = region.of(text)
+    changes: list[tuple[int, int, int, int]] = []
+    for found in _changes(old, new):
+        joined = found
+        if changes and not _WORD.search(old, changes[-1][1], found[0]):
+            first = changes.pop()
+            joined = (first[0], found[1], first[2], found[3])
+        changes.append(joined)
+    least = 0
     for i, j, k, m in changes:
-        ahead, behind = _alike(old_tokens[i:j], new_tokens[k:m])
-        yield Edit(Span(starts[i + ahead], starts[j - behind]), "".join(new_tokens[k + ahead : m - behind]))
+        ahead, behind = _alike(_TOKEN.findall(old[i:j]), _TOKEN.findall(new[k:m]))
+        start, gone, added = _leftmost(old, least, i + ahead, old[i + ahead : j - behind], new[k + ahead : m - behind])
+        least = start + len(gone)
+        yield Edit(Span(region.start + start, region.start + least), added)
 
 
-def _alike(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
+def _leftmost(old: str, least: int, start: int, gone: str, added: str) -> tuple[int, str, str]:
+    """Return an insertion or a deletion as one of what follows the blanks before it, not of what they follow."""
+    while start > least and not (gone and added) and (gone or added)[-1] == old[start - 1] and old[start - 1].isspace():
+        blank, start = old[start - 1], start - 1
+        gone, added = (blank + gone[:-1], "") if gone else ("", blank + added[:-1])
+    return start, gone, added
+
+
+def _changes(old: str, new: str) -> Iterator[tuple[int, int, int, int]]:
+    """Yield where the texts differ, as offsets: first by words with the blanks after them, then more finely.
+
+    Blanks apart are so frequent that comparing them all takes quadratic time.
+    """
+    for i, j, k, m in _compared(old, new, _COARSE):
+        for a, b, c, d in _compared(old[i:j], new[k:m], _TOKEN):
+            yield i + a, i + b, k + c, k + d
+
+
+def _compared(old: str, new: str, token: re.Pattern[str]) -> Iterator[tuple[int, int, int, int]]:
+    one, other = token.findall(old), token.findall(new)
+    ahead, behind = _shared(one, other)
+    starts, ends = [list(accumulate(map(len, tokens), initial=0)) for tokens in (one, other)]
+    inner = SequenceMatcher(
+        a=one[ahead : len(one) - behind], b=other[ahead : len(other) - behind], autojunk=False
+    ).get_opcodes()
+    for what, i, j, k, m in inner:
+        if what != "equal":
+            yield starts[ahead + i], starts[ahead + j], ends[ahead + k], ends[ahead + m]
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
     """Return how many tokens are the same at the start of both, and at the end of what is left."""
     least = min(len(one), len(other))
     ahead = next((n for n in range(least) if one[n] != other[n]), least)
     behind = next((n for n in range(least - ahead) if one[-1 - n] != other[-1 - n]), least - ahead)
     return ahead, behind
+
+
+def _alike(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
+    """Return how many characters the tokens have in common at the start of both, and at the end."""
+    ahead, behind = _shared(one, other)
+    return sum(map(len, one[:ahead])), sum(map(len, one[len(one) - behind :]))
 
 
 def applied(seed: Prompt, edits: Sequence[Edit]) -> Prompt:
