@@ -53,7 +53,7 @@ class Looker:
         failures, passes = await self._evidence(parent, seed)
         critique = await self._ask_critic(parent, failures, passes, seed)
         rows = [trace.row for trace in (*failures, *passes)]
-        measured = await self._measure(parent, rows, seed)
+        measured = await self._measure(parent, rows, seed) if passes else Measured()  # nothing right, nothing to lose
         ask = MarkAsk(
             prompt=parent.prompt,
             critique=critique,
