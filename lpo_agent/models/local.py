@@ -24,6 +24,9 @@ SLOTS: Final = 16
 CONTEXT: Final = 1024
 SILENT: Final = -1
 TIMEOUT: Final = 600.0
+SPINS: Final = 1000
+"""Rounds that a thread of llama.cpp waits for the others before it sleeps. By default it never sleeps, and
+another busy process on the machine then slows the model about twentyfold; with this it takes its share."""
 
 
 @asynccontextmanager
@@ -65,6 +68,7 @@ def check_gguf(path: Path) -> None:
 
 
 def _start(path: Path, slots: int, context: int) -> Any:
+    os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read once, when the library is loaded
     try:
         import xllamacpp  # noqa: PLC0415 - an extra
     except ImportError:

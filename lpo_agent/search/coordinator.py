@@ -54,7 +54,8 @@ class Coordinator:
         self._scope.cancel()
 
     def _spent(self, reason: str | None) -> None:
-        self.findings.stopped_by = self.findings.stopped_by or reason
+        """Note why a phase ended early; what cut the last one short is what the result lacks."""
+        self.findings.stopped_by = reason or self.findings.stopped_by
 
     def _put_aside(self) -> Reservation | None:
         need = self._ground.need

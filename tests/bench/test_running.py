@@ -173,6 +173,15 @@ async def test_the_budget_of_all_still_ends_a_search_with_calls_of_its_own(tmp_p
     assert all("budget of 250 calls" in row.reason for row in result.rows if row.status != "completed")
 
 
+async def test_a_cell_whose_test_cannot_be_paid_says_so(tmp_path: Path) -> None:
+    """Its search ended with its own calls used up, but that is not why its row is missing."""
+    bench = equal(tmp_path, methods=["pe2"], options={"budget": {"calls": CALLS + 10}, "concurrency": 1})
+    result, _ = await finish(tmp_path, bench, at_once=1)
+    (row,) = result.rows
+    assert row.status == "stopped"
+    assert f"budget of {CALLS + 10} calls" in row.reason
+
+
 async def test_a_resumed_search_ends_as_one_that_was_never_interrupted(tmp_path: Path) -> None:
     env = Environment(tmp_path)
     bench = one_by_one(tmp_path)
