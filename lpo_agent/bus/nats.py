@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,19 +25,27 @@ import nats
 import nats.errors
 import sniffio
 from nats.js import api
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import (
+    APIError,
+    BadBucketError,
+    BucketNotFoundError,
+    KeyNotFoundError,
+    KeyWrongLastSequenceError,
+    NotFoundError,
+)
 
 from lpo_agent.bus.base import UNAVAILABLE, failure_from
 from lpo_agent.core.messages import Failure
-from lpo_agent.errors import BusClosed, BusError, ConfigError, DeadlineExceeded, RequestFailed
+from lpo_agent.errors import BusClosed, ConfigError, DeadlineExceeded, RequestFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from anyio.abc import TaskGroup, TaskStatus
+    from anyio.abc import TaskStatus
     from nats.aio.client import Client
     from nats.aio.msg import Msg
     from nats.js import JetStreamContext
+    from nats.js.kv import KeyValue
 
     from lpo_agent.core.messages import Q, R, Topic
 
@@ -215,7 +224,9 @@ class NatsBus:
                 return (await self._stream.publish(subject, data, headers=headers)).seq
             except (nats.errors.Error, TimeoutError, APIError) as exc:
                 if isinstance(exc, nats.errors.MaxPayloadError):
-                    raise RequestFailed(Failure(kind="MaxPayloadError", detail="the message is too large for NATS")) from exc
+                    raise RequestFailed(
+                        Failure(kind="MaxPayloadError", detail="the message is too large for NATS")
+                    ) from exc
                 await anyio.sleep(PAUSE)
 
     async def _withdraw(self, number: str, wanted: _Wanted) -> None:
@@ -349,3 +360,54 @@ def _read(topic: Topic[Any, R], reply: Msg) -> R:
     if (reply.headers or {}).get(_FAILED):
         raise RequestFailed(Failure.model_validate_json(reply.data))
     return topic.reply.model_validate_json(reply.data)
+
+
+@asynccontextmanager
+async def open_clock(
+    wire: Wire, name: str, *, prefix: str = PREFIX
+) -> AsyncIterator[Callable[[float], Awaitable[float]]]:
+    """Open a clock that all processes with this ``name`` share, as :class:`lpo_agent.models.quota.Quota` wants it.
+
+    Times are those of the machines, which must agree to within a fraction of a second (NTP).
+    """
+    client = await _connect(wire)
+    try:
+        stream = client.jetstream(timeout=PARTING)
+        store = await _store(stream, f"{prefix}-clocks")
+        key = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
+        yield partial(_advance, store, key)
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
+            await client.close()
+
+
+async def _store(stream: JetStreamContext, bucket: str) -> KeyValue:
+    try:
+        return await stream.key_value(bucket)
+    except (NotFoundError, BucketNotFoundError):
+        with suppress(BadBucketError, APIError):  # another process made it meanwhile
+            return await stream.create_key_value(api.KeyValueConfig(bucket=bucket, history=1))
+        return await stream.key_value(bucket)
+
+
+async def _advance(store: KeyValue, key: str, seconds: float) -> float:
+    """Move the clock ahead, against all who do the same; return where it stood, or now."""
+    while True:
+        try:
+            found, revision = await _read_clock(store, key)
+            start = max(found, time.time())
+            await store.update(key, f"{start + seconds:.6f}".encode(), last=revision)
+        except KeyWrongLastSequenceError:
+            continue
+        except (nats.errors.Error, TimeoutError, APIError):
+            await anyio.sleep(PAUSE)
+            continue
+        return start
+
+
+async def _read_clock(store: KeyValue, key: str) -> tuple[float, int]:
+    try:
+        entry = await store.get(key)
+    except KeyNotFoundError:
+        return 0.0, 0
+    return float(entry.value or b"0"), entry.revision or 0

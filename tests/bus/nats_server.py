@@ -57,7 +57,7 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it listens."""
         words = [find_server(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", self.store]
-        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(500):
             try:
                 socket.create_connection(("127.0.0.1", self.port), 0.2).close()

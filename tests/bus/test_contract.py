@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpo_agent.bus.memory import MemoryBus
-from tests.bus.nats_server import open_fresh
 from lpo_agent.core.messages import Message, Topic
 from lpo_agent.errors import BusClosed, DataError, DeadlineExceeded, RequestFailed
+from tests.bus.nats_server import open_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
