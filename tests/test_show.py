@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from lpo_agent.cli import show, words
-from lpo_agent.cli.diff import diff_text, marked_text, word_diff
+from lpo_agent.cli.diff import diff_text, marked_text
 from lpo_agent.core.messages import Mark, Marks
 from lpo_agent.core.result import (
     BestResult,
@@ -26,6 +26,7 @@ from lpo_agent.core.result import (
 )
 from lpo_agent.core.scores import Score, Scored, Unscored, summarize
 from lpo_agent.core.text import Prompt, Span, render
+from lpo_agent.report.pieces import pieces_of
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=300)
 USAGE = UsageResult(
@@ -82,15 +83,15 @@ def flat(text: str) -> str:
 
 @given(TEXTS, TEXTS)
 def test_a_diff_holds_both_texts(old: str, new: str) -> None:
-    pieces = word_diff(old, new)
-    assert "".join(text for kind, text in pieces if kind != "new") == old
-    assert "".join(text for kind, text in pieces if kind != "gone") == new
-    assert all(text for _, text in pieces)
+    pieces = pieces_of(old, new, ())
+    assert "".join(text for kind, text, _ in pieces if kind != "new") == old
+    assert "".join(text for kind, text, _ in pieces if kind != "gone") == new
+    assert all(piece.text for piece in pieces)
 
 
 @given(TEXTS)
 def test_a_diff_of_equal_texts_shows_no_change(text: str) -> None:
-    assert {kind for kind, _ in word_diff(text, text)} <= {"same"}
+    assert {kind for kind, _, _ in pieces_of(text, text, ())} <= {"same"}
 
 
 def test_a_diff_is_by_words_and_joins_neighbours() -> None:
