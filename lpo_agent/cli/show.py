@@ -104,7 +104,8 @@ def _worths(out: Console, edits: Sequence[EditResult]) -> None:
     for worth, edit in sorted(known, key=lambda pair: (-pair[0], pair[1].start)):
         old, new = (words.one_line(text) for text in (edit.old, edit.new))
         what = f"added {new!r}" if not old else f"left out {old!r}" if not new else f"{old!r} became {new!r}"
-        _line(out, f"{worth:+.2f} (95 % interval {words.interval(edit.ci95)}): {what}")
+        low, high = edit.ci95 or (worth, worth)
+        _line(out, f"{worth:+.2f} (95 % interval {low:+.2f}..{high:+.2f}): {what}")
 
 
 LAST_EDIT: Final = {
@@ -260,6 +261,7 @@ def _next(out: Console, result: RunResult | EvaluateResult | CompareResult) -> N
     _line(out, f"run {result.run_id}; see it again with: lpo show {result.run_id}")
     if isinstance(result, RunResult):
         _line(out, f"save the best prompt with: lpo show {result.run_id} --out best.txt")
+        _line(out, f"see it as a page with: lpo report {result.run_id}")
     if result.status != "completed":
         _line(out, f"go on with: lpo resume {result.run_id}")
 
