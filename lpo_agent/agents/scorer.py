@@ -58,7 +58,6 @@ class Scorer:
             return ScoreReply(outcome=Unscored(reason=f"metric: {exc}"))
         return ScoreReply(outcome=Scored(value=judged.value, output=shown, feedback=judged.feedback))
 
-
     def question(self, ask: ScoreAsk) -> Call:
         """Return the call that puts the example to the model."""
         return Call(place(ask.text, ask.row.variables, self.placement), self.max_tokens, self.temperature)

@@ -59,6 +59,7 @@ DELIVERIES: Final = 6
 """How often a request is handed out before it is taken to be what kills its workers."""
 KEPT: Final = 24 * 3600.0
 """Seconds after which a request that nobody took is dropped."""
+UNCAPPED: Final = 100_000
 PULL: Final = 5.0
 """Seconds that a worker's free place waits for a request before it asks again."""
 PAUSE: Final = 0.2
@@ -96,15 +97,19 @@ class _Job:
 
 
 @asynccontextmanager
-async def open_nats(wire: Wire, *, run: str = "shared", prefix: str = PREFIX) -> AsyncIterator[NatsBus]:
+async def open_nats(
+    wire: Wire, *, run: str = "shared", prefix: str = PREFIX, most_at_once: int | None = None
+) -> AsyncIterator[NatsBus]:
     """Connect, and close again; ``run`` names the subjects that this caller's requests and replies go by.
+
+    ``most_at_once``: how many requests of a topic all workers together are at, for those who serve.
 
     Raises ConfigError where the server cannot be reached or has no JetStream.
     """
     if sniffio.current_async_library() != "asyncio":
         raise ConfigError("the bus over NATS needs asyncio; on trio, use the memory bus")
     client = await _connect(wire)
-    bus = NatsBus(client, run=run, prefix=prefix)
+    bus = NatsBus(client, run=run, prefix=prefix, most_at_once=most_at_once)
     try:
         await bus.open()
         yield bus
@@ -146,6 +151,7 @@ class NatsBus:
     client: Client
     run: str
     prefix: str = PREFIX
+    most_at_once: int | None = None
     _stream: JetStreamContext = field(init=False)
     _session: str = field(init=False, default_factory=lambda: secrets.token_hex(4))
     _wanted: dict[str, _Wanted] = field(init=False, default_factory=dict)
@@ -283,14 +289,30 @@ class NatsBus:
             ack_policy=api.AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT,
             max_deliver=DELIVERIES + 1,
-            max_ack_pending=100_000,
-            max_waiting=100_000,
+            max_ack_pending=self.most_at_once or UNCAPPED,
+            max_waiting=UNCAPPED,
         )
         try:
             await self._stream.consumer_info(self._name, name)
+            known = True
         except NotFoundError:
-            await self._stream.add_consumer(self._name, config)
+            known = False
+        if not known or self.most_at_once is not None:
+            await self._stream.add_consumer(self._name, config)  # of one that is there, it changes the cap
         return name
+
+    async def post(self, name: str, text: str) -> None:
+        """Keep a text at the server for others to read, such as a run's rules for its workers."""
+        store = await _store(self._stream, f"{self.prefix}-posts")
+        await store.put(name, text.encode())
+
+    async def posted(self, name: str) -> str | None:
+        """Return what was posted, None if nothing was."""
+        store = await _store(self._stream, f"{self.prefix}-posts")
+        try:
+            return ((await store.get(name)).value or b"").decode()
+        except KeyNotFoundError:
+            return None
 
     async def _place(
         self, topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], source: JetStreamContext.PullSubscription

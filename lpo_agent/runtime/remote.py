@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from pydantic import BaseModel, ConfigDict
 
+from lpo_agent.agents.scorer import Placement
 from lpo_agent.core.messages import SCORE, ScoreReply
 from lpo_agent.core.retry import Retry
 from lpo_agent.core.scores import Unscored
@@ -22,7 +23,7 @@ from lpo_agent.models.base import Completion, Usage
 from lpo_agent.models.layers import TIED, Tries
 
 if TYPE_CHECKING:
-    from lpo_agent.agents.scorer import Placement, Scorer
+    from lpo_agent.agents.scorer import Scorer
     from lpo_agent.bus.base import Bus
     from lpo_agent.core.budget import Ledger, Reservation, Spent
     from lpo_agent.core.messages import Failure, Heard, ScoreAsk
