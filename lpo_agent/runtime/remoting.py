@@ -75,7 +75,7 @@ async def open_network(url: str, *, run: str, most_at_once: int | None = None) -
 
 
 def wire_of(url: str) -> Wire:
-    """Return how to reach a server: ``nats://[USER:PASSWORD@]HOST:PORT`` or ``tls://...``, files by ?creds= and ?ca=."""
+    """Return how to reach a server: ``nats://[USER:PASSWORD@]HOST:PORT`` or ``tls://...``, ?creds= and ?ca=."""
     from urllib.parse import parse_qs, urlsplit, urlunsplit  # noqa: PLC0415 - beside its only use
 
     from lpo_agent.bus.nats import Wire  # noqa: PLC0415 - needs the extra
