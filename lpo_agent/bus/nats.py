@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.js import JetStreamContext
     from nats.js.kv import KeyValue
+    from pydantic import BaseModel
 
     from lpo_agent.core.messages import Q, R, Topic
 
@@ -60,6 +61,8 @@ DELIVERIES: Final = 6
 KEPT: Final = 24 * 3600.0
 """Seconds after which a request that nobody took is dropped."""
 UNCAPPED: Final = 100_000
+FRESH: Final = 2.0
+"""Seconds for which one who asked is taken to be there still."""
 PULL: Final = 5.0
 """Seconds that a worker's free place waits for a request before it asks again."""
 PAUSE: Final = 0.2
@@ -140,6 +143,10 @@ async def _connect(wire: Wire) -> Client:
         raise ConfigError(f"{wire.url}: no NATS server can be reached there ({type(exc).__name__})") from None
 
 
+async def _respond(question: Msg) -> None:
+    await question.respond(b"")
+
+
 async def _ignore(_: Exception) -> None:
     """Take note of nothing: the client reconnects by itself, and requests are sent again."""
 
@@ -157,6 +164,7 @@ class NatsBus:
     _wanted: dict[str, _Wanted] = field(init=False, default_factory=dict)
     _asked: dict[bytes, int] = field(init=False, default_factory=dict)
     _jobs: dict[str, _Job] = field(init=False, default_factory=dict)
+    _seen: dict[str, float] = field(init=False, default_factory=dict)
     _closed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -178,7 +186,10 @@ class NatsBus:
             raise ConfigError(f"the NATS server refused the stream {self._name}: {exc.description}") from None
         except nats.errors.Error as exc:
             raise ConfigError(f"the NATS server has no JetStream ({type(exc).__name__}); start it with -js") from None
+        with suppress(APIError):  # what an earlier session of this run asked and nobody waits for
+            await self._stream.purge_stream(self._name, subject=f"{self.prefix}.ask.*.{self.run}")
         await self.client.subscribe(f"{self.prefix}.reply.{self.run}.*", cb=self._replied)
+        await self.client.subscribe(f"{self.prefix}.alive.{self.run}", cb=_respond)
         await self.client.subscribe(f"{self.prefix}.stop.*.*", cb=self._stopped)
 
     @property
@@ -328,22 +339,39 @@ class NatsBus:
             await self._work(topic, handler, message)
 
     async def _work(self, topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], message: Msg) -> None:
-        """Answer one request; one that comes for the last time is buried instead."""
+        """Answer one request, unless it keeps killing workers, or nobody would read the answer."""
         headers = message.headers or {}
         number, run = headers[_ID], headers[_RUN]
+        if message.metadata.num_delivered > DELIVERIES:
+            await self._bury(topic.name, run, number, message)
+            return
+        if not await self._waits(run):
+            await message.nak(delay=ACK_WAIT)
+            return
         left = float(headers.get(_LEFT, math.inf))
         job = self._jobs[number] = _Job(message, anyio.CancelScope(deadline=anyio.current_time() + left))
         outcome: R | Failure = UNAVAILABLE
         try:
-            if message.metadata.num_delivered > DELIVERIES:
-                outcome = await self._bury(topic.name, run, message)
-            else:
-                with job.scope:
-                    outcome = await _handled(topic, handler, message.data)
+            with job.scope:
+                outcome = await _handled(topic, handler, message.data)
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
                 await self._settle(job, number, run, outcome)
             del self._jobs[number]
+
+    async def _waits(self, run: str) -> bool:
+        """Tell whether the one who asked is there, so that nothing is paid for that nobody will read."""
+        now = anyio.current_time()
+        if now - self._seen.get(run, -math.inf) < FRESH:
+            return True
+        try:
+            await self.client.request(f"{self.prefix}.alive.{run}", timeout=2)
+        except nats.errors.NoRespondersError:
+            return False
+        except (nats.errors.Error, TimeoutError):
+            return True  # the server is away, or the one who asked is busy
+        self._seen[run] = now
+        return True
 
     async def _settle(self, job: _Job, number: str, run: str, outcome: R | Failure) -> None:
         """Send the reply, which its caller acknowledges; or end a request that nobody waits for."""
@@ -351,16 +379,22 @@ class NatsBus:
             if job.withdrawn or (job.scope.cancelled_caught and outcome is UNAVAILABLE):
                 await job.message.term()
                 return
-            headers = {_ACK: job.message.reply} | ({_FAILED: "1"} if isinstance(outcome, Failure) else {})
-            subject = f"{self.prefix}.reply.{run}.{number}"
-            await self.client.publish(subject, outcome.model_dump_json().encode(), headers=headers)
+            await self._reply(run, number, outcome, job.message.reply)
             if outcome is UNAVAILABLE:
                 await self.client.flush(timeout=1)
 
-    async def _bury(self, topic: str, run: str, message: Msg) -> Failure:
+    async def _reply(self, run: str, number: str, outcome: BaseModel, ack: str) -> None:
+        headers = {_ACK: ack} | ({_FAILED: "1"} if isinstance(outcome, Failure) else {})
+        subject = f"{self.prefix}.reply.{run}.{number}"
+        await self.client.publish(subject, outcome.model_dump_json().encode(), headers=headers)
+
+    async def _bury(self, topic: str, run: str, number: str, message: Msg) -> None:
         """Put aside a request that was handed out so often and never answered."""
-        await self.client.publish(f"{self.prefix}.dead.{topic}.{run}", message.data, headers=message.headers)
-        return Failure(kind="WorkersLost", detail=f"{DELIVERIES} workers took this request and none answered")
+        lost = Failure(kind="WorkersLost", detail=f"{DELIVERIES} workers took this request and none answered")
+        with suppress(nats.errors.Error, TimeoutError, OSError):
+            await self.client.publish(f"{self.prefix}.dead.{topic}.{run}", message.data, headers=message.headers)
+            await self._reply(run, number, lost, "")
+            await message.term()
 
     async def _beat(self) -> None:
         """Tell the server again and again what is being worked at."""
