@@ -101,18 +101,24 @@ class _Job:
 
 @asynccontextmanager
 async def open_nats(
-    wire: Wire, *, run: str = "shared", prefix: str = PREFIX, most_at_once: int | None = None
+    wire: Wire,
+    *,
+    run: str = "shared",
+    prefix: str = PREFIX,
+    most_at_once: int | None = None,
+    patience: float = ACK_WAIT,
 ) -> AsyncIterator[NatsBus]:
     """Connect, and close again; ``run`` names the subjects that this caller's requests and replies go by.
 
-    ``most_at_once``: how many requests of a topic all workers together are at, for those who serve.
+    Of those who serve: ``most_at_once``: how many requests of a topic all workers together are at;
+    ``patience``: seconds of silence after which a worker is taken to be dead.
 
     Raises ConfigError where the server cannot be reached or has no JetStream.
     """
     if sniffio.current_async_library() != "asyncio":
         raise ConfigError("the bus over NATS needs asyncio; on trio, use the memory bus")
     client = await _connect(wire)
-    bus = NatsBus(client, run=run, prefix=prefix, most_at_once=most_at_once)
+    bus = NatsBus(client, run=run, prefix=prefix, most_at_once=most_at_once, patience=patience)
     try:
         await bus.open()
         yield bus
@@ -159,6 +165,7 @@ class NatsBus:
     run: str
     prefix: str = PREFIX
     most_at_once: int | None = None
+    patience: float = ACK_WAIT
     _stream: JetStreamContext = field(init=False)
     _session: str = field(init=False, default_factory=lambda: secrets.token_hex(4))
     _wanted: dict[str, _Wanted] = field(init=False, default_factory=dict)
@@ -298,7 +305,7 @@ class NatsBus:
             durable_name=name,
             filter_subject=f"{self.prefix}.ask.{topic}.*",
             ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT,
+            ack_wait=self.patience,
             max_deliver=DELIVERIES + 1,
             max_ack_pending=self.most_at_once or UNCAPPED,
             max_waiting=UNCAPPED,
@@ -399,7 +406,7 @@ class NatsBus:
     async def _beat(self) -> None:
         """Tell the server again and again what is being worked at."""
         while True:
-            await anyio.sleep(ACK_WAIT / BEATS)
+            await anyio.sleep(self.patience / BEATS)
             for job in list(self._jobs.values()):
                 with suppress(nats.errors.Error, OSError):
                     await job.message.in_progress()
