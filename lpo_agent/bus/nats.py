@@ -135,18 +135,19 @@ async def _connect(wire: Wire) -> Client:
 
         options["tls"] = ssl.create_default_context(cafile=wire.ca)
     try:
-        return await nats.connect(
+        client = await nats.connect(
             wire.url,
             name="lpo-agent",
             connect_timeout=5,
-            max_reconnect_attempts=-1,
+            max_reconnect_attempts=1,
             reconnect_time_wait=PAUSE,
-            allow_reconnect=True,
             error_cb=_ignore,
             **options,
         )
     except (nats.errors.Error, OSError, TimeoutError) as exc:
         raise ConfigError(f"{wire.url}: no NATS server can be reached there ({type(exc).__name__})") from None
+    client.options["max_reconnect_attempts"] = -1  # a server that was there once is waited for
+    return client
 
 
 async def _respond(question: Msg) -> None:
