@@ -288,16 +288,11 @@ class NatsBus:
     ) -> None:
         """Answer requests until cancelled; see the contract."""
         consumer = await self._consumer(topic.name)
-        source = await self._stream.pull_subscribe_bind(consumer=consumer, stream=self._name)
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._beat)
-                for _ in range(concurrency):
-                    tasks.start_soon(self._place, topic, handler, source)
-                task_status.started()
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING), suppress(nats.errors.Error):
-                await source.unsubscribe()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._beat)
+            for _ in range(concurrency):
+                await tasks.start(self._place, topic, handler, consumer)
+            task_status.started()
 
     async def _consumer(self, topic: str) -> str:
         """Return the name of the topic's consumer, made if it is not there."""
@@ -334,17 +329,23 @@ class NatsBus:
             return None
 
     async def _place(
-        self, topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], source: JetStreamContext.PullSubscription
+        self,
+        topic: Topic[Q, R],
+        handler: Callable[[Q], Awaitable[R]],
+        consumer: str,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Take one request after another."""
-        while True:
-            try:
-                (message,) = await source.fetch(1, timeout=PULL)
-            except (TimeoutError, nats.errors.Error, APIError) as exc:
-                if not isinstance(exc, TimeoutError):
-                    await anyio.sleep(PAUSE)
-                continue
-            await self._work(topic, handler, message)
+        """Take one request after another; each place has an inbox of its own, so that no two mix up their answers."""
+        source = await self._stream.pull_subscribe_bind(consumer=consumer, stream=self._name)
+        task_status.started()
+        try:
+            while True:
+                if (message := await _pulled(source)) is not None:
+                    await self._work(topic, handler, message)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING), suppress(nats.errors.Error):
+                await source.unsubscribe()
 
     async def _work(self, topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], message: Msg) -> None:
         """Answer one request, unless it keeps killing workers, or nobody would read the answer."""
@@ -411,6 +412,18 @@ class NatsBus:
             for job in list(self._jobs.values()):
                 with suppress(nats.errors.Error, OSError):
                     await job.message.in_progress()
+
+
+async def _pulled(source: JetStreamContext.PullSubscription) -> Msg | None:
+    """Return the next request, None if there was none for a while."""
+    try:
+        (message,) = await source.fetch(1, timeout=PULL)
+    except TimeoutError:
+        return None
+    except (nats.errors.Error, APIError):
+        await anyio.sleep(PAUSE)
+        return None
+    return message
 
 
 async def _handled(topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], data: bytes) -> R | Failure:
