@@ -35,7 +35,8 @@ class RunSpec(BaseModel):
     which says what it chose. ``host``: numbers of the methods ape, apo and pe2 that differ from their
     defaults, see :class:`lpo_agent.core.hosts.Numbers`. ``extract``: words that ask for the answer
     alone in a second call, of at most ``extract_tokens``. ``rpm``, ``tpm``, ``input_tpm``,
-    ``output_tpm``: requests and tokens a minute. ``timeout``: seconds for one answer. ``bus`` is "memory".
+    ``output_tpm``: requests and tokens a minute. ``timeout``: seconds for one answer. ``bus`` is "memory", or
+    the address of a NATS server whose workers score.
 
     Of lpo and local-search alone: ``proposer`` (a model, or edit operators that need none), ``demos`` (most
     few-shot examples in the prompt), ``must_pass`` (a file with examples on which the answer may not do worse
@@ -84,7 +85,7 @@ class RunSpec(BaseModel):
     timeout: float | None = Field(default=None, gt=0)
     budget: Budget = Budget()
     cache: bool = True
-    bus: Literal["memory"] = "memory"
+    bus: str = "memory"
     prices: Path | None = None
 
     @model_validator(mode="after")
@@ -99,6 +100,13 @@ class RunSpec(BaseModel):
         if self.method in HOSTS and (own := [name for name, value in given.items() if value]):
             raise ValueError(f"--{own[0].replace('_', '-')} is for --method lpo or local-search, not {self.method}")
         return self
+
+    @field_validator("bus")
+    @classmethod
+    def _check_bus(cls, bus: str) -> str:
+        if bus != "memory" and not bus.startswith(("nats://", "tls://")):
+            raise ValueError("write memory, nats://HOST:PORT or tls://HOST:PORT")
+        return bus
 
     @field_validator("base_url", "optimizer_base_url")
     @classmethod

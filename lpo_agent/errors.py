@@ -23,6 +23,9 @@
     +-- EditRejected              1   an edit is not local, or breaks a placeholder
     +-- ReplyError                1   a model's reply does not parse
     +-- JournalError              2   the journal cannot be read or written
+    +-- NotKnown                  1   the journal does not have the answer
+    +-- NotAnswered               1   a worker's one try failed, and another may succeed
+    |   +-- MaybeCharged              the same, and the service may have charged for it
     +-- BusError                  1
         +-- DeadlineExceeded          no reply in time
         +-- BusClosed                 the bus was closed while waiting
@@ -156,6 +159,18 @@ class JournalError(LpoError):
     """The journal cannot be read or written, or does not hold what was asked for."""
 
     exit_code = 2
+
+
+class NotKnown(LpoError):
+    """The journal does not have the answer."""
+
+
+class NotAnswered(LpoError):
+    """A worker's one try at a service failed, and another may succeed."""
+
+
+class MaybeCharged(NotAnswered):
+    """The same, and the service may have charged for it."""
 
 
 class BusError(LpoError):

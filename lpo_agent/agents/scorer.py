@@ -44,12 +44,10 @@ class Scorer:
 
         Raises ProviderError where no other item could succeed either, and BudgetExceeded.
         """
-        turns = place(ask.text, ask.row.variables, self.placement)
         try:
-            text = shown = (await self.model.complete(Call(turns, self.max_tokens, self.temperature))).text
+            text = shown = (await self.model.complete(self.question(ask))).text
             if self.extract is not None:
-                turns = (*turns, Turn("assistant", text), Turn("user", self.extract))
-                text = (await self.model.complete(Call(turns, self.extract_tokens, self.temperature))).text
+                text = (await self.model.complete(self.extraction(ask, text, self.extract))).text
                 shown = f"{shown}\n{self.extract} {text}"
             judged = await self.metric.judge(text, ask.row)
         except ProviderError as exc:
@@ -59,6 +57,15 @@ class Scorer:
         except MetricError as exc:
             return ScoreReply(outcome=Unscored(reason=f"metric: {exc}"))
         return ScoreReply(outcome=Scored(value=judged.value, output=shown, feedback=judged.feedback))
+
+    def question(self, ask: ScoreAsk) -> Call:
+        """Return the call that puts the example to the model."""
+        return Call(place(ask.text, ask.row.variables, self.placement), self.max_tokens, self.temperature)
+
+    def extraction(self, ask: ScoreAsk, answer: str, words: str) -> Call:
+        """Return the call that asks, after an answer, for the answer alone."""
+        turns = (*self.question(ask).turns, Turn("assistant", answer), Turn("user", words))
+        return Call(turns, self.extract_tokens, self.temperature)
 
 
 def place(text: str, variables: Mapping[str, str], placement: Placement) -> tuple[Turn, ...]:

@@ -73,7 +73,7 @@ def _version() -> str:
 
 
 def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
-    from lpo_agent.cli import bench, commands, doctor, history, report  # noqa: PLC0415 - `--help` must not wait for them
+    from lpo_agent.cli import bench, commands, doctor, history, report, worker  # noqa: PLC0415 - `--help` must not wait for them
 
     return {
         "optimize": commands.optimize,
@@ -83,6 +83,7 @@ def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
         "bench": bench.bench,
         "resume": bench.resume,
         "models": commands.models,
+        "worker": worker.worker,
         "runs": history.runs,
         "show": history.show_run,
         "report": report.report,

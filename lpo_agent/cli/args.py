@@ -12,7 +12,6 @@ LOCALITIES: Final = ("off", "think", "nudge", "enforce")
 PROPOSERS: Final = ("auto", "llm", "operators")
 MARKERS: Final = ("auto", "llm", "influence", "random", "manual")
 PLACEMENTS: Final = ("before", "after", "system")
-BUSES: Final = ("memory",)
 MODELS: Final = ("smollm2",)
 PRESETS: Final = ("smoke", "local-small", "paper-math", "paper-bbh")
 RUN_HELP: Final = "a run's id, a unique beginning of one, or `last`"
@@ -40,7 +39,21 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_optimize, _evaluate, _compare, _mark, _bench, _runs, _show, _report, _resume, _models, _mcp, _doctor):
+    for add in (
+        _optimize,
+        _evaluate,
+        _compare,
+        _mark,
+        _bench,
+        _runs,
+        _show,
+        _report,
+        _resume,
+        _models,
+        _worker,
+        _mcp,
+        _doctor,
+    ):
         add(commands)
     return parser
 
@@ -143,6 +156,32 @@ def _models(commands: Commands[Parser]) -> None:
     pull.add_argument("--verbose", action="store_true", help="log to standard error")
 
 
+def _worker(commands: Commands[Parser]) -> None:
+    parser = commands.add_parser("worker", help="score for runs on other machines, over NATS")
+    parser.add_argument(
+        "--bus", required=True, metavar="URL", help="the NATS server: nats://HOST:PORT or tls://HOST:PORT"
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="PROVIDER:NAME", help="answers the items, such as local:smollm2"
+    )
+    parser.add_argument(
+        "--optimizer-model", metavar="PROVIDER:NAME", help="judges, for --metric judge (default: --model)"
+    )
+    parser.add_argument("--base-url", metavar="URL", help="the server of --model")
+    parser.add_argument("--optimizer-base-url", metavar="URL", help="the server of --optimizer-model")
+    parser.add_argument("--concurrency", metavar="N", help="items at the same time here (default: 16)")
+    parser.add_argument("--all-concurrency", metavar="N", help="items at the same time at all workers together")
+    for name, what in (
+        ("rpm", "requests"),
+        ("tpm", "tokens"),
+        ("input-tpm", "input tokens"),
+        ("output-tpm", "output tokens"),
+    ):
+        parser.add_argument(f"--{name}", metavar="N", help=f"{what} a minute, of all workers of this account together")
+    parser.add_argument("--timeout", metavar="S", help="seconds for one answer (default: 60, more for long ones)")
+    _output(parser)
+
+
 def _mcp(commands: Commands[Parser]) -> None:
     commands.add_parser("mcp", help="serve assistants over the Model Context Protocol (`lpo mcp --help`)")
 
@@ -236,7 +275,9 @@ def _limits(parser: Parser, *, seed: bool = True) -> None:
     for name, unit in (("usd", "US dollars"), ("calls", "calls"), ("tokens", "tokens"), ("seconds", "seconds")):
         group.add_argument(f"--budget-{name}", metavar="N", help=f"spend at most this many {unit}")
     group.add_argument("--no-cache", dest="cache", action="store_false", help="use no replies of other runs")
-    group.add_argument("--bus", choices=BUSES, help="default: memory")
+    group.add_argument(
+        "--bus", metavar="BUS", help="memory, or nats://HOST:PORT to have workers score (default: memory)"
+    )
     group.add_argument("--dry-run", action="store_true", help="say what would be done and spent; call no model")
     if seed:
         group.add_argument("--config", metavar="FILE", help="TOML file with the same keys; options win")

@@ -49,7 +49,7 @@ async def attend(opening: Callable[[Callable[[str], None]], AbstractAsyncContext
     run_id: str | None = None
     result: Result | None = None
     async with anyio.create_task_group() as tasks:
-        await tasks.start(_cancel_on_signal, tasks.cancel_scope)
+        await tasks.start(cancel_on_signal, tasks.cancel_scope)
         async with opening(view.say) as run:
             run_id = run.run_id
             await view.follow(run)
@@ -60,9 +60,10 @@ async def attend(opening: Callable[[Callable[[str], None]], AbstractAsyncContext
     return result
 
 
-async def _cancel_on_signal(
+async def cancel_on_signal(
     scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
+    """Cancel on the first SIGINT or SIGTERM; a second one kills the process."""
     with anyio.open_signal_receiver(*SIGNALS) as signals:
         task_status.started()
         async for _ in signals:

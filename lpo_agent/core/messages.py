@@ -58,16 +58,31 @@ class Row:
 
 
 class ScoreAsk(Message):
-    """Answer ``row`` with the prompt ``text`` and judge the answer."""
+    """Answer ``row`` with the prompt ``text`` and judge the answer.
+
+    ``run``: whose rules hold, where a worker on another machine serves several runs.
+    """
 
     text: str
     row: Row
+    run: str = ""
+
+
+class Heard(Message):
+    """A model's answer that was paid for elsewhere: to be booked and filed by the run that asked."""
+
+    model: str
+    text: str
+    truncated: bool
+    input_tokens: int
+    output_tokens: int
 
 
 class ScoreReply(Message):
-    """The judgement, or why there is none."""
+    """The judgement, or why there is none. ``heard``: what models said for it, if nobody booked that yet."""
 
     outcome: Outcome
+    heard: tuple[Heard, ...] = ()
 
 
 class Trace(Message):

@@ -126,7 +126,7 @@ class Paced:
         """Answer the call; raises the last ProviderError, or OutageError."""
         tries = Tries()
         while True:
-            answer = await self._try(call, again=tries.any)
+            answer = await self.once(call, again=tries.any)
             if isinstance(answer, Completion):
                 return answer
             pause = self._pause(answer, tries)
@@ -135,8 +135,8 @@ class Paced:
             if pause:
                 await self.sleep(pause)
 
-    async def _try(self, call: Call, *, again: bool) -> Completion | ProviderError:
-        """Ask once, at the limiter's pace; return what went wrong."""
+    async def once(self, call: Call, *, again: bool = False) -> Completion | ProviderError:
+        """Ask once, at the limiter's pace; return the answer, or what went wrong."""
         limiter, expected = self.limiter, (call.input_estimate, float(call.max_tokens))
         permit = await limiter.acquire(*expected, again=again)
         try:
@@ -265,9 +265,13 @@ class Recorded:
         """The model's identity."""
         return self.inner.identity
 
+    def key(self, call: Call) -> bytes:
+        """Return under what the call's answer is filed."""
+        return call.key(self._who)
+
     async def complete(self, call: Call) -> Completion:
         """Return the recorded answer, or ask."""
-        key = call.key(self._who)
+        key = self.key(call)
         while True:
             known = self.journal.get(key)
             if known is not None:

@@ -25,6 +25,7 @@ from lpo_agent.core.tally import Tally
 from lpo_agent.core.text import parse_prompt
 from lpo_agent.errors import BudgetExceeded, TooManyUnscored, worst
 from lpo_agent.runtime.probe import choose_method
+from lpo_agent.runtime.remoting import open_scoring
 from lpo_agent.runtime.searching import Books, Setup, build_result, build_search
 from lpo_agent.runtime.task import build_metric, fit, warn_of_few
 from lpo_agent.runtime.wiring import marker_kind, serve_agents
@@ -75,7 +76,7 @@ async def optimize(context: Context) -> RunResult:
     task = warn_of_few(task, spec.gain)
     context.emit(_started(context, task, plan, choice))
     setup, books = Setup(context, choice.method, task, plan), Books(Locality(), Tally(), context.emit)
-    async with MemoryBus() as bus, anyio.create_task_group() as agents:
+    async with open_scoring(context, task) as through, MemoryBus() as bus, anyio.create_task_group() as agents:
         await serve_agents(
             agents,
             bus,
@@ -85,6 +86,7 @@ async def optimize(context: Context) -> RunResult:
             metric=build_metric(task, context.metric, context.models.optimizer),
             method=choice.method,
             branches=plan.branches,
+            through=through,
         )
         coordinator = build_search(setup, bus, books)
         agents.start_soon(_relay_stop, context.stop, coordinator)
@@ -172,10 +174,18 @@ async def _score_all(context: Context, texts: list[str]) -> tuple[list[Outcomes]
     """
     spec, task = context.spec, context.task
     rows, end = task.splits.dev, End("completed", "all items scored")
-    async with MemoryBus() as bus, anyio.create_task_group() as agents:
+    async with open_scoring(context, task) as through, MemoryBus() as bus, anyio.create_task_group() as agents:
         metric = build_metric(task, context.metric, context.models.optimizer)
         await serve_agents(
-            agents, bus, spec=spec, task=task, models=context.models, metric=metric, method="local-search", branches=1
+            agents,
+            bus,
+            spec=spec,
+            task=task,
+            models=context.models,
+            metric=metric,
+            method="local-search",
+            branches=1,
+            through=through,
         )
         scoring = Scoring(bus, in_flight=spec.concurrency, memory=context.memory)
         agents.start_soon(_cancel_on, context.stop, agents.cancel_scope)

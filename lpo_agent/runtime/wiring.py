@@ -24,6 +24,7 @@ from lpo_agent.core.hosts import HOSTS, numbers_for
 from lpo_agent.core.messages import CRITIQUE, INDUCE, MARK, PROPOSE, SCORE
 from lpo_agent.models.layers import Budgeted, Durable, Paced, Recorded
 from lpo_agent.models.limits import Limiter, Limits
+from lpo_agent.runtime.remoting import account_of, shared_limiter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from lpo_agent.metrics import Metric
     from lpo_agent.models.base import Model
     from lpo_agent.models.prices import Prices
+    from lpo_agent.runtime.remoting import Score
     from lpo_agent.runtime.task import Task
 
 LOCAL_SLOTS = 16
@@ -72,12 +74,16 @@ async def open_models(spec: RunSpec, env: Environment, account: Account) -> Asyn
 
 @dataclass(slots=True)
 class Opener:
-    """Opens models when they are first asked for, each once, with the limits of ``spec``; ``stack`` closes them."""
+    """Opens models when they are first asked for, each once, with the limits of ``spec``; ``stack`` closes them.
+
+    For who ``works`` for others, models are only paced: whose run it is books, and keeps the answers.
+    """
 
     stack: AsyncExitStack
     spec: RunSpec
     env: Environment
     account: Account
+    works: bool = False
     opened: dict[tuple[str, str | None], Model] = field(default_factory=dict)
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
@@ -97,20 +103,32 @@ class Opener:
 
     async def _open(self, name: str, base_url: str | None) -> Model:
         """Return the model under all its layers, each with its own limiter and one shared ledger."""
-        spec, account = self.spec, self.account
+        account = self.account
         provider, rest = split_model(name)
         local = provider == "local"
-        limiter = Limiter(
-            Limits(spec.rpm, spec.tpm, spec.input_tpm, spec.output_tpm),
-            concurrency=min(LOCAL_SLOTS, spec.concurrency) if local else spec.concurrency,
-            gentle=provider in {"openai", "anthropic"},
-            say=lambda text: account.say(f"{name}: {text}"),
-        )
+        limiter = await self._limiter(name, base_url)
         adapter = await (self._local(rest) if local else self._adapter(name, base_url, limiter))
+        if self.works:
+            return Paced(adapter, limiter)
         book = partial(account.journal.book, account.run_id)
         paid = Budgeted(adapter, account.ledger, account.prices, book)
         paced = Paced(Durable(paid, account.journal, account.run_id), limiter)
         return Recorded(paced, account.journal, account.ledger, account.namespace)
+
+    async def _limiter(self, name: str, base_url: str | None) -> Limiter:
+        """Return the model's limiter; over NATS, one whose limits hold together with other processes'."""
+        spec, (provider, _) = self.spec, split_model(name)
+        limits = Limits(spec.rpm, spec.tpm, spec.input_tpm, spec.output_tpm)
+        most = min(LOCAL_SLOTS, spec.concurrency) if provider == "local" else spec.concurrency
+        gentle = provider in {"openai", "anthropic"}
+
+        def say(text: str) -> None:
+            self.account.say(f"{name}: {text}")
+
+        if spec.bus == "memory":
+            return Limiter(limits, concurrency=most, gentle=gentle, say=say)
+        who = account_of(name, base_url or self.env.base_urls.get(provider), self.env.keys.get(provider))
+        return await shared_limiter(self.stack, spec.bus, who, limits, concurrency=most, gentle=gentle, say=say)
 
     async def _adapter(self, name: str, base_url: str | None, limiter: Limiter) -> Model:
         provider, rest = split_model(name)
@@ -144,9 +162,18 @@ class Opener:
 
 
 async def serve_agents(
-    tasks: TaskGroup, bus: Bus, *, spec: RunSpec, task: Task, models: Models, metric: Metric, method: str, branches: int
+    tasks: TaskGroup,
+    bus: Bus,
+    *,
+    spec: RunSpec,
+    task: Task,
+    models: Models,
+    metric: Metric,
+    method: str,
+    branches: int,
+    through: Callable[[Scorer], Score] = lambda scorer: scorer.score,
 ) -> None:
-    """Start the agents on the bus; method and marker decide which kind of each."""
+    """Start the agents on the bus; method and marker decide which kind of each. ``through``: who scores."""
     scorer = Scorer(
         models.task,
         metric,
@@ -156,7 +183,7 @@ async def serve_agents(
         extract=spec.extract,
         extract_tokens=spec.extract_tokens,
     )
-    await _start(tasks, bus, SCORE, scorer.score, spec.concurrency)
+    await _start(tasks, bus, SCORE, through(scorer), spec.concurrency)
     if method in HOSTS:
         await _serve_host(tasks, bus, spec=spec, task=task, model=models.optimizer, method=method)
         return

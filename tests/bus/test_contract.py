@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from lpo_agent.bus.memory import MemoryBus
 from lpo_agent.core.messages import Message, Topic
 from lpo_agent.errors import BusClosed, DataError, DeadlineExceeded, RequestFailed
+from tests.bus.nats_server import open_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ DOUBLE = Topic("double", Ask, Answer)
 LEGS: dict[str, tuple[str, OpenBus]] = {
     "memory-asyncio": ("asyncio", MemoryBus),
     "memory-trio": ("trio", MemoryBus),
+    "nats": ("asyncio", open_fresh),
 }
 
 pytestmark = pytest.mark.anyio

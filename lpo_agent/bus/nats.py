@@ -1,0 +1,490 @@
+"""The bus over NATS JetStream: requests outlive workers and the server; replies come back to the one who asked.
+
+A request is a message of a work-queue stream. One worker takes it through its topic's durable consumer,
+tells the server that it is at work, and sends the reply on the run's own subject; the caller
+acknowledges the message once it holds the reply, and only then is it gone. So a request whose worker, whose
+reply or whose server was lost is delivered again. Handlers may therefore run twice; a caller settles once.
+
+Subjects, all under one prefix: ``ask.TOPIC.RUN`` (stream), ``reply.RUN.ID`` and ``stop.RUN.ID`` (core
+NATS), ``dead.TOPIC.RUN`` (requests that killed every worker that took them). nats-py is for asyncio only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+import time
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import nats
+import nats.errors
+import sniffio
+from nats.js import api
+from nats.js.errors import (
+    APIError,
+    BadBucketError,
+    BucketNotFoundError,
+    KeyNotFoundError,
+    KeyWrongLastSequenceError,
+    NotFoundError,
+)
+
+from lpo_agent.bus.base import UNAVAILABLE, failure_from
+from lpo_agent.core.messages import Failure
+from lpo_agent.errors import BusClosed, ConfigError, DeadlineExceeded, RequestFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from anyio.abc import TaskStatus
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+    from nats.js import JetStreamContext
+    from nats.js.kv import KeyValue
+    from pydantic import BaseModel
+
+    from lpo_agent.core.messages import Q, R, Topic
+
+PREFIX: Final = "lpo"
+STREAM: Final = "LPO"
+ACK_WAIT: Final = 6.0
+"""Seconds of silence after which a worker is taken to be dead, and its request goes to another one."""
+BEATS: Final = 3
+"""Signs of life in that time."""
+DELIVERIES: Final = 6
+"""How often a request is handed out before it is taken to be what kills its workers."""
+KEPT: Final = 24 * 3600.0
+"""Seconds after which a request that nobody took is dropped."""
+UNCAPPED: Final = 100_000
+FRESH: Final = 2.0
+"""Seconds for which one who asked is taken to be there still."""
+PULL: Final = 5.0
+"""Seconds that a worker's free place waits for a request before it asks again."""
+PAUSE: Final = 0.2
+"""Seconds until something is tried again with a server that does not answer."""
+PARTING: Final = 5.0
+"""Seconds that are taken at most to say goodbye."""
+_ID, _RUN, _LEFT, _FAILED, _ACK = "Lpo-Id", "Lpo-Run", "Lpo-Left", "Lpo-Failed", "Lpo-Ack"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How to reach the server. ``credentials``: a NATS credentials file; ``ca``: a file with the CA of its TLS."""
+
+    url: str
+    credentials: str | None = None
+    ca: str | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Wanted:
+    """A request that waits for its reply."""
+
+    scope: anyio.CancelScope
+    sequence: int | None = None
+    reply: Msg | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A request that a worker is at. ``withdrawn``: its caller no longer waits."""
+
+    message: Msg
+    scope: anyio.CancelScope
+    withdrawn: bool = False
+
+
+@asynccontextmanager
+async def open_nats(
+    wire: Wire,
+    *,
+    run: str = "shared",
+    prefix: str = PREFIX,
+    most_at_once: int | None = None,
+    patience: float = ACK_WAIT,
+) -> AsyncIterator[NatsBus]:
+    """Connect, and close again; ``run`` names the subjects that this caller's requests and replies go by.
+
+    Of those who serve: ``most_at_once``: how many requests of a topic all workers together are at;
+    ``patience``: seconds of silence after which a worker is taken to be dead.
+
+    Raises ConfigError where the server cannot be reached or has no JetStream.
+    """
+    if sniffio.current_async_library() != "asyncio":
+        raise ConfigError("the bus over NATS needs asyncio; on trio, use the memory bus")
+    client = await _connect(wire)
+    bus = NatsBus(client, run=run, prefix=prefix, most_at_once=most_at_once, patience=patience)
+    try:
+        await bus.open()
+        yield bus
+    finally:
+        bus.close()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
+            await client.close()
+
+
+async def _connect(wire: Wire) -> Client:
+    options: dict[str, Any] = {"user_credentials": wire.credentials} if wire.credentials else {}
+    if wire.ca:
+        import ssl  # noqa: PLC0415 - for TLS with a CA of one's own only
+
+        options["tls"] = ssl.create_default_context(cafile=wire.ca)
+    try:
+        client = await nats.connect(
+            wire.url,
+            name="lpo-agent",
+            connect_timeout=5,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=PAUSE,
+            error_cb=_ignore,
+            **options,
+        )
+    except (nats.errors.Error, OSError, TimeoutError) as exc:
+        raise ConfigError(f"{wire.url}: no NATS server can be reached there ({type(exc).__name__})") from None
+    client.options["max_reconnect_attempts"] = -1  # a server that was there once is waited for
+    return client
+
+
+async def _respond(question: Msg) -> None:
+    await question.respond(b"")
+
+
+async def _ignore(_: Exception) -> None:
+    """Take note of nothing: the client reconnects by itself, and requests are sent again."""
+
+
+@dataclass(slots=True)
+class NatsBus:
+    """Implements :class:`lpo_agent.bus.base.Bus`; made by :func:`open_nats`."""
+
+    client: Client
+    run: str
+    prefix: str = PREFIX
+    most_at_once: int | None = None
+    patience: float = ACK_WAIT
+    _stream: JetStreamContext = field(init=False)
+    _session: str = field(init=False, default_factory=lambda: secrets.token_hex(4))
+    _wanted: dict[str, _Wanted] = field(init=False, default_factory=dict)
+    _asked: dict[bytes, int] = field(init=False, default_factory=dict)
+    _jobs: dict[str, _Job] = field(init=False, default_factory=dict)
+    _seen: dict[str, float] = field(init=False, default_factory=dict)
+    _closed: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self._stream = self.client.jetstream(timeout=PARTING)
+
+    async def open(self) -> None:
+        """Make sure that the stream is there, and listen for replies and for callers who give up."""
+        config = api.StreamConfig(
+            name=self._name,
+            subjects=[f"{self.prefix}.ask.*.*"],
+            retention=api.RetentionPolicy.WORK_QUEUE,
+            storage=api.StorageType.FILE,
+            max_age=KEPT,
+            duplicate_window=120,
+        )
+        try:
+            await self._stream.add_stream(config)
+        except APIError as exc:
+            raise ConfigError(f"the NATS server refused the stream {self._name}: {exc.description}") from None
+        except nats.errors.Error as exc:
+            raise ConfigError(f"the NATS server has no JetStream ({type(exc).__name__}); start it with -js") from None
+        with suppress(APIError):  # what an earlier session of this run asked and nobody waits for
+            await self._stream.purge_stream(self._name, subject=f"{self.prefix}.ask.*.{self.run}")
+        await self.client.subscribe(f"{self.prefix}.reply.{self.run}.*", cb=self._replied)
+        await self.client.subscribe(f"{self.prefix}.alive.{self.run}", cb=_respond)
+        await self.client.subscribe(f"{self.prefix}.stop.*.*", cb=self._stopped)
+
+    @property
+    def _name(self) -> str:
+        return self.prefix.upper()
+
+    def close(self) -> None:
+        """Let those who wait know that nothing will come any more."""
+        self._closed = True
+        for wanted in self._wanted.values():
+            wanted.scope.cancel()
+
+    async def request(self, topic: Topic[Q, R], message: Q, *, timeout: float) -> R:  # noqa: ASYNC109 - see Bus
+        """Send and wait; see the contract."""
+        if self._closed:
+            raise BusClosed(f"the bus is closed; nothing can be asked on {topic.name!r}")
+        data = message.model_dump_json().encode()
+        number, deadline = self._number(topic.name, data), anyio.current_time() + timeout
+        wanted = self._wanted[number] = _Wanted(anyio.CancelScope(deadline=deadline))
+        try:
+            with wanted.scope:
+                wanted.sequence = await self._publish(topic.name, number, data, deadline)
+                await anyio.sleep_forever()
+        finally:
+            del self._wanted[number]
+            if wanted.reply is None:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
+                    await self._withdraw(number, wanted)
+        if wanted.reply is not None:
+            return _read(topic, wanted.reply)
+        if self._closed:
+            raise BusClosed(f"the bus was closed while a request on {topic.name!r} was waiting")
+        raise DeadlineExceeded(f"no reply on topic {topic.name!r} within {timeout:g} s")
+
+    def _number(self, topic: str, data: bytes) -> str:
+        """Return an id that follows from the session, the content, and how often that was asked before."""
+        digest = hashlib.blake2b(data, digest_size=12, key=f"{self.run}:{self._session}:{topic}".encode()[:64]).digest()
+        again = self._asked[digest] = self._asked.get(digest, -1) + 1
+        return f"{digest.hex()}-{again}"
+
+    async def _publish(self, topic: str, number: str, data: bytes, deadline: float) -> int:
+        """Put a request into the stream, however long the server is away; the id keeps it from being there twice."""
+        subject = f"{self.prefix}.ask.{topic}.{self.run}"
+        while True:
+            left = deadline - anyio.current_time()
+            headers = {_ID: number, _RUN: self.run, api.Header.MSG_ID: f"{self.run}.{number}"}
+            headers |= {} if math.isinf(left) else {_LEFT: f"{left:.3f}"}
+            try:
+                return (await self._stream.publish(subject, data, headers=headers)).seq
+            except (nats.errors.Error, TimeoutError, APIError) as exc:
+                if isinstance(exc, nats.errors.MaxPayloadError):
+                    raise RequestFailed(
+                        Failure(kind="MaxPayloadError", detail="the message is too large for NATS")
+                    ) from exc
+                await anyio.sleep(PAUSE)
+
+    async def _withdraw(self, number: str, wanted: _Wanted) -> None:
+        """Take a request out of the stream, and stop whoever is at it."""
+        with suppress(nats.errors.Error, TimeoutError, OSError):
+            await self.client.publish(f"{self.prefix}.stop.{self.run}.{number}")
+            if wanted.sequence is not None:
+                with suppress(APIError):
+                    await self._stream.delete_msg(self._name, wanted.sequence)
+            await self.client.flush(timeout=1)
+
+    async def _replied(self, reply: Msg) -> None:
+        """Take a reply in, and acknowledge its request; one that comes again, or too late, is acknowledged too."""
+        headers: Mapping[str, str] = reply.headers or {}
+        if ack := headers.get(_ACK):
+            await self.client.publish(ack, b"+ACK")
+        wanted = self._wanted.get(reply.subject.rpartition(".")[2])
+        if wanted is not None and wanted.reply is None:
+            wanted.reply = reply
+            wanted.scope.cancel()
+
+    async def _stopped(self, notice: Msg) -> None:
+        if job := self._jobs.get(notice.subject.rpartition(".")[2]):
+            job.withdrawn = True
+            job.scope.cancel()
+
+    async def serve(
+        self,
+        topic: Topic[Q, R],
+        handler: Callable[[Q], Awaitable[R]],
+        *,
+        concurrency: int = 1,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Answer requests until cancelled; see the contract."""
+        consumer = await self._consumer(topic.name)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._beat)
+            for _ in range(concurrency):
+                await tasks.start(self._place, topic, handler, consumer)
+            task_status.started()
+
+    async def _consumer(self, topic: str) -> str:
+        """Return the name of the topic's consumer, made if it is not there."""
+        name = f"{self.prefix}-{topic}"
+        config = api.ConsumerConfig(
+            durable_name=name,
+            filter_subject=f"{self.prefix}.ask.{topic}.*",
+            ack_policy=api.AckPolicy.EXPLICIT,
+            ack_wait=self.patience,
+            max_deliver=DELIVERIES + 1,
+            max_ack_pending=self.most_at_once or UNCAPPED,
+            max_waiting=UNCAPPED,
+        )
+        try:
+            await self._stream.consumer_info(self._name, name)
+            known = True
+        except NotFoundError:
+            known = False
+        if not known or self.most_at_once is not None:
+            await self._stream.add_consumer(self._name, config)  # of one that is there, it changes the cap
+        return name
+
+    async def post(self, name: str, text: str) -> None:
+        """Keep a text at the server for others to read, such as a run's rules for its workers."""
+        store = await _store(self._stream, f"{self.prefix}-posts")
+        await store.put(name, text.encode())
+
+    async def posted(self, name: str) -> str | None:
+        """Return what was posted, None if nothing was."""
+        store = await _store(self._stream, f"{self.prefix}-posts")
+        try:
+            return ((await store.get(name)).value or b"").decode()
+        except KeyNotFoundError:
+            return None
+
+    async def _place(
+        self,
+        topic: Topic[Q, R],
+        handler: Callable[[Q], Awaitable[R]],
+        consumer: str,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Take one request after another; each place has an inbox of its own, so that no two mix up their answers."""
+        source = await self._stream.pull_subscribe_bind(consumer=consumer, stream=self._name)
+        task_status.started()
+        try:
+            while True:
+                if (message := await _pulled(source)) is not None:
+                    await self._work(topic, handler, message)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING), suppress(nats.errors.Error):
+                await source.unsubscribe()
+
+    async def _work(self, topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], message: Msg) -> None:
+        """Answer one request, unless it keeps killing workers, or nobody would read the answer."""
+        headers = message.headers or {}
+        number, run = headers[_ID], headers[_RUN]
+        if message.metadata.num_delivered > DELIVERIES:
+            await self._bury(topic.name, run, number, message)
+            return
+        if not await self._waits(run):
+            await message.nak(delay=ACK_WAIT)
+            return
+        left = float(headers.get(_LEFT, math.inf))
+        job = self._jobs[number] = _Job(message, anyio.CancelScope(deadline=anyio.current_time() + left))
+        outcome: R | Failure = UNAVAILABLE
+        try:
+            with job.scope:
+                outcome = await _handled(topic, handler, message.data)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
+                await self._settle(job, number, run, outcome)
+            del self._jobs[number]
+
+    async def _waits(self, run: str) -> bool:
+        """Tell whether the one who asked is there, so that nothing is paid for that nobody will read."""
+        now = anyio.current_time()
+        if now - self._seen.get(run, -math.inf) < FRESH:
+            return True
+        try:
+            await self.client.request(f"{self.prefix}.alive.{run}", timeout=2)
+        except nats.errors.NoRespondersError:
+            return False
+        except (nats.errors.Error, TimeoutError):
+            return True  # the server is away, or the one who asked is busy
+        self._seen[run] = now
+        return True
+
+    async def _settle(self, job: _Job, number: str, run: str, outcome: R | Failure) -> None:
+        """Send the reply, which its caller acknowledges; or end a request that nobody waits for."""
+        with suppress(nats.errors.Error, TimeoutError, OSError):
+            if job.withdrawn or (job.scope.cancelled_caught and outcome is UNAVAILABLE):
+                await job.message.term()
+                return
+            await self._reply(run, number, outcome, job.message.reply)
+            if outcome is UNAVAILABLE:
+                await self.client.flush(timeout=1)
+
+    async def _reply(self, run: str, number: str, outcome: BaseModel, ack: str) -> None:
+        headers = {_ACK: ack} | ({_FAILED: "1"} if isinstance(outcome, Failure) else {})
+        subject = f"{self.prefix}.reply.{run}.{number}"
+        await self.client.publish(subject, outcome.model_dump_json().encode(), headers=headers)
+
+    async def _bury(self, topic: str, run: str, number: str, message: Msg) -> None:
+        """Put aside a request that was handed out so often and never answered."""
+        lost = Failure(kind="WorkersLost", detail=f"{DELIVERIES} workers took this request and none answered")
+        with suppress(nats.errors.Error, TimeoutError, OSError):
+            await self.client.publish(f"{self.prefix}.dead.{topic}.{run}", message.data, headers=message.headers)
+            await self._reply(run, number, lost, "")
+            await message.term()
+
+    async def _beat(self) -> None:
+        """Tell the server again and again what is being worked at."""
+        while True:
+            await anyio.sleep(self.patience / BEATS)
+            for job in list(self._jobs.values()):
+                with suppress(nats.errors.Error, OSError):
+                    await job.message.in_progress()
+
+
+async def _pulled(source: JetStreamContext.PullSubscription) -> Msg | None:
+    """Return the next request, None if there was none for a while."""
+    try:
+        (message,) = await source.fetch(1, timeout=PULL)
+    except TimeoutError:
+        return None
+    except (nats.errors.Error, APIError):
+        await anyio.sleep(PAUSE)
+        return None
+    return message
+
+
+async def _handled(topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], data: bytes) -> R | Failure:
+    try:
+        return await handler(topic.request.model_validate_json(data))
+    except Exception as exc:  # noqa: BLE001 - the bus is a boundary: the caller gets a typed failure
+        return failure_from(exc)
+
+
+def _read(topic: Topic[Any, R], reply: Msg) -> R:
+    if (reply.headers or {}).get(_FAILED):
+        raise RequestFailed(Failure.model_validate_json(reply.data))
+    return topic.reply.model_validate_json(reply.data)
+
+
+@asynccontextmanager
+async def open_clock(
+    wire: Wire, name: str, *, prefix: str = PREFIX
+) -> AsyncIterator[Callable[[float], Awaitable[float]]]:
+    """Open a clock that all processes with this ``name`` share, as :class:`lpo_agent.models.quota.Quota` wants it.
+
+    Times are those of the machines, which must agree to within a fraction of a second (NTP).
+    """
+    client = await _connect(wire)
+    try:
+        stream = client.jetstream(timeout=PARTING)
+        store = await _store(stream, f"{prefix}-clocks")
+        key = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
+        yield partial(_advance, store, key)
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
+            await client.close()
+
+
+async def _store(stream: JetStreamContext, bucket: str) -> KeyValue:
+    try:
+        return await stream.key_value(bucket)
+    except (NotFoundError, BucketNotFoundError):
+        with suppress(BadBucketError, APIError):  # another process made it meanwhile
+            return await stream.create_key_value(api.KeyValueConfig(bucket=bucket, history=1))
+        return await stream.key_value(bucket)
+
+
+async def _advance(store: KeyValue, key: str, seconds: float) -> float:
+    """Move the clock ahead, against all who do the same; return where it stood, or now."""
+    while True:
+        try:
+            found, revision = await _read_clock(store, key)
+            start = max(found, time.time())
+            await store.update(key, f"{start + seconds:.6f}".encode(), last=revision)
+        except KeyWrongLastSequenceError:
+            continue
+        except (nats.errors.Error, TimeoutError, APIError):
+            await anyio.sleep(PAUSE)
+            continue
+        return start
+
+
+async def _read_clock(store: KeyValue, key: str) -> tuple[float, int]:
+    try:
+        entry = await store.get(key)
+    except KeyNotFoundError:
+        return 0.0, 0
+    return float(entry.value or b"0"), entry.revision or 0

@@ -1,0 +1,108 @@
+"""One limit for many processes: each leases turns on a clock that all share, just as many as it has calls waiting.
+
+The shared clock is one number: the time up to which turns have been given away. Whoever has calls waiting
+moves it ahead by the time that these may take of the limit, and makes them in just that time: the generic cell rate
+algorithm (ITU-T I.371), in lots. So the limit holds over all processes at every moment, no turn is leased
+that nobody uses, and a process that dies leaves nothing behind but the turns of its own waiting calls.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from lpo_agent.models.limits import Limiter
+from lpo_agent.models.pace import CAUTION, Size
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from lpo_agent.models.limits import Limits
+    from lpo_agent.models.pace import Permit
+
+LOT: Final = 0.25
+"""Seconds of the whole limit that are leased at once at most."""
+
+
+@dataclass(eq=False, slots=True)
+class _Caller:
+    size: Size
+    turn: float | None = None
+    told: anyio.Event = field(default_factory=anyio.Event)
+
+
+@dataclass(slots=True)
+class Quota:
+    """Turns under ``limits`` that are shared with other processes.
+
+    ``lease(seconds)`` moves the shared clock ahead by so much and returns where it stood, or now if that is
+    later, in seconds of ``clock``.
+    """
+
+    limits: Limits
+    lease: Callable[[float], Awaitable[float]]
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    _waiting: deque[_Caller] = field(init=False, default_factory=deque)
+    _leasing: bool = field(init=False, default=False)
+
+    async def turn(self, size: Size) -> None:
+        """Wait for the turn of a call of this size."""
+        caller = _Caller(size)
+        self._waiting.append(caller)
+        while caller.turn is None:
+            if self._leasing:
+                await caller.told.wait()
+                caller.told = anyio.Event()
+            else:
+                await self._lease_lot()
+        if (wait := caller.turn - self.clock()) > 0:
+            await self.sleep(wait)
+
+    async def _lease_lot(self) -> None:
+        """Lease turns for those who wait first, and tell everybody."""
+        self._leasing = True
+        lot, seconds = [], 0.0
+        while self._waiting and (not lot or seconds < LOT):
+            caller = self._waiting.popleft()
+            lot.append((caller, seconds))
+            seconds += self._takes(caller.size)
+        leased = False
+        try:
+            start = await self.lease(seconds)
+            leased = True
+        finally:
+            self._leasing = False
+            if not leased:
+                self._waiting.extendleft(caller for caller, _ in reversed(lot))
+            for caller in [*(each for each, _ in lot), *self._waiting]:
+                caller.told.set()
+        for caller, offset in lot:
+            caller.turn = start + offset
+
+    def _takes(self, size: Size) -> float:
+        """Return the seconds of the limits that a call takes."""
+        given = (self.limits.rpm, self.limits.tpm, self.limits.input_tpm, self.limits.output_tpm)
+        return max(
+            (60 * amount / (CAUTION * limit) for amount, limit in zip(size, given, strict=True) if limit), default=0.0
+        )
+
+
+@dataclass(slots=True)
+class SharedLimiter(Limiter):
+    """A limiter whose calls wait for a turn under the shared limits, too."""
+
+    quota: Quota | None = None
+
+    async def acquire(self, into: float, out: float, *, again: bool = False) -> Permit:
+        """Wait for a shared turn, then for this process's own."""
+        if self.quota is not None:
+            await self.quota.turn(self._expected(into, out))
+        return await Limiter.acquire(self, into, out, again=again)
+
+    def _expected(self, into: float, out: float) -> Size:
+        return Size.of(into * self._habits[0].share, out * self._habits[1].share)

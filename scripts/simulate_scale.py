@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""Simulates a search on many machines: is the quota used, is it shared fairly, what does losing machines cost?
+
+A discrete-event simulation of what `lpo worker` and the bus over NATS do: coordinators keep a window of requests
+in the queue; workers take them in order, lease turns under the shared limit lot by lot, ask a service, and
+reply; a worker that dies holds its requests until the server gives them to others. Times of the network, the
+lease and the coordinator's own work are those measured on one machine (see the options); nothing is sent.
+
+    python scripts/simulate_scale.py [--workers 1000] [--places 16] [--quota 10000] [--seconds 60]
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import math
+import random
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOT: Final = 0.25
+"""Seconds of quota that are leased at once at most, as in lpo_agent.models.quota."""
+ACK_WAIT: Final = 6.0
+"""Seconds until a lost worker's requests go to others, as in lpo_agent.bus.nats."""
+CAUTION: Final = 0.995
+
+
+@dataclass
+class Plan:
+    """What is simulated. Times in seconds; ``each``: a coordinator's own work for a request, one after another."""
+
+    workers: int = 1000
+    places: int = 16
+    quota: float = 10_000.0
+    seconds: float = 60.0
+    coordinators: int = 8
+    window: int = 4096
+    latency: float = 1.0
+    wire: float = 0.001
+    lease: float = 0.002
+    each: float = 0.00045
+    lost: float = 0.0
+    lost_at: float = 30.0
+    seed: int = 0
+
+
+@dataclass
+class Worker:
+    """A worker: free places, requests that wait for a turn, and whether it lives."""
+
+    free: int
+    waiting: deque[int] = field(default_factory=deque)
+    leasing: bool = False
+    alive: bool = True
+    held: set[int] = field(default_factory=set)
+
+
+class World:
+    """The simulation. ``done``: times of answers; ``shares``: answers by coordinator; ``again``: asked twice."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.rng, self.now = plan, random.Random(plan.seed), 0.0
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.count = 0
+        self.queue: deque[int] = deque()
+        self.owner: dict[int, int] = {}
+        self.workers = [Worker(plan.places) for _ in range(plan.workers)]
+        self.idle: deque[int] = deque(range(plan.workers))
+        self.clock = 0.0
+        self.busy = [0.0] * plan.coordinators
+        self.spent = [0.0] * plan.coordinators
+        self.done: list[float] = []
+        self.started: list[float] = []
+        self.shares: Counter[int] = Counter()
+        self.again = 0
+        self.settled: set[int] = set()
+
+    def at(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something so many seconds from now."""
+        self.count += 1
+        heapq.heappush(self.events, (self.now + seconds, self.count, action))
+
+    def run(self) -> None:
+        """Play it to the end."""
+        plan = self.plan
+        for coordinator in range(plan.coordinators):
+            for _ in range(plan.window):
+                self.publish(coordinator)
+        if plan.lost:
+            self.at(plan.lost_at, self.lose)
+        while self.events and self.events[0][0] <= plan.seconds:
+            self.now, _, action = heapq.heappop(self.events)
+            action()
+
+    def publish(self, coordinator: int) -> None:
+        """Let a coordinator put its next request into the queue, when its own work lets it."""
+        start = max(self.now, self.busy[coordinator])
+        self.busy[coordinator] = start + self.plan.each
+        self.spent[coordinator] += self.plan.each
+        request = len(self.owner)
+        self.owner[request] = coordinator
+
+        def arrive() -> None:
+            self.queue.append(request)
+            self.hand_out()
+
+        self.at(start + self.plan.each + self.plan.wire - self.now, arrive)
+
+    def hand_out(self) -> None:
+        """Give requests to free places, worker by worker."""
+        while self.queue and self.idle:
+            number = self.idle.popleft()
+            worker = self.workers[number]
+            if not worker.alive or not worker.free:
+                continue
+            request = self.queue.popleft()
+            worker.free -= 1
+            worker.held.add(request)
+            worker.waiting.append(request)
+            if worker.free:
+                self.idle.append(number)
+            self.lease(number)
+
+    def lease(self, number: int) -> None:
+        """Let a worker lease turns for what waits, one lease at a time."""
+        worker, plan = self.workers[number], self.plan
+        if worker.leasing or not worker.waiting:
+            return
+        worker.leasing = True
+
+        def leased() -> None:
+            worker.leasing = False
+            turn = 1 / (CAUTION * plan.quota)
+            lot = [worker.waiting.popleft() for _ in range(min(len(worker.waiting), max(1, int(LOT / turn))))]
+            start = self.clock = max(self.clock, self.now)
+            self.clock += len(lot) * turn
+            for place, request in enumerate(lot):
+                self.at(start + place * turn - self.now, lambda request=request: self.ask(number, request))
+            self.lease(number)
+
+        self.at(plan.lease * (1 + self.rng.random()), leased)
+
+    def ask(self, number: int, request: int) -> None:
+        """Send a request to the service; the answer comes later, if the worker lives."""
+        if not self.workers[number].alive:
+            return
+        self.started.append(self.now)
+        self.at(self.plan.latency * self.rng.lognormvariate(-0.125, 0.5), lambda: self.answer(number, request))
+
+    def answer(self, number: int, request: int) -> None:
+        """Reply, free the place, and let the coordinator go on."""
+        worker = self.workers[number]
+        if not worker.alive:
+            return
+        worker.held.discard(request)
+        worker.free += 1
+        self.idle.append(number)
+        if request not in self.settled:
+            self.settled.add(request)
+            self.done.append(self.now)
+            self.shares[self.owner[request]] += 1
+            self.publish(self.owner[request])
+        self.hand_out()
+
+    def lose(self) -> None:
+        """Kill some workers; after a while the server gives what they held to others."""
+        victims = self.rng.sample(range(len(self.workers)), int(self.plan.lost * len(self.workers)))
+        for number in victims:
+            worker = self.workers[number]
+            worker.alive = False
+            held = sorted(worker.held)
+            self.again += len(held)
+            self.at(ACK_WAIT, lambda held=held: self.give_again(held))
+
+    def give_again(self, requests: list[int]) -> None:
+        """Put the requests of a lost worker back in front."""
+        self.queue.extendleft(reversed(requests))
+        self.hand_out()
+
+
+def rate(times: list[float], start: float, end: float) -> float:
+    """Return events a second between two times."""
+    return sum(start <= t < end for t in times) / (end - start)
+
+
+def worst_window(times: list[float], width: float = 2.0) -> float:
+    """Return the most events in any window of that many seconds, per second."""
+    most, first = 0, 0
+    ordered = sorted(times)
+    for last, time in enumerate(ordered):
+        while ordered[first] < time - width:
+            first += 1
+        most = max(most, last - first + 1)
+    return most / width
+
+
+def show(name: str, plan: Plan) -> None:
+    """Run a plan and print a line."""
+    world = World(plan)
+    world.run()
+    start, end = 10.0, plan.seconds
+    used = rate(world.started, start, end) / plan.quota
+    shares = [world.shares[number] for number in range(plan.coordinators)]
+    fair = sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares)) if any(shares) else math.nan
+    busiest = max(world.spent) / plan.seconds
+    peak = worst_window(world.started) / plan.quota
+    print(f"| {name} | {used:.3f} | {peak:.3f} | {fair:.4f} | {busiest:.0%} | {world.again:,} |")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=1000)
+    parser.add_argument("--places", type=int, default=16)
+    parser.add_argument("--quota", type=float, default=10_000.0, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    given = parser.parse_args()
+    common = {"workers": given.workers, "places": given.places, "quota": given.quota, "seconds": given.seconds}
+    print(f"{given.workers:,} workers of {given.places} places, {given.quota:,.0f} requests/s of quota\n")
+    print("| case | quota used | worst 2 s over quota | fairness (Jain) | busiest coordinator | asked twice |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    show("8 coordinators", Plan(**common))
+    show("the same, a tenth of the workers lost half way", Plan(**common, lost=0.1, lost_at=given.seconds / 2))
+    show("answers take 1.5 s, a tenth lost", Plan(**common, latency=1.5, lost=0.1, lost_at=given.seconds / 2))
+    for count in (1, 2, 4, 5, 16):
+        show(f"{count} coordinator{'s' * (count > 1)}", Plan(**common, coordinators=count, window=32_768 // count))
+
+
+if __name__ == "__main__":
+    main()

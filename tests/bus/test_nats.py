@@ -1,0 +1,209 @@
+"""The bus over NATS where things are lost: workers, servers, callers, replies."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from lpo_agent.bus.nats import DELIVERIES, NatsBus, Wire, open_nats
+from lpo_agent.core.messages import Message, Topic
+from lpo_agent.errors import ConfigError, DeadlineExceeded, RequestFailed
+from tests.bus.nats_server import Server, free_port, open_fresh, shared_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+pytestmark = pytest.mark.anyio
+
+
+class Ask(Message):
+    n: int
+
+
+class Answer(Message):
+    n: int
+
+
+DOUBLE = Topic("double", Ask, Answer)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    own = Server()
+    own.start()
+    yield own
+    own.end()
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[NatsBus]:
+    async with open_fresh() as opened:
+        yield opened
+
+
+async def double(ask: Ask) -> Answer:
+    return Answer(n=2 * ask.n)
+
+
+def _lose_replies(bus: NatsBus, count: int) -> None:
+    """Let the network lose so many replies."""
+    left, send = [None] * count, bus.client.publish
+
+    async def publish(subject: str, *args: Any, **named: Any) -> None:
+        if ".reply." in subject and left:
+            left.pop()
+        else:
+            await send(subject, *args, **named)
+
+    bus.client.publish = publish  # type: ignore[method-assign]
+
+
+async def test_requests_and_workers_outlive_a_server_that_is_killed_and_started_again(server: Server) -> None:
+    started, finish, answers = anyio.Event(), anyio.Event(), list[int]()
+
+    async def slow(ask: Ask) -> Answer:
+        started.set()
+        await finish.wait()
+        return await double(ask)
+
+    async with open_nats(Wire(server.url), run="r") as bus, anyio.create_task_group() as tasks:
+        await tasks.start(partial(bus.serve, concurrency=4), DOUBLE, slow)
+
+        async def call(n: int) -> None:
+            answers.append((await bus.request(DOUBLE, Ask(n=n), timeout=60)).n)
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as callers:
+                for n in range(8):
+                    callers.start_soon(call, n)
+                await started.wait()
+                server.kill()
+                callers.start_soon(call, 8)
+                await anyio.sleep(0.5)
+                server.start()
+                finish.set()
+        tasks.cancel_scope.cancel()
+    assert sorted(answers) == [2 * n for n in range(9)]
+
+
+async def test_a_request_whose_reply_is_lost_is_delivered_again_and_settled_once(server: Server) -> None:
+    asked = 0
+
+    async def forgetful(ask: Ask) -> Answer:
+        nonlocal asked
+        asked += 1
+        return await double(ask)
+
+    async with open_nats(Wire(server.url), run="r", patience=1.0) as bus, anyio.create_task_group() as tasks:
+        _lose_replies(bus, 1)
+        await tasks.start(bus.serve, DOUBLE, forgetful)
+        with anyio.fail_after(20):
+            assert (await bus.request(DOUBLE, Ask(n=3), timeout=20)).n == 6
+        tasks.cancel_scope.cancel()
+    assert asked == 2
+
+
+async def test_a_request_that_nobody_ever_answers_ends_among_the_dead_letters(server: Server) -> None:
+    letters = []
+    async with open_nats(Wire(server.url), run="r", patience=0.2) as bus, anyio.create_task_group() as tasks:
+
+        async def note(letter: object) -> None:
+            letters.append(letter)
+
+        await bus.client.subscribe("lpo.dead.>", cb=note)
+
+        _lose_replies(bus, DELIVERIES)
+        await tasks.start(bus.serve, DOUBLE, double)
+        with anyio.fail_after(30), pytest.raises(RequestFailed) as failed:
+            await bus.request(DOUBLE, Ask(n=3), timeout=30)
+        tasks.cancel_scope.cancel()
+    assert failed.value.failure.kind == "WorkersLost"
+    assert str(DELIVERIES) in failed.value.failure.detail
+    assert len(letters) == 1
+
+
+async def test_nothing_is_done_for_a_caller_that_died(server: Server) -> None:
+    done = []
+
+    async def note(ask: Ask) -> Answer:
+        done.append(ask.n)
+        return await double(ask)
+
+    async with open_nats(Wire(server.url), run="dead") as gone, anyio.create_task_group() as callers:
+        callers.start_soon(partial(gone.request, timeout=math.inf), DOUBLE, Ask(n=1))
+        await anyio.sleep(0.3)
+        gone.client.options["allow_reconnect"] = False
+        gone.client._transport.close()
+        await anyio.sleep(0.2)
+        async with open_nats(Wire(server.url), run="alive") as bus, anyio.create_task_group() as tasks:
+            await tasks.start(bus.serve, DOUBLE, note)
+            with anyio.fail_after(10):
+                assert (await bus.request(DOUBLE, Ask(n=2), timeout=10)).n == 4
+            tasks.cancel_scope.cancel()
+        callers.cancel_scope.cancel()
+    assert done == [2]
+
+
+async def test_a_withdrawn_request_is_never_done(bus: NatsBus) -> None:
+    done = []
+
+    async def note(ask: Ask) -> Answer:
+        done.append(ask.n)
+        return await double(ask)
+
+    with pytest.raises(DeadlineExceeded):
+        await bus.request(DOUBLE, Ask(n=1), timeout=0.2)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(bus.serve, DOUBLE, note)
+        assert (await bus.request(DOUBLE, Ask(n=2), timeout=5)).n == 4
+        tasks.cancel_scope.cancel()
+    assert done == [2]
+
+
+async def test_all_workers_together_are_at_no_more_than_the_cap(server: Server) -> None:
+    live = peak = 0
+
+    async def slow(ask: Ask) -> Answer:
+        nonlocal live, peak
+        live += 1
+        peak = max(peak, live)
+        await anyio.sleep(0.05)
+        live -= 1
+        return await double(ask)
+
+    wire = Wire(server.url)
+    async with (
+        open_nats(wire, run="a", most_at_once=3) as one,
+        open_nats(wire, run="b") as other,
+        anyio.create_task_group() as tasks,
+    ):
+        for each in (one, other):
+            await tasks.start(partial(each.serve, concurrency=8), DOUBLE, slow)
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as callers:
+                for n in range(24):
+                    callers.start_soon(partial(other.request, timeout=20), DOUBLE, Ask(n=n))
+        tasks.cancel_scope.cancel()
+    assert peak == 3
+
+
+async def test_a_server_that_is_not_there_is_said_at_once() -> None:
+    with anyio.fail_after(20), pytest.raises(ConfigError, match="no NATS server"):
+        async with open_nats(Wire(f"nats://127.0.0.1:{free_port()}"), run="r"):
+            pass
+
+
+async def test_what_was_posted_can_be_read_by_others(bus: NatsBus) -> None:
+    await bus.post("run-1", "rules")
+    async with open_nats(Wire(shared_server().url), run="other", prefix=bus.prefix) as other:
+        assert await other.posted("run-1") == "rules"
+        assert await other.posted("run-2") is None

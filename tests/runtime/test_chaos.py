@@ -1,0 +1,93 @@
+"""Workers are killed and started at random, the NATS server dies once: every item is scored exactly once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bus.nats_server import Server, find_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ITEMS, PLACES, WORKERS = 2000, 16, 4
+ROOT = __file__.rpartition("/tests/")[0]
+
+
+@pytest.fixture
+def provider() -> Iterator[str]:
+    words = [sys.executable, f"{ROOT}/scripts/fake_provider.py", "--latency", "0.5"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    find_server()
+    own = Server()
+    own.start()
+    yield own
+    own.end()
+
+
+def start(home: Path, *words: str) -> subprocess.Popen[bytes]:
+    env = os.environ | {"LPO_HOME": str(home), "OPENAI_API_KEY": "x"}
+    command = [sys.executable, "-m", "lpo_agent", *words]
+    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+
+
+def start_worker(home: Path, server: Server, provider: str) -> subprocess.Popen[bytes]:
+    model = ("--model", "openai:fake", "--base-url", f"{provider}/v1")
+    return start(home, "worker", "--bus", server.url, *model, "--concurrency", str(PLACES))
+
+
+@pytest.mark.timeout(240)
+def test_whatever_dies_every_item_is_scored_once(tmp_path: Path, server: Server, provider: str) -> None:
+    data = tmp_path / "items.jsonl"
+    rows = [{"input": f"say word{n}", "target": f"word{n}"} for n in range(ITEMS)]
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    rng, kills = random.Random(1), 0
+    workers = [start_worker(tmp_path / f"w{n}", server, provider) for n in range(WORKERS)]
+    model = ("--model", "openai:fake", "--base-url", f"{provider}/v1", "--bus", server.url)
+    words = ("evaluate", "--text", "Repeat: {input}", "--data", str(data), "--metric", "exact", *model, "--quiet")
+    run = start(tmp_path / "run", *words)
+    try:
+        for turn in range(8):
+            time.sleep(2)
+            if turn == 4:
+                server.kill()
+                time.sleep(1)
+                server.start()
+                continue
+            number = rng.randrange(WORKERS)
+            workers[number].kill()
+            workers[number].wait()
+            kills += 1
+            workers[number] = start_worker(tmp_path / f"w{number}", server, provider)
+        assert run.wait(timeout=180) == 0
+    finally:
+        for process in [run, *workers]:
+            process.kill()
+            process.wait()
+    with closing(sqlite3.connect(tmp_path / "run" / "journal.sqlite3")) as journal:
+        result = json.loads(journal.execute("SELECT result FROM runs").fetchone()[0])
+        assert journal.execute("SELECT COUNT(*), COUNT(DISTINCT item) FROM outcomes").fetchone() == (ITEMS, ITEMS)
+    assert (result["score"]["n"], result["score"]["unscored"], result["score"]["mean"]) == (ITEMS, 0, 1.0)
+    with urllib.request.urlopen(f"{provider}/stats") as reply:  # noqa: S310 - loopback
+        asked = json.load(reply)["seen"]["answered"]
+    in_flight = PLACES * (kills + WORKERS)  # of the workers killed, and of all when the server died
+    assert ITEMS <= asked <= ITEMS + in_flight
+    assert result["usage"]["calls"] <= asked
