@@ -24,8 +24,6 @@
     +-- ReplyError                1   a model's reply does not parse
     +-- JournalError              2   the journal cannot be read or written
     +-- NotKnown                  1   the journal does not have the answer
-    +-- NotAnswered               1   a worker's one try failed, and another may succeed
-    |   +-- MaybeCharged              the same, and the service may have charged for it
     +-- BusError                  1
         +-- DeadlineExceeded          no reply in time
         +-- BusClosed                 the bus was closed while waiting
@@ -163,14 +161,6 @@ class JournalError(LpoError):
 
 class NotKnown(LpoError):
     """The journal does not have the answer."""
-
-
-class NotAnswered(LpoError):
-    """A worker's one try at a service failed, and another may succeed."""
-
-
-class MaybeCharged(NotAnswered):
-    """The same, and the service may have charged for it."""
 
 
 class BusError(LpoError):

@@ -63,6 +63,7 @@ async def search(options: argparse.Namespace, tasks: list[Task]) -> list[dict[st
         base_url=options.base_url,
         rpm=options.rpm,
         budget=budget,
+        bus=options.bus,
         say=lambda text: print(text, file=sys.stderr),
     ) as session:
 
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--rpm", type=float, help="requests a minute, for all searches together")
     parser.add_argument("--budget-usd", type=float, help="US dollars, for all searches together")
     parser.add_argument("--budget-calls", type=int, help="calls, for all searches together")
+    parser.add_argument("--bus", default="memory", help="nats://HOST:PORT to have workers score (default: memory)")
     options = parser.parse_args()
     tasks = [read_task(path) for path in options.tasks]
     if not tasks:

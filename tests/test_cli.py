@@ -186,7 +186,6 @@ def test_bad_commands_get_one_line_and_code_2(lpo: Run, words: list[str]) -> Non
         (args.LOCALITIES, "locality"),
         (args.MARKERS, "marker"),
         (args.PLACEMENTS, "placement"),
-        (args.BUSES, "bus"),
     ],
 )
 def test_choices_are_those_of_the_spec(choices: tuple[str, ...], field: str) -> None:

@@ -14,27 +14,18 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import nats
 import nats.errors
 import sniffio
 from nats.js import api
-from nats.js.errors import (
-    APIError,
-    BadBucketError,
-    BucketNotFoundError,
-    KeyNotFoundError,
-    KeyWrongLastSequenceError,
-    NotFoundError,
-)
+from nats.js.errors import APIError, NotFoundError
 
 from lpo_agent.bus.base import UNAVAILABLE, failure_from
+from lpo_agent.bus.wire import PARTING, PAUSE, PREFIX, Store, connect
 from lpo_agent.core.messages import Failure
 from lpo_agent.errors import BusClosed, ConfigError, DeadlineExceeded, RequestFailed
 
@@ -45,12 +36,11 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
     from nats.js import JetStreamContext
-    from nats.js.kv import KeyValue
     from pydantic import BaseModel
 
+    from lpo_agent.bus.wire import Wire
     from lpo_agent.core.messages import Q, R, Topic
 
-PREFIX: Final = "lpo"
 STREAM: Final = "LPO"
 ACK_WAIT: Final = 6.0
 """Seconds of silence after which a worker is taken to be dead, and its request goes to another one."""
@@ -60,25 +50,14 @@ DELIVERIES: Final = 6
 """How often a request is handed out before it is taken to be what kills its workers."""
 KEPT: Final = 24 * 3600.0
 """Seconds after which a request that nobody took is dropped."""
+POSTED: Final = 30 * 24 * 3600.0
+"""Seconds after which a run's rules are forgotten, should it not take them back."""
 UNCAPPED: Final = 100_000
 FRESH: Final = 2.0
 """Seconds for which one who asked is taken to be there still."""
 PULL: Final = 5.0
 """Seconds that a worker's free place waits for a request before it asks again."""
-PAUSE: Final = 0.2
-"""Seconds until something is tried again with a server that does not answer."""
-PARTING: Final = 5.0
-"""Seconds that are taken at most to say goodbye."""
 _ID, _RUN, _LEFT, _FAILED, _ACK = "Lpo-Id", "Lpo-Run", "Lpo-Left", "Lpo-Failed", "Lpo-Ack"
-
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """How to reach the server. ``credentials``: a NATS credentials file; ``ca``: a file with the CA of its TLS."""
-
-    url: str
-    credentials: str | None = None
-    ca: str | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -117,7 +96,7 @@ async def open_nats(
     """
     if sniffio.current_async_library() != "asyncio":
         raise ConfigError("the bus over NATS needs asyncio; on trio, use the memory bus")
-    client = await _connect(wire)
+    client = await connect(wire)
     bus = NatsBus(client, run=run, prefix=prefix, most_at_once=most_at_once, patience=patience)
     try:
         await bus.open()
@@ -128,34 +107,8 @@ async def open_nats(
             await client.close()
 
 
-async def _connect(wire: Wire) -> Client:
-    options: dict[str, Any] = {"user_credentials": wire.credentials} if wire.credentials else {}
-    if wire.ca:
-        import ssl  # noqa: PLC0415 - for TLS with a CA of one's own only
-
-        options["tls"] = ssl.create_default_context(cafile=wire.ca)
-    try:
-        client = await nats.connect(
-            wire.url,
-            name="lpo-agent",
-            connect_timeout=5,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=PAUSE,
-            error_cb=_ignore,
-            **options,
-        )
-    except (nats.errors.Error, OSError, TimeoutError) as exc:
-        raise ConfigError(f"{wire.url}: no NATS server can be reached there ({type(exc).__name__})") from None
-    client.options["max_reconnect_attempts"] = -1  # a server that was there once is waited for
-    return client
-
-
 async def _respond(question: Msg) -> None:
     await question.respond(b"")
-
-
-async def _ignore(_: Exception) -> None:
-    """Take note of nothing: the client reconnects by itself, and requests are sent again."""
 
 
 @dataclass(slots=True)
@@ -315,18 +268,20 @@ class NatsBus:
             await self._stream.add_consumer(self._name, config)  # of one that is there, it changes the cap
         return name
 
-    async def post(self, name: str, text: str) -> None:
-        """Keep a text at the server for others to read, such as a run's rules for its workers."""
-        store = await _store(self._stream, f"{self.prefix}-posts")
-        await store.put(name, text.encode())
-
-    async def posted(self, name: str) -> str | None:
-        """Return what was posted, None if nothing was."""
-        store = await _store(self._stream, f"{self.prefix}-posts")
+    async def staffed(self, topic: str) -> bool | None:
+        """Tell whether anybody serves the topic, None if the server does not say."""
         try:
-            return ((await store.get(name)).value or b"").decode()
-        except KeyNotFoundError:
+            info = await self._stream.consumer_info(self._name, f"{self.prefix}-{topic}")
+        except NotFoundError:
+            return False
+        except (nats.errors.Error, TimeoutError, APIError):
             return None
+        return bool(info.num_waiting or info.num_ack_pending)
+
+    @property
+    def board(self) -> Store:
+        """Texts that are kept at the server for others to read, such as a run's rules for its workers."""
+        return Store(self._stream, f"{self.prefix}-posts", kept=POSTED)
 
     async def _place(
         self,
@@ -437,54 +392,3 @@ def _read(topic: Topic[Any, R], reply: Msg) -> R:
     if (reply.headers or {}).get(_FAILED):
         raise RequestFailed(Failure.model_validate_json(reply.data))
     return topic.reply.model_validate_json(reply.data)
-
-
-@asynccontextmanager
-async def open_clock(
-    wire: Wire, name: str, *, prefix: str = PREFIX
-) -> AsyncIterator[Callable[[float], Awaitable[float]]]:
-    """Open a clock that all processes with this ``name`` share, as :class:`lpo_agent.models.quota.Quota` wants it.
-
-    Times are those of the machines, which must agree to within a fraction of a second (NTP).
-    """
-    client = await _connect(wire)
-    try:
-        stream = client.jetstream(timeout=PARTING)
-        store = await _store(stream, f"{prefix}-clocks")
-        key = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
-        yield partial(_advance, store, key)
-    finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
-            await client.close()
-
-
-async def _store(stream: JetStreamContext, bucket: str) -> KeyValue:
-    try:
-        return await stream.key_value(bucket)
-    except (NotFoundError, BucketNotFoundError):
-        with suppress(BadBucketError, APIError):  # another process made it meanwhile
-            return await stream.create_key_value(api.KeyValueConfig(bucket=bucket, history=1))
-        return await stream.key_value(bucket)
-
-
-async def _advance(store: KeyValue, key: str, seconds: float) -> float:
-    """Move the clock ahead, against all who do the same; return where it stood, or now."""
-    while True:
-        try:
-            found, revision = await _read_clock(store, key)
-            start = max(found, time.time())
-            await store.update(key, f"{start + seconds:.6f}".encode(), last=revision)
-        except KeyWrongLastSequenceError:
-            continue
-        except (nats.errors.Error, TimeoutError, APIError):
-            await anyio.sleep(PAUSE)
-            continue
-        return start
-
-
-async def _read_clock(store: KeyValue, key: str) -> tuple[float, int]:
-    try:
-        entry = await store.get(key)
-    except KeyNotFoundError:
-        return 0.0, 0
-    return float(entry.value or b"0"), entry.revision or 0

@@ -170,6 +170,9 @@ def _worker(commands: Commands[Parser]) -> None:
     parser.add_argument("--base-url", metavar="URL", help="the server of --model")
     parser.add_argument("--optimizer-base-url", metavar="URL", help="the server of --optimizer-model")
     parser.add_argument("--concurrency", metavar="N", help="items at the same time here (default: 16)")
+    parser.add_argument(
+        "--metric", metavar="NAME", action="append", help="run this metric too, FILE.py:FUNCTION as the run names it"
+    )
     parser.add_argument("--all-concurrency", metavar="N", help="items at the same time at all workers together")
     for name, what in (
         ("rpm", "requests"),

@@ -14,12 +14,13 @@ from lpo_agent.config import make_spec, read_environment
 from lpo_agent.core.budget import Ledger
 from lpo_agent.errors import ConfigError
 from lpo_agent.journal import open_journal
+from lpo_agent.metrics import as_metric
 from lpo_agent.models.prices import load_prices
-from lpo_agent.runtime.remoting import open_network, work
+from lpo_agent.runtime.remoting import open_network, shown, work
 from lpo_agent.runtime.wiring import Account, Opener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from lpo_agent.config import RunSpec
 
@@ -29,7 +30,7 @@ PLACES: Final = 16
 
 def worker(given: Mapping[str, Any]) -> None:
     """Serve until a signal comes; what is under way then is given back to other workers."""
-    options = {name: value for name, value in given.items() if name not in {*OWN, "all_concurrency"}}
+    options = {name: value for name, value in given.items() if name not in {*OWN, "all_concurrency", "metric"}}
     spec = make_spec({"concurrency": PLACES, **options, "prompt": "-"})
     if spec.bus == "memory":
         raise ConfigError("--bus memory has no other machines; give nats://HOST:PORT")
@@ -41,10 +42,12 @@ def worker(given: Mapping[str, Any]) -> None:
         if not given.get("quiet"):
             print(text, file=sys.stderr, flush=True)
 
-    anyio.run(_serve, spec, None if cap is None else int(cap), say)
+    anyio.run(_serve, spec, None if cap is None else int(cap), given.get("metric") or (), say)
 
 
-async def _serve(spec: RunSpec, cap: int | None, say: Callable[[str], None]) -> None:
+async def _serve(spec: RunSpec, cap: int | None, metrics: Collection[str], say: Callable[[str], None]) -> None:
+    for name in metrics:
+        as_metric(name)  # one that cannot be loaded is better known now
     env = read_environment()
     async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
         await tasks.start(cancel_on_signal, tasks.cancel_scope)
@@ -54,6 +57,6 @@ async def _serve(spec: RunSpec, cap: int | None, say: Callable[[str], None]) -> 
         network = await stack.enter_async_context(open_network(spec.bus, run="worker", most_at_once=cap))
 
         def ready() -> None:
-            say(f"worker: {spec.model}, {spec.concurrency} at a time; waiting for work (Ctrl-C ends it)")
+            say(f"worker: {spec.model}, {spec.concurrency} at a time, for {shown(spec.bus)} (Ctrl-C ends it)")
 
-        await work(network, models.task, models.optimizer, concurrency=spec.concurrency, ready=ready)
+        await work(network, models.task, models.optimizer, metrics=metrics, concurrency=spec.concurrency, ready=ready)

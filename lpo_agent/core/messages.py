@@ -40,12 +40,13 @@ class Failure(Message):
     """Why a handler gave no reply.
 
     ``kind`` is the name of the error's class; ``retryable`` tells that the same request may
-    succeed at another worker or at another time.
+    succeed at another worker or at another time, ``unsure`` that a service may have charged for it.
     """
 
     kind: str
     detail: str
     retryable: bool = False
+    unsure: bool = False
 
 
 @slim(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
@@ -60,12 +61,14 @@ class Row:
 class ScoreAsk(Message):
     """Answer ``row`` with the prompt ``text`` and judge the answer.
 
-    ``run``: whose rules hold, where a worker on another machine serves several runs.
+    Where a worker on another machine does it: ``run``, whose rules hold; ``known``, the answers to the first
+    of the calls that it takes.
     """
 
     text: str
     row: Row
     run: str = ""
+    known: tuple[str, ...] = ()
 
 
 class Heard(Message):
@@ -79,10 +82,15 @@ class Heard(Message):
 
 
 class ScoreReply(Message):
-    """The judgement, or why there is none. ``heard``: what models said for it, if nobody booked that yet."""
+    """The judgement, or why there is none.
+
+    From another machine: ``heard``, what models said for it, which nobody has booked yet; ``failed``, the call
+    that was the last because it failed.
+    """
 
     outcome: Outcome
     heard: tuple[Heard, ...] = ()
+    failed: Failure | None = None
 
 
 class Trace(Message):

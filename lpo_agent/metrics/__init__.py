@@ -34,6 +34,7 @@ __all__ = [
     "Pattern",
     "answer_tokens",
     "as_metric",
+    "comes_with_us",
     "default_metric",
     "load_metric",
     "normalize",
@@ -68,6 +69,11 @@ def load_metric(
     if name.startswith("regex:"):
         return Pattern(_compiled(name.removeprefix("regex:")), name)
     return _load_custom(name)
+
+
+def comes_with_us(name: str) -> bool:
+    """Tell whether the metric runs code of this package only."""
+    return name in NAMES or name.startswith("regex:")
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

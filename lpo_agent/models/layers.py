@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from lpo_agent.errors import (
 from lpo_agent.models.base import Call, Completion
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from lpo_agent.core.budget import Ledger, Reservation, Spent
     from lpo_agent.core.retry import Retry
@@ -46,14 +47,11 @@ PATIENCE = 600.0
 """Seconds that one call may be put off, and that an outage may last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Budgeted:
-    """Reserves before each attempt, settles after it; raises BudgetExceeded instead of calling."""
+class Layer:
+    """Something around a model; it goes by the model's name."""
 
+    __slots__ = ()
     inner: Model
-    ledger: Ledger
-    prices: Prices
-    book: Callable[[Spent], None] = lambda _: None
 
     @property
     def name(self) -> str:
@@ -64,6 +62,16 @@ class Budgeted:
     def identity(self) -> dict[str, object]:
         """The model's identity."""
         return self.inner.identity
+
+
+@dataclass(frozen=True, slots=True)
+class Budgeted(Layer):
+    """Reserves before each attempt, settles after it; raises BudgetExceeded instead of calling."""
+
+    inner: Model
+    ledger: Ledger
+    prices: Prices
+    book: Callable[[Spent], None] = lambda _: None
 
     async def complete(self, call: Call) -> Completion:
         """Answer the call within the budget."""
@@ -97,7 +105,7 @@ async def promised(ledger: Ledger, call: Call, usd: float | None) -> Reservation
 
 
 @dataclass(slots=True)
-class Paced:
+class Paced(Layer):
     """Asks when it is the call's turn, and again where that can help: the one owner of retries.
 
     Pauses are drawn from all of an interval that doubles (full jitter); the service's own wishes
@@ -111,16 +119,6 @@ class Paced:
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     rng: random.Random = field(default_factory=random.Random)
     answered: bool = False
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.inner.name
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """The model's identity."""
-        return self.inner.identity
 
     async def complete(self, call: Call) -> Completion:
         """Answer the call; raises the last ProviderError, or OutageError."""
@@ -208,7 +206,7 @@ class Tries:
 
 
 @dataclass(frozen=True, slots=True)
-class Durable:
+class Durable(Layer):
     """Hands an answer out once it is in the journal; its place with the service is held until then.
 
     So what a killed process has to ask for again is never more than what it was asking for. Calls
@@ -219,16 +217,6 @@ class Durable:
     journal: Journal
     run_id: str
 
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.inner.name
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """The model's identity."""
-        return self.inner.identity
-
     async def complete(self, call: Call) -> Completion:
         """Ask, and record the answer; failures are not recorded."""
         reply = await self.inner.complete(call)
@@ -238,7 +226,7 @@ class Durable:
 
 
 @dataclass(slots=True)
-class Recorded:
+class Recorded(Layer):
     """Answers from the journal where it can; identical calls in flight are made once.
 
     Answers are filed by the call's content and by ``_who``: the model, and the run that uses no
@@ -255,16 +243,6 @@ class Recorded:
     def __post_init__(self) -> None:
         self._who = json.dumps([self.namespace, self.name, self.identity], sort_keys=True)
 
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.inner.name
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """The model's identity."""
-        return self.inner.identity
-
     def key(self, call: Call) -> bytes:
         """Return under what the call's answer is filed."""
         return call.key(self._who)
@@ -272,17 +250,21 @@ class Recorded:
     async def complete(self, call: Call) -> Completion:
         """Return the recorded answer, or ask."""
         key = self.key(call)
-        while True:
+        async with self.alone(key):
             known = self.journal.get(key)
             if known is not None:
                 self.ledger.cached()
                 return replace(known, cached=True)
-            if key not in self._flying:
-                break
+            return await self.inner.complete(Call(call.turns, call.max_tokens, call.temperature, call.replicate, key))
+
+    @asynccontextmanager
+    async def alone(self, key: bytes) -> AsyncIterator[None]:
+        """Wait until nobody asks what is filed under ``key``, and let all others wait meanwhile."""
+        while key in self._flying:
             await self._landing(key)
         self._flying[key] = None
         try:
-            return await self.inner.complete(Call(call.turns, call.max_tokens, call.temperature, call.replicate, key))
+            yield
         finally:
             if (landed := self._flying.pop(key)) is not None:
                 landed.set()
@@ -294,22 +276,12 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Metered:
+class Metered(Layer):
     """Counts what one of several users of a model asks, paid and cached answers apart."""
 
     inner: Model
     ledger: Ledger
     prices: Prices
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.inner.name
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """The model's identity."""
-        return self.inner.identity
 
     async def complete(self, call: Call) -> Completion:
         """Ask, and count; raises BudgetExceeded if this user's own budget does not allow it."""
@@ -339,7 +311,7 @@ class Metered:
 
 
 @dataclass(frozen=True, slots=True)
-class Capped:
+class Capped(Layer):
     """Lets one of several users of a model ask so many times and no more, whether or not a reply is known already.
 
     So users that share a journal have equal budgets. A call is taken from ``allowance`` before it is made and
@@ -349,16 +321,6 @@ class Capped:
     inner: Model
     allowance: Ledger
     reason: str
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.inner.name
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """The model's identity."""
-        return self.inner.identity
 
     async def complete(self, call: Call) -> Completion:
         """Ask; raises BudgetExceeded if nothing of the allowance is left that is not put aside."""

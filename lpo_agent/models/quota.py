@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from lpo_agent.models.limits import Limiter
+from lpo_agent.models.limits import Limiter, Limits
 from lpo_agent.models.pace import CAUTION, Size
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from lpo_agent.models.limits import Limits
     from lpo_agent.models.pace import Permit
 
 LOT: Final = 0.25
@@ -50,8 +49,14 @@ class Quota:
     _waiting: deque[_Caller] = field(init=False, default_factory=deque)
     _leasing: bool = field(init=False, default=False)
 
+    def restrict(self, limits: Limits) -> None:
+        """Hold these limits too: of each kind the smaller one counts."""
+        self.limits = Limits(*(_smaller(*pair) for pair in zip(astuple(self.limits), astuple(limits), strict=True)))
+
     async def turn(self, size: Size) -> None:
         """Wait for the turn of a call of this size."""
+        if not any(astuple(self.limits)):
+            return
         caller = _Caller(size)
         self._waiting.append(caller)
         while caller.turn is None:
@@ -66,7 +71,8 @@ class Quota:
     async def _lease_lot(self) -> None:
         """Lease turns for those who wait first, and tell everybody."""
         self._leasing = True
-        lot, seconds = [], 0.0
+        lot: list[tuple[_Caller, float]] = []
+        seconds = 0.0
         while self._waiting and (not lot or seconds < LOT):
             caller = self._waiting.popleft()
             lot.append((caller, seconds))
@@ -92,16 +98,19 @@ class Quota:
         )
 
 
-@dataclass(slots=True)
+def _smaller(one: float | None, other: float | None) -> float | None:
+    return min((limit for limit in (one, other) if limit), default=None)
+
+
+@dataclass(slots=True, kw_only=True)
 class SharedLimiter(Limiter):
     """A limiter whose calls wait for a turn under the shared limits, too."""
 
-    quota: Quota | None = None
+    quota: Quota
 
     async def acquire(self, into: float, out: float, *, again: bool = False) -> Permit:
         """Wait for a shared turn, then for this process's own."""
-        if self.quota is not None:
-            await self.quota.turn(self._expected(into, out))
+        await self.quota.turn(self._expected(into, out))
         return await Limiter.acquire(self, into, out, again=again)
 
     def _expected(self, into: float, out: float) -> Size:

@@ -53,7 +53,10 @@ Result = RunResult | EvaluateResult | CompareResult | BenchResult
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a job works with. ``metric`` is the caller's own, or None; ``stop`` asks for an early end."""
+    """What a job works with. ``metric`` is the caller's own, or None; ``stop`` asks for an early end.
+
+    ``say`` is told what a user should know now.
+    """
 
     run_id: str
     spec: RunSpec
@@ -67,6 +70,7 @@ class Context:
     emit: Callable[[Event], None]
     usage: Callable[[], UsageResult]
     stop: anyio.Event
+    say: Callable[[str], None] = lambda _: None
 
 
 async def optimize(context: Context) -> RunResult:

@@ -7,37 +7,37 @@ journal before it is used. So caps, resume and caching are as on one machine.
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from pydantic import BaseModel, ConfigDict
 
 from lpo_agent.agents.scorer import Placement
-from lpo_agent.core.messages import SCORE, ScoreReply
+from lpo_agent.core.messages import Failure, ScoreReply
 from lpo_agent.core.retry import Retry
 from lpo_agent.core.scores import Unscored
-from lpo_agent.errors import BudgetTied, MaybeCharged, NotAnswered, NotKnown, RequestFailed
+from lpo_agent.errors import NotKnown, RateLimited, RequestFailed
 from lpo_agent.models.base import Completion, Usage
-from lpo_agent.models.layers import TIED, Tries
+from lpo_agent.models.layers import Layer, Recorded, Tries
 
 if TYPE_CHECKING:
     from lpo_agent.agents.scorer import Scorer
     from lpo_agent.bus.base import Bus
-    from lpo_agent.core.budget import Ledger, Reservation, Spent
-    from lpo_agent.core.messages import Failure, Heard, ScoreAsk
-    from lpo_agent.journal import Journal
-    from lpo_agent.models.base import Call
-    from lpo_agent.models.layers import Recorded
-    from lpo_agent.models.prices import Prices
+    from lpo_agent.core.messages import ScoreAsk, Topic
+    from lpo_agent.models.base import Call, Model
+    from lpo_agent.runtime.purse import Promise, Purse
 
-AGAIN: Final = frozenset({NotAnswered.__name__, MaybeCharged.__name__, "Unavailable"})
-CHARGED: Final = frozenset({MaybeCharged.__name__, "Unavailable", "WorkersLost"})
+LOST: Final = frozenset({"Unavailable", "WorkersLost"})
+"""Failures of the bus after which nobody knows what a worker did."""
+OUTAGE: Final = "Outage"
+"""Kind of a failed call at a service that answers nobody at the moment."""
 
 
 class Recipe(BaseModel):
-    """A run's rules of scoring, for workers: how to ask, how long an answer may be, how to judge it."""
+    """A run's rules of scoring, for workers: whom and how to ask, how to judge, and the limits that it knows of."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,108 +48,118 @@ class Recipe(BaseModel):
     temperature: float | None = 0.0
     extract: str | None = None
     extract_tokens: int = 10
+    rpm: float | None = None
+    tpm: float | None = None
+    input_tpm: float | None = None
+    output_tpm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Known(Layer):
     """A model that only knows what is in the journal; raises NotKnown for the rest."""
 
-    recorded: Recorded
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.recorded.name
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """The model's identity."""
-        return self.recorded.identity
+    inner: Recorded
 
     async def complete(self, call: Call) -> Completion:
         """Return the recorded answer."""
-        found = self.recorded.journal.get(self.recorded.key(call))
+        found = self.inner.journal.get(self.inner.key(call))
         if found is None:
             raise NotKnown(self.name)
-        self.recorded.ledger.cached()
-        return found
+        self.inner.ledger.cached()
+        return replace(found, cached=True)
+
+
+def knowing(model: Model) -> Model:
+    """Return the model under the same layers, which knows only what is in the journal."""
+    if isinstance(model, Recorded):
+        return Known(model)
+    assert isinstance(model, Layer)  # noqa: S101 - a run's model is recorded at some depth
+    return replace(model, inner=knowing(model.inner))  # type: ignore[type-var] # all layers are dataclasses
 
 
 @dataclass(slots=True)
 class Gateway:
-    """Scores by asking workers. ``scorer`` has the run's rules, and a model that knows the journal only.
+    """Scores by asking workers over ``wire``.
 
-    ``calls``: model calls that one item takes.
+    ``scorer`` has the run's rules, and a model that knows the journal only. ``calls``: the model calls that
+    one item takes.
     """
 
     wire: Bus
+    topic: Topic[ScoreAsk, ScoreReply]
     scorer: Scorer
     recorded: Recorded
-    journal: Journal
-    ledger: Ledger
-    prices: Prices
+    purse: Purse
     run_id: str
     calls: int = 1
     rng: random.Random = field(default_factory=random.Random)
 
     async def score(self, ask: ScoreAsk) -> ScoreReply:
         """Return the outcome; raises as :class:`lpo_agent.agents.scorer.Scorer` does, and BudgetExceeded."""
-        try:
-            return await self.scorer.score(ask)
-        except NotKnown:
-            pass
+        async with self.recorded.alone(self.recorded.key(self.scorer.question(ask))):
+            try:
+                return await self.scorer.score(ask)
+            except NotKnown:
+                return await self._ask(ask.model_copy(update={"run": self.run_id}))
+
+    async def _ask(self, ask: ScoreAsk) -> ScoreReply:
+        """Ask workers until one has the outcome, or asking again is in vain."""
         tries = Tries()
         while True:
-            found = await self._try(ask)
-            if isinstance(found, ScoreReply):
-                return found
-            pause = tries.pause(Retry(), self.rng)
+            reply = await self._try(ask.model_copy(update={"known": self._known(ask)}))
+            failed = reply.failed
+            if failed is None or not failed.retryable:
+                return ScoreReply(outcome=reply.outcome)
+            if failed.kind == OUTAGE:
+                continue  # the worker waits for the service
+            pause = tries.pause(Retry(rate_limited=failed.kind == RateLimited.__name__), self.rng)
             if pause is None:
-                return ScoreReply(outcome=Unscored(reason=f"{found.kind}: {found.detail}"))
+                return ScoreReply(outcome=Unscored(reason=f"{failed.kind}: {failed.detail}"))
             await anyio.sleep(pause)
 
-    async def _try(self, ask: ScoreAsk) -> ScoreReply | Failure:
-        """Ask a worker once; return what it said, or why it should be asked again."""
-        promise = await self._promised(self.scorer.question(ask))
-        spent: list[Spent] = []
-        unsure = True  # who is cut off does not know what the worker did
+    async def _try(self, ask: ScoreAsk) -> ScoreReply:
+        """Ask a worker once."""
+        promises = await self.purse.promise(self.scorer.question(ask).most_usage, self.calls - len(ask.known))
+        reply = _unknown(Failure(kind="CutOff", detail="", unsure=True))
         try:
-            reply = await self.wire.request(SCORE, ask.model_copy(update={"run": self.run_id}), timeout=float("inf"))
-            await self._file(ask, reply.heard)
-            spent = self._settled(promise, reply.heard)
-        except RequestFailed as failed:
-            unsure = failed.failure.kind in CHARGED
-            if failed.failure.kind not in AGAIN:
+            reply = await self.wire.request(self.topic, ask, timeout=math.inf)
+            await self._file(ask, reply)
+        except RequestFailed as exc:
+            lost = exc.failure.kind in LOST
+            reply = _unknown(exc.failure.model_copy(update={"unsure": lost, "retryable": lost}))
+            if not lost:
                 raise
-            return failed.failure
         finally:
-            for each in spent or [self.ledger.fail(promise, unsure=unsure)]:
-                self.journal.book(self.run_id, each)
-        return ScoreReply(outcome=reply.outcome)
+            self._book(promises, reply)
+        return reply
 
-    async def _promised(self, call: Call) -> Reservation:
-        """Reserve the most that an item may cost, once calls under way leave room; raises BudgetExceeded."""
-        most, usd = call.most_usage, self.prices.cost(self.recorded.name, call.most_usage)
-        tokens = self.calls * (most.input_tokens + most.output_tokens)
-        while True:
-            try:
-                return self.ledger.reserve(
-                    calls=self.calls, tokens=tokens, usd=None if usd is None else self.calls * usd
-                )
-            except BudgetTied:
-                await anyio.sleep(TIED)
+    def _known(self, ask: ScoreAsk) -> tuple[str, ...]:
+        """Return the answers to the ask's calls that are in the journal already: to its question, at most."""
+        if self.scorer.extract is None:
+            return ()
+        found = self.recorded.journal.get(self.recorded.key(self.scorer.question(ask)))
+        return () if found is None else (found.text,)
 
-    def _settled(self, promise: Reservation, heard: tuple[Heard, ...]) -> list[Spent]:
-        """Book what was heard in place of what was promised."""
-        into, out = sum(each.input_tokens for each in heard), sum(each.output_tokens for each in heard)
-        usd = self.prices.cost(self.recorded.name, Usage(into, out))
-        return [self.ledger.settle(promise, input_tokens=into, output_tokens=out, usd=usd)]
+    async def _file(self, ask: ScoreAsk, reply: ScoreReply) -> None:
+        """Put the answers into the journal, under the calls that they answer; those of a judge have none."""
+        calls, texts = [self.scorer.question(ask)], [*ask.known, *(each.text for each in reply.heard)]
+        if self.scorer.extract is not None and texts:
+            calls.append(self.scorer.extraction(ask, texts[0], self.scorer.extract))
+        for call, each in zip(calls[len(ask.known) :], reply.heard, strict=False):
+            answer = Completion(each.text, Usage(each.input_tokens, each.output_tokens), each.truncated)
+            await self.recorded.journal.put(self.recorded.key(call), self.run_id, each.model, answer)
 
-    async def _file(self, ask: ScoreAsk, heard: tuple[Heard, ...]) -> None:
-        """Put the answers into the journal, under the calls that they answer."""
-        call = self.scorer.question(ask)
-        for each in heard[: 1 + (self.scorer.extract is not None)]:
-            reply = Completion(each.text, Usage(each.input_tokens, each.output_tokens), each.truncated)
-            await self.journal.put(self.recorded.key(call), self.run_id, each.model, reply)
-            if self.scorer.extract is not None:
-                call = self.scorer.extraction(ask, each.text, self.scorer.extract)
+    def _book(self, promises: list[Promise], reply: ScoreReply) -> None:
+        """Settle a promise for each answer that was heard; one call may have failed, the others were not made."""
+        rest = iter(promises)
+        for each, promise in zip(reply.heard, rest, strict=False):
+            self.purse.paid(promise, Usage(each.input_tokens, each.output_tokens))
+        left = list(rest)
+        if reply.failed is not None and left:
+            self.purse.failed(left.pop(0), unsure=reply.failed.unsure)
+        for promise in left:
+            self.purse.unused(promise)
+
+
+def _unknown(failed: Failure) -> ScoreReply:
+    return ScoreReply(outcome=Unscored(reason=f"{failed.kind}: {failed.detail}"), failed=failed)

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import AsyncExitStack, asynccontextmanager
+import re
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from lpo_agent.core.messages import SCORE
+from lpo_agent.core.messages import ScoreAsk, ScoreReply, Topic
 from lpo_agent.errors import ConfigError
-from lpo_agent.metrics import as_metric
-from lpo_agent.models.layers import Paced, Recorded
+from lpo_agent.metrics import comes_with_us
+from lpo_agent.models.layers import Capped, Paced, Recorded
+from lpo_agent.models.limits import Limits
 from lpo_agent.models.quota import Quota, SharedLimiter
-from lpo_agent.runtime.remote import Gateway, Known, Recipe
+from lpo_agent.runtime.purse import Purse, layers_of
+from lpo_agent.runtime.remote import Gateway, Recipe, knowing
 from lpo_agent.runtime.task import calls_each
 from lpo_agent.runtime.working import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+    from contextlib import AsyncExitStack
 
     from lpo_agent.agents.scorer import Scorer
-    from lpo_agent.bus.nats import NatsBus, Wire
+    from lpo_agent.bus.nats import NatsBus
+    from lpo_agent.bus.wire import Wire
     from lpo_agent.config import RunSpec
-    from lpo_agent.core.messages import ScoreAsk, ScoreReply
     from lpo_agent.models.base import Model
-    from lpo_agent.models.limits import Limits
     from lpo_agent.runtime.jobs import Context
     from lpo_agent.runtime.task import Task
 
     Score = Callable[[ScoreAsk], Awaitable[ScoreReply]]
+
+MISSED: Final = 3.0
+"""Seconds without a worker until the user is told."""
 
 
 @asynccontextmanager
@@ -42,25 +48,45 @@ async def open_scoring(context: Context, task: Task) -> AsyncIterator[Callable[[
         return
     if context.metric is not None and not isinstance(context.metric, str):
         raise ConfigError("workers cannot be sent a metric object; name it as FILE.py:FUNCTION or MODULE:FUNCTION")
-    recorded = context.models.task
-    if not isinstance(recorded, Recorded):
-        raise ConfigError("a session shares models in one process; use --bus memory there")
-    async with open_network(spec.bus, run=context.run_id) as network:
-        await network.post(context.run_id, recipe_of(spec, task).model_dump_json())
+    model = context.models.task
+    layers = list(layers_of(model))
+    if calls_each(task) > 1 and any(isinstance(layer, Capped) for layer in layers):
+        raise ConfigError("search calls cannot be counted at workers where an item takes several; use --bus memory")
+    (recorded,) = [layer for layer in layers if isinstance(layer, Recorded)]
+    topic = scoring_topic(model.name)
+    async with open_network(spec.bus, run=context.run_id) as network, anyio.create_task_group() as tasks:
+        await network.board.put(context.run_id, recipe_of(spec, task).model_dump_json())
+        tasks.start_soon(_watch, network, topic.name, f"--bus {shown(spec.bus)} --model {model.name}", context.say)
 
         def through(scorer: Scorer) -> Score:
-            return Gateway(
-                network,
-                replace(scorer, model=Known(recorded)),
-                recorded,
-                recorded.journal,
-                context.ledger,
-                context.prices,
-                context.run_id,
-                calls_each(task),
-            ).score
+            known = replace(scorer, model=knowing(model))
+            purse, each = Purse.of(model), calls_each(task)
+            return Gateway(network, topic, known, recorded, purse, context.run_id, each).score
 
-        yield through
+        try:
+            yield through
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(MISSED):
+                await network.board.remove(context.run_id)
+        tasks.cancel_scope.cancel()
+
+
+async def _watch(network: NatsBus, topic: str, options: str, say: Callable[[str], None]) -> None:
+    """Tell the user where no worker is there to score, and when one is there again."""
+    missed = False
+    while True:
+        await anyio.sleep(MISSED)
+        staffed = await network.staffed(topic)
+        if staffed is not None and staffed == missed:
+            missed = not staffed
+            say(f"waiting for a worker: start one with lpo worker {options}" if missed else "a worker is there")
+
+
+def scoring_topic(model: str) -> Topic[ScoreAsk, ScoreReply]:
+    """Return where the items for a model go, so that workers with other models may share the server."""
+    digest = hashlib.blake2b(model.encode(), digest_size=4).hexdigest()
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", model)
+    return Topic(f"score-{plain[:48]}-{digest}", ScoreAsk, ScoreReply)
 
 
 @asynccontextmanager
@@ -78,13 +104,21 @@ def wire_of(url: str) -> Wire:
     """Return how to reach a server: ``nats://[USER:PASSWORD@]HOST:PORT`` or ``tls://...``, ?creds= and ?ca=."""
     from urllib.parse import parse_qs, urlsplit, urlunsplit  # noqa: PLC0415 - beside its only use
 
-    from lpo_agent.bus.nats import Wire  # noqa: PLC0415 - needs the extra
+    from lpo_agent.bus.wire import Wire  # noqa: PLC0415 - needs the extra
 
     parts = urlsplit(url)
     given = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if unknown := given.keys() - {"creds", "ca"}:
         raise ConfigError(f"--bus: {min(unknown)!r} is not known; creds=FILE and ca=FILE are")
     return Wire(urlunsplit(parts._replace(query="")), given.get("creds"), given.get("ca"))
+
+
+def shown(url: str) -> str:
+    """Return a server's address without what is secret in it."""
+    from urllib.parse import urlsplit, urlunsplit  # noqa: PLC0415 - beside its only use
+
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def recipe_of(spec: RunSpec, task: Task) -> Recipe:
@@ -97,6 +131,10 @@ def recipe_of(spec: RunSpec, task: Task) -> Recipe:
         temperature=spec.temperature,
         extract=spec.extract,
         extract_tokens=spec.extract_tokens,
+        rpm=spec.rpm,
+        tpm=spec.tpm,
+        input_tpm=spec.input_tpm,
+        output_tpm=spec.output_tpm,
     )
 
 
@@ -117,30 +155,43 @@ async def shared_limiter(
     say: Callable[[str], None],
 ) -> SharedLimiter:
     """Return a limiter whose limits hold together with all other processes of the account at this server."""
-    quota = None
-    if any((limits.rpm, limits.tpm, limits.input_tpm, limits.output_tpm)):
-        from lpo_agent.bus.nats import open_clock  # noqa: PLC0415 - needs the extra
+    try:
+        from lpo_agent.bus.wire import open_clock  # noqa: PLC0415 - needs the extra
+    except ImportError:
+        raise ConfigError("the bus over NATS needs the extra: pip install 'lpo-agent[nats]'") from None
+    lease = await stack.enter_async_context(open_clock(wire_of(url), account))
+    return SharedLimiter(limits, concurrency=concurrency, gentle=gentle, say=say, quota=Quota(limits, lease))
 
-        lease = await stack.enter_async_context(open_clock(wire_of(url), account))
-        quota = Quota(limits, lease)
-    return SharedLimiter(limits, concurrency=concurrency, gentle=gentle, say=say, quota=quota)
 
+async def work(
+    network: NatsBus,
+    task: Model,
+    judge: Model,
+    *,
+    metrics: Collection[str],
+    concurrency: int,
+    ready: Callable[[], None],
+) -> None:
+    """Serve scoring until cancelled; ``task`` and ``judge`` are paced models.
 
-async def work(network: NatsBus, task: Model, judge: Model, *, concurrency: int, ready: Callable[[], None]) -> None:
-    """Serve scoring until cancelled; ``task`` and ``judge`` are paced models."""
+    Only the package's metrics and those of ``metrics`` are run: no request can have a worker load other code.
+    """
     assert isinstance(task, Paced) and isinstance(judge, Paced)  # noqa: S101, PT018 - opened for a worker
 
     async def find(run: str) -> Recipe:
-        text = await network.posted(run)
+        text = await network.board.get(run)
         if text is None:
             raise ConfigError(f"run {run} has told no rules of scoring")
         recipe = Recipe.model_validate_json(text)
-        as_metric(recipe.metric, labels=recipe.labels, judge=judge)
+        if not comes_with_us(recipe.metric) and recipe.metric not in metrics:
+            raise ConfigError(f"a worker runs code of others only if told so; start it with --metric {recipe.metric}")
+        if isinstance(task.limiter, SharedLimiter):
+            task.limiter.quota.restrict(Limits(recipe.rpm, recipe.tpm, recipe.input_tpm, recipe.output_tpm))
         return recipe
 
-    worker = Worker(task, judge, find)
+    topic, worker = scoring_topic(task.name), Worker(task, judge, find)
     async with anyio.create_task_group() as tasks:
         await tasks.start(
-            lambda *, task_status: network.serve(SCORE, worker.score, concurrency=concurrency, task_status=task_status)
+            lambda *, task_status: network.serve(topic, worker.score, concurrency=concurrency, task_status=task_status)
         )
         ready()

@@ -221,6 +221,7 @@ async def running(
                 emit,
                 run.usage,
                 stop,
+                say,
             )
             return await JOBS[order.kind](context)
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _LIMITS: Final = ("rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout")
 SHARED: Final = frozenset(
-    {"base_url", "optimizer_base_url", "cache", "prices", *_LIMITS},
+    {"base_url", "optimizer_base_url", "cache", "prices", "bus", *_LIMITS},
 )
 """Fields of a spec that belong to the session."""
 NOTHING: Final = "(the session's own)"
@@ -162,7 +162,8 @@ class Session:
                 purse, models = _capped(models, search_calls, calls_of_test(task))
             usage, halt = partial(usage_of, ledger), stop or anyio.Event()
             other = order.other_prompt
-            context = Context(run_id, spec, task, metric, other, models, purse, self.prices, memory, tell, usage, halt)
+            own = (spec, task, metric, other, models, purse, self.prices, memory)
+            context = Context(run_id, *own, tell, usage, halt, self.opener.account.say)
             result = await _told(JOBS[order.kind], context, stream)
             status, text = result.status, result.model_dump_json(by_alias=True)
         except LpoError as exc:

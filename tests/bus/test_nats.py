@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from lpo_agent.bus.nats import DELIVERIES, NatsBus, Wire, open_nats
+from lpo_agent.bus.nats import DELIVERIES, NatsBus, open_nats
+from lpo_agent.bus.wire import Wire
 from lpo_agent.core.messages import Message, Topic
 from lpo_agent.errors import ConfigError, DeadlineExceeded, RequestFailed
 from tests.bus.nats_server import Server, free_port, open_fresh, shared_server
@@ -142,7 +143,7 @@ async def test_nothing_is_done_for_a_caller_that_died(server: Server) -> None:
         callers.start_soon(partial(gone.request, timeout=math.inf), DOUBLE, Ask(n=1))
         await anyio.sleep(0.3)
         gone.client.options["allow_reconnect"] = False
-        gone.client._transport.close()
+        gone.client._transport.close()  # type: ignore[union-attr] # it is connected
         await anyio.sleep(0.2)
         async with open_nats(Wire(server.url), run="alive") as bus, anyio.create_task_group() as tasks:
             await tasks.start(bus.serve, DOUBLE, note)
@@ -203,7 +204,9 @@ async def test_a_server_that_is_not_there_is_said_at_once() -> None:
 
 
 async def test_what_was_posted_can_be_read_by_others(bus: NatsBus) -> None:
-    await bus.post("run-1", "rules")
+    await bus.board.put("run-1", "rules")
     async with open_nats(Wire(shared_server().url), run="other", prefix=bus.prefix) as other:
-        assert await other.posted("run-1") == "rules"
-        assert await other.posted("run-2") is None
+        assert await other.board.get("run-1") == "rules"
+        assert await other.board.get("run-2") is None
+        await other.board.remove("run-1")
+        assert await bus.board.get("run-1") is None

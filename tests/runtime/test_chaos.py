@@ -28,7 +28,7 @@ ROOT = __file__.rpartition("/tests/")[0]
 @pytest.fixture
 def provider() -> Iterator[str]:
     words = [sys.executable, f"{ROOT}/scripts/fake_provider.py", "--latency", "0.5"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         process.kill()
@@ -46,7 +46,7 @@ def server() -> Iterator[Server]:
 def start(home: Path, *words: str) -> subprocess.Popen[bytes]:
     env = os.environ | {"LPO_HOME": str(home), "OPENAI_API_KEY": "x"}
     command = [sys.executable, "-m", "lpo_agent", *words]
-    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def start_worker(home: Path, server: Server, provider: str) -> subprocess.Popen[bytes]:
@@ -86,7 +86,7 @@ def test_whatever_dies_every_item_is_scored_once(tmp_path: Path, server: Server,
         result = json.loads(journal.execute("SELECT result FROM runs").fetchone()[0])
         assert journal.execute("SELECT COUNT(*), COUNT(DISTINCT item) FROM outcomes").fetchone() == (ITEMS, ITEMS)
     assert (result["score"]["n"], result["score"]["unscored"], result["score"]["mean"]) == (ITEMS, 0, 1.0)
-    with urllib.request.urlopen(f"{provider}/stats") as reply:  # noqa: S310 - loopback
+    with urllib.request.urlopen(f"{provider}/stats") as reply:
         asked = json.load(reply)["seen"]["answered"]
     in_flight = PLACES * (kills + WORKERS)  # of the workers killed, and of all when the server died
     assert ITEMS <= asked <= ITEMS + in_flight
