@@ -19,12 +19,16 @@ from lpo_agent.models.limits import Limiter, Limits
 from lpo_agent.models.pace import CAUTION, Size
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from lpo_agent.models.pace import Permit
 
 LOT: Final = 0.25
 """Seconds of the whole limit that are leased at once at most."""
+LATE: Final = 0.03
+"""Seconds after which a turn is over: who was too busy to use it waits for another one, or calls would bunch."""
+TURNS: Final = 3
+"""Turns after which a process is taken to be busy always, and calls however late it is."""
 
 
 @dataclass(eq=False, slots=True)
@@ -57,16 +61,28 @@ class Quota:
         """Wait for the turn of a call of this size."""
         if not any(astuple(self.limits)):
             return
-        caller = _Caller(size)
+        for _ in range(TURNS):
+            turn = await self._next(_Caller(size))
+            if (wait := turn - self.clock()) > 0:
+                await self.sleep(wait)
+            if self.clock() < turn + LATE:
+                return
+
+    async def _next(self, caller: _Caller) -> float:
+        """Return when it is the caller's turn; leases it, with all others that wait, unless somebody is at it."""
         self._waiting.append(caller)
-        while caller.turn is None:
-            if self._leasing:
-                await caller.told.wait()
-                caller.told = anyio.Event()
-            else:
-                await self._lease_lot()
-        if (wait := caller.turn - self.clock()) > 0:
-            await self.sleep(wait)
+        try:
+            while caller.turn is None:
+                if self._leasing:
+                    await caller.told.wait()
+                    caller.told = anyio.Event()
+                else:
+                    await self._lease_lot()
+        finally:
+            if caller in self._waiting:
+                self._waiting.remove(caller)
+                self._tell()
+        return caller.turn
 
     async def _lease_lot(self) -> None:
         """Lease turns for those who wait first, and tell everybody."""
@@ -85,10 +101,15 @@ class Quota:
             self._leasing = False
             if not leased:
                 self._waiting.extendleft(caller for caller, _ in reversed(lot))
-            for caller in [*(each for each, _ in lot), *self._waiting]:
-                caller.told.set()
+            self._tell()
         for caller, offset in lot:
             caller.turn = start + offset
+            caller.told.set()
+
+    def _tell(self) -> None:
+        """Wake those who wait: one of them leases next."""
+        for caller in self._waiting:
+            caller.told.set()
 
     def _takes(self, size: Size) -> float:
         """Return the seconds of the limits that a call takes."""
@@ -107,6 +128,22 @@ class SharedLimiter(Limiter):
     """A limiter whose calls wait for a turn under the shared limits, too."""
 
     quota: Quota
+    _told: list[float | None] = field(init=False, default_factory=list)
+
+    def restrict(self, limits: Limits) -> None:
+        """Hold these limits too, with all other processes that share them."""
+        self.quota.restrict(limits)
+        for index, limit in enumerate(astuple(limits)):
+            if limit:  # known, so that calls whose turn has come are not held back to feel for it
+                self.gate.learn(index, limit)
+
+    def observe(self, headers: Mapping[str, str]) -> None:
+        """Learn limits from a reply's headers, and share them."""
+        Limiter.observe(self, headers)
+        told = [60 * bucket.limit if bucket.told and bucket.limit else None for bucket in self.gate.buckets]
+        if told != self._told:
+            self._told = told
+            self.quota.restrict(Limits(*told))
 
     async def acquire(self, into: float, out: float, *, again: bool = False) -> Permit:
         """Wait for a shared turn, then for this process's own."""

@@ -186,7 +186,7 @@ async def work(
         if not comes_with_us(recipe.metric) and recipe.metric not in metrics:
             raise ConfigError(f"a worker runs code of others only if told so; start it with --metric {recipe.metric}")
         if isinstance(task.limiter, SharedLimiter):
-            task.limiter.quota.restrict(Limits(recipe.rpm, recipe.tpm, recipe.input_tpm, recipe.output_tpm))
+            task.limiter.restrict(Limits(recipe.rpm, recipe.tpm, recipe.input_tpm, recipe.output_tpm))
         return recipe
 
     topic, worker = scoring_topic(task.name), Worker(task, judge, find)

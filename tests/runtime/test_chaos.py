@@ -87,7 +87,7 @@ def test_whatever_dies_every_item_is_scored_once(tmp_path: Path, server: Server,
         assert journal.execute("SELECT COUNT(*), COUNT(DISTINCT item) FROM outcomes").fetchone() == (ITEMS, ITEMS)
     assert (result["score"]["n"], result["score"]["unscored"], result["score"]["mean"]) == (ITEMS, 0, 1.0)
     with urllib.request.urlopen(f"{provider}/stats") as reply:
-        asked = json.load(reply)["seen"]["answered"]
+        asked = json.load(reply)["seen"]["requests"]
     in_flight = PLACES * (kills + WORKERS)  # of the workers killed, and of all when the server died
     assert ITEMS <= asked <= ITEMS + in_flight
     assert result["usage"]["calls"] <= asked
