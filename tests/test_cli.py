@@ -122,6 +122,10 @@ def process(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
 
 
 BAD_INPUT = {
+    "bus of another kind": (["prompt.txt", *GOOD, "--bus", "kafka://x"], "nats://HOST:PORT"),
+    "no NATS server": (["prompt.txt", *GOOD, "--bus", "nats://127.0.0.1:1"], "no NATS server lets us in"),
+    "unknown bus option": (["prompt.txt", *GOOD, "--bus", "nats://h:1?tls=1"], "creds=FILE and ca=FILE are"),
+    "no credentials file": (["prompt.txt", *GOOD, "--bus", "nats://h:1?creds=none.creds"], "none.creds"),
     "no prompt file": (["none.txt", *GOOD], "none.txt: there is no such prompt file"),
     "prompt not UTF-8": (["latin.txt", *GOOD], "latin.txt, line 1: not UTF-8"),
     "prompt is a folder": ([".", *GOOD], ".: cannot be read"),
@@ -151,7 +155,6 @@ BAD_INPUT = {
     "number of another method": (["prompt.txt", *GOOD, "--set", "minibatch=1"], "minibatch is a number of"),
     "number out of range": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "beam=0"], "beam: input"),
     "half a number": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "beam"], "NAME=VALUE"),
-    "unknown bus": (["prompt.txt", *GOOD, "--bus", "nats://localhost"], "'memory'"),
     "unknown option": (["prompt.txt", *GOOD, "--speed", "9"], "--speed"),
     "negative budget": (["prompt.txt", *GOOD, "--budget-calls=-5"], "--budget-calls"),
     "budget of nothing": (["prompt.txt", *GOOD, "--budget-usd", "0"], "--budget-usd"),
@@ -173,7 +176,24 @@ def test_bad_input_gets_one_line_and_code_2(lpo: Run, words: list[str], says: st
     assert says in ended.err
 
 
-@pytest.mark.parametrize("words", [[], ["bench"], ["show"], ["resume", "x"], ["show", "x"], ["models", "pull", "x"]])
+WORKER = ["worker", "--model", "scripted:models.py:answer", "--bus"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["bench"],
+        ["show"],
+        ["resume", "x"],
+        ["show", "x"],
+        ["models", "pull", "x"],
+        [*WORKER, "memory"],
+        [*WORKER, "nats://127.0.0.1:1"],
+        [*WORKER, "nats://127.0.0.1:1", "--all-concurrency", "0"],
+        [*WORKER, "nats://127.0.0.1:1", "--metric", "nothing"],
+    ],
+)
 def test_bad_commands_get_one_line_and_code_2(lpo: Run, words: list[str]) -> None:
     ended = lpo(*words)
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
@@ -430,11 +450,11 @@ def test_a_signal_ends_the_run_cleanly_and_it_can_be_resumed(home: Path, sent: s
 def test_a_second_signal_kills() -> None:
     code = """
 import anyio, os, signal
-from lpo_agent.cli.session import _cancel_on_signal
+from lpo_agent.cli.session import cancel_on_signal
 
 async def main():
     async with anyio.create_task_group() as tasks:
-        await tasks.start(_cancel_on_signal, tasks.cancel_scope)
+        await tasks.start(cancel_on_signal, tasks.cancel_scope)
         os.kill(os.getpid(), signal.SIGINT)
         try:
             await anyio.sleep_forever()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import ssl
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import nats
@@ -21,6 +24,7 @@ from nats.js.errors import (
     KeyWrongLastSequenceError,
     NotFoundError,
 )
+from nkeys import NkeysError
 
 from lpo_agent.errors import ConfigError
 
@@ -34,8 +38,13 @@ if TYPE_CHECKING:
 PREFIX: Final = "lpo"
 PAUSE: Final = 0.2
 """Seconds until something is tried again with a server that does not answer."""
+SHORTEST, LONGEST = 0.002, 0.25
+"""Bounds of the pause after another process was faster, in seconds; drawn from an interval that doubles."""
 PARTING: Final = 5.0
 """Seconds that are taken at most to say goodbye."""
+NOTED: Final = 9
+ENTRY: Final = 10.0
+"""Seconds that are taken at most to get in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,32 +55,42 @@ class Wire:
     credentials: str | None = None
     ca: str | None = None
 
+    @property
+    def shown(self) -> str:
+        """The address without a user or a password."""
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
 
 async def connect(wire: Wire) -> Client:
     """Connect; the client reconnects by itself. Raises ConfigError where the server cannot be reached."""
     options: dict[str, Any] = {"user_credentials": wire.credentials} if wire.credentials else {}
-    if wire.ca:
-        import ssl  # noqa: PLC0415 - for TLS with a CA of one's own only
+    problems: list[Exception] = []
 
-        options["tls"] = ssl.create_default_context(cafile=wire.ca)
+    async def note(problem: Exception) -> None:
+        if len(problems) < NOTED:  # later ones only say that the server is away; the client reconnects by itself
+            problems.append(problem)
+
     try:
-        client = await nats.connect(
-            wire.url,
-            name="lpo-agent",
-            connect_timeout=5,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=PAUSE,
-            error_cb=_ignore,
-            **options,
-        )
-    except (nats.errors.Error, OSError, TimeoutError) as exc:
-        raise ConfigError(f"{wire.url}: no NATS server can be reached there ({type(exc).__name__})") from None
+        if wire.ca:
+            options["tls"] = ssl.create_default_context(cafile=wire.ca)
+        with anyio.fail_after(ENTRY):  # the client itself tries a bad certificate for ever
+            client = await nats.connect(
+                wire.url,
+                name="lpo-agent",
+                max_reconnect_attempts=1,
+                reconnect_time_wait=PAUSE,
+                error_cb=note,
+                **options,
+            )
+    except (nats.errors.Error, OSError, TimeoutError, ValueError, NkeysError) as exc:
+        said = [problem for problem in problems if type(problem) is nats.errors.Error]  # by the server itself
+        why = [*said, *reversed(problems), exc][0]
+        raise ConfigError(
+            f"{wire.shown}: no NATS server lets us in there ({type(why).__name__}: {why or 'no answer'})"
+        ) from None
     client.options["max_reconnect_attempts"] = -1  # a server that was there once is waited for
     return client
-
-
-async def _ignore(_: Exception) -> None:
-    """Take note of nothing: the client reconnects by itself, and requests are sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +132,8 @@ class Store:
 @asynccontextmanager
 async def open_clock(
     wire: Wire, name: str, *, prefix: str = PREFIX
-) -> AsyncIterator[Callable[[float], Awaitable[float]]]:
-    """Open a clock that all processes with this ``name`` share, as :class:`lpo_agent.models.quota.Quota` wants it.
+) -> AsyncIterator[Callable[[str, float], Awaitable[float]]]:
+    """Open clocks that all processes with this ``name`` share, as :class:`lpo_agent.models.quota.Quota` wants them.
 
     Times are those of the machines, which must agree to within a fraction of a second (NTP).
     """
@@ -128,19 +147,21 @@ async def open_clock(
             await client.close()
 
 
-async def _advance(store: KeyValue, key: str, seconds: float) -> float:
-    """Move the clock ahead, against all who do the same; return where it stood, or now."""
+async def _advance(store: KeyValue, key: str, part: str, seconds: float) -> float:
+    """Move a clock ahead, against all who do the same; return where it stood, or now."""
+    late = 0
     while True:
         try:
-            found, revision = await _read_clock(store, key)
+            found, revision = await _read_clock(store, f"{key}.{part}")
             start = max(found, time.time())
-            await store.update(key, f"{start + seconds:.6f}".encode(), last=revision)
+            await store.update(f"{key}.{part}", f"{start + seconds:.6f}".encode(), last=revision)
         except KeyWrongLastSequenceError:
-            continue
+            await anyio.sleep(random.uniform(0, min(LONGEST, SHORTEST * 2.0**late)))
+            late += 1
         except (nats.errors.Error, TimeoutError, APIError):
             await anyio.sleep(PAUSE)
-            continue
-        return start
+        else:
+            return start
 
 
 async def _read_clock(store: KeyValue, key: str) -> tuple[float, int]:

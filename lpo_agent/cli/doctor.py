@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from lpo_agent.config import Environment
 
-PACKAGES: Final = ("lpo-agent", "anyio", "aiohttp", "pydantic", "openai", "anthropic", "xllamacpp")
+PACKAGES: Final = ("lpo-agent", "anyio", "aiohttp", "pydantic", "openai", "anthropic", "xllamacpp", "nats-py")
 SERVICES: Final = {"openai": "https://api.openai.com", "anthropic": "https://api.anthropic.com"}
 PORTS: Final = {"http": 80, "https": 443}
 PATIENCE: Final = 3.0

@@ -16,7 +16,7 @@ from lpo_agent.errors import ConfigError
 from lpo_agent.journal import open_journal
 from lpo_agent.metrics import as_metric
 from lpo_agent.models.prices import load_prices
-from lpo_agent.runtime.remoting import open_network, shown, work
+from lpo_agent.runtime.remoting import open_network, wire_of, work
 from lpo_agent.runtime.wiring import Account, Opener
 
 if TYPE_CHECKING:
@@ -57,6 +57,6 @@ async def _serve(spec: RunSpec, cap: int | None, metrics: Collection[str], say: 
         network = await stack.enter_async_context(open_network(spec.bus, run="worker", most_at_once=cap))
 
         def ready() -> None:
-            say(f"worker: {spec.model}, {spec.concurrency} at a time, for {shown(spec.bus)} (Ctrl-C ends it)")
+            say(f"worker: {spec.model}, {spec.concurrency} at a time, for {wire_of(spec.bus).shown} (Ctrl-C ends it)")
 
         await work(network, models.task, models.optimizer, metrics=metrics, concurrency=spec.concurrency, ready=ready)

@@ -8,6 +8,8 @@ that nobody uses, and a process that dies leaves nothing behind but the turns of
 
 from __future__ import annotations
 
+import math
+import random
 import time
 from collections import deque
 from dataclasses import astuple, dataclass, field
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 LOT: Final = 0.25
 """Seconds of the whole limit that are leased at once at most."""
+EACH: Final = 75.0
+"""Requests a second for which one shared clock is enough; beyond that, processes would get in each other's way."""
+SIZE: Final = 1000.0
+"""Tokens that a request is taken to have, where only tokens are limited."""
 LATE: Final = 0.03
 """Seconds after which a turn is over: who was too busy to use it waits for another one, or calls would bunch."""
 TURNS: Final = 3
@@ -42,14 +48,18 @@ class _Caller:
 class Quota:
     """Turns under ``limits`` that are shared with other processes.
 
-    ``lease(seconds)`` moves the shared clock ahead by so much and returns where it stood, or now if that is
-    later, in seconds of ``clock``.
+    ``lease(part, seconds)`` moves a shared clock ahead by so much and returns where it stood, or now if that is
+    later, in seconds of ``clock``. A large limit is shared by several clocks, each for its part of it; ``part``
+    is the name of one.
     """
 
     limits: Limits
-    lease: Callable[[float], Awaitable[float]]
+    lease: Callable[[str, float], Awaitable[float]]
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    rng: random.Random = field(default_factory=random.Random)
+    _stood: float = field(init=False, default=0.0)
+    _seen: dict[str, float] = field(init=False, default_factory=dict)
     _waiting: deque[_Caller] = field(init=False, default_factory=deque)
     _leasing: bool = field(init=False, default=False)
 
@@ -79,37 +89,53 @@ class Quota:
                 else:
                     await self._lease_lot()
         finally:
-            if caller in self._waiting:
-                self._waiting.remove(caller)
+            if caller.turn is None:
+                if caller in self._waiting:  # it may be in a lot that is being leased
+                    self._waiting.remove(caller)
                 self._tell()
         return caller.turn
 
     async def _lease_lot(self) -> None:
-        """Lease turns for those who wait first, and tell everybody."""
+        """Lease turns for those who wait first, and tell everybody.
+
+        While the clock stands ahead there is time, in which more callers may come: the fewer leases, the better.
+        """
         self._leasing = True
         lot: list[tuple[_Caller, float]] = []
-        seconds = 0.0
-        while self._waiting and (not lot or seconds < LOT):
-            caller = self._waiting.popleft()
-            lot.append((caller, seconds))
-            seconds += self._takes(caller.size)
-        leased = False
+        start: float | None = None
         try:
-            start = await self.lease(seconds)
-            leased = True
+            if (early := min(LOT, (self._stood - self.clock()) / 2)) > 0:
+                await self.sleep(early)
+            parts, seconds = self._parts(), 0.0
+            while self._waiting and (not lot or seconds < LOT):
+                caller = self._waiting.popleft()
+                lot.append((caller, seconds))
+                seconds += parts * self._takes(caller.size)
+            part = min((f"{number}-of-{parts}" for number in range(parts)), key=self._last_seen)
+            start = self._stood = await self.lease(part, seconds)
+            self._seen[part] = start + seconds
         finally:
             self._leasing = False
-            if not leased:
+            if start is None:
                 self._waiting.extendleft(caller for caller, _ in reversed(lot))
             self._tell()
         for caller, offset in lot:
             caller.turn = start + offset
             caller.told.set()
 
+    def _last_seen(self, part: str) -> tuple[float, float]:
+        """Return where a clock stood when this process last moved it; of equals, any may be the first."""
+        return self._seen.get(part, 0.0), self.rng.random()
+
+    def _parts(self) -> int:
+        given = self.limits
+        tokens = min((limit for limit in (given.tpm, given.input_tpm, given.output_tpm) if limit), default=0.0)
+        return parts_for((given.rpm or tokens / SIZE) / 60)
+
     def _tell(self) -> None:
-        """Wake those who wait: one of them leases next."""
-        for caller in self._waiting:
-            caller.told.set()
+        """Wake the one who waits first, to lease next."""
+        if self._waiting:
+            self._waiting[0].told.set()
 
     def _takes(self, size: Size) -> float:
         """Return the seconds of the limits that a call takes."""
@@ -117,6 +143,11 @@ class Quota:
         return max(
             (60 * amount / (CAUTION * limit) for amount, limit in zip(size, given, strict=True) if limit), default=0.0
         )
+
+
+def parts_for(requests: float) -> int:
+    """Return by how many clocks, each for its part, a limit of so many requests a second is shared: a power of 2."""
+    return 1 << max(0, int(math.log2(max(1.0, requests / EACH))))
 
 
 def _smaller(one: float | None, other: float | None) -> float | None:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -56,7 +57,9 @@ async def open_scoring(context: Context, task: Task) -> AsyncIterator[Callable[[
     topic = scoring_topic(model.name)
     async with open_network(spec.bus, run=context.run_id) as network, anyio.create_task_group() as tasks:
         await network.board.put(context.run_id, recipe_of(spec, task).model_dump_json())
-        tasks.start_soon(_watch, network, topic.name, f"--bus {shown(spec.bus)} --model {model.name}", context.say)
+        tasks.start_soon(
+            _watch, network, topic.name, f"--bus {wire_of(spec.bus).shown} --model {model.name}", context.say
+        )
 
         def through(scorer: Scorer) -> Score:
             known = replace(scorer, model=knowing(model))
@@ -110,15 +113,10 @@ def wire_of(url: str) -> Wire:
     given = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if unknown := given.keys() - {"creds", "ca"}:
         raise ConfigError(f"--bus: {min(unknown)!r} is not known; creds=FILE and ca=FILE are")
+    for name, path in given.items():
+        if not Path(path).is_file():
+            raise ConfigError(f"--bus: {name}={path}: there is no such file")
     return Wire(urlunsplit(parts._replace(query="")), given.get("creds"), given.get("ca"))
-
-
-def shown(url: str) -> str:
-    """Return a server's address without what is secret in it."""
-    from urllib.parse import urlsplit, urlunsplit  # noqa: PLC0415 - beside its only use
-
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def recipe_of(spec: RunSpec, task: Task) -> Recipe:

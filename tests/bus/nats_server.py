@@ -47,6 +47,7 @@ class Server:
 
     port: int = field(default_factory=free_port)
     store: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="lpo-nats-"))
+    extra: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -56,7 +57,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        words = [find_server(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", self.store]
+        words = [find_server(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", self.store, *self.extra]
         self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(500):
             try:
