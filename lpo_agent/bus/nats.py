@@ -25,7 +25,7 @@ from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
 from lpo_agent.bus.base import UNAVAILABLE, failure_from
-from lpo_agent.bus.wire import PARTING, PAUSE, PREFIX, Store, connect
+from lpo_agent.bus.wire import PARTING, PAUSE, PREFIX, Store, connect, token
 from lpo_agent.core.messages import Failure
 from lpo_agent.errors import BusClosed, ConfigError, DeadlineExceeded, RequestFailed
 
@@ -97,7 +97,7 @@ async def open_nats(
     if sniffio.current_async_library() != "asyncio":
         raise ConfigError("the bus over NATS needs asyncio; on trio, use the memory bus")
     client = await connect(wire)
-    bus = NatsBus(client, run=run, prefix=prefix, most_at_once=most_at_once, patience=patience)
+    bus = NatsBus(client, run=token(run), prefix=prefix, most_at_once=most_at_once, patience=patience)
     try:
         await bus.open()
         yield bus
@@ -133,6 +133,14 @@ class NatsBus:
 
     async def open(self) -> None:
         """Make sure that the stream is there, and listen for replies and for callers who give up."""
+        await self._make_stream()
+        with suppress(APIError):  # what an earlier session of this run asked and nobody waits for
+            await self._stream.purge_stream(self._name, subject=f"{self.prefix}.ask.*.{self.run}")
+        await self.client.subscribe(f"{self.prefix}.reply.{self.run}.*", cb=self._replied)
+        await self.client.subscribe(f"{self.prefix}.alive.{self.run}", cb=_respond)
+        await self.client.subscribe(f"{self.prefix}.stop.*.*", cb=self._stopped)
+
+    async def _make_stream(self) -> None:
         config = api.StreamConfig(
             name=self._name,
             subjects=[f"{self.prefix}.ask.*.*"],
@@ -147,11 +155,6 @@ class NatsBus:
             raise ConfigError(f"the NATS server refused the stream {self._name}: {exc.description}") from None
         except nats.errors.Error as exc:
             raise ConfigError(f"the NATS server has no JetStream ({type(exc).__name__}); start it with -js") from None
-        with suppress(APIError):  # what an earlier session of this run asked and nobody waits for
-            await self._stream.purge_stream(self._name, subject=f"{self.prefix}.ask.*.{self.run}")
-        await self.client.subscribe(f"{self.prefix}.reply.{self.run}.*", cb=self._replied)
-        await self.client.subscribe(f"{self.prefix}.alive.{self.run}", cb=_respond)
-        await self.client.subscribe(f"{self.prefix}.stop.*.*", cb=self._stopped)
 
     @property
     def _name(self) -> str:
@@ -187,7 +190,7 @@ class NatsBus:
 
     def _number(self, topic: str, data: bytes) -> str:
         """Return an id that follows from the session, the content, and how often that was asked before."""
-        digest = hashlib.blake2b(data, digest_size=12, key=f"{self.run}:{self._session}:{topic}".encode()[:64]).digest()
+        digest = hashlib.blake2b(f"{self.run} {self._session} {topic} ".encode() + data, digest_size=12).digest()
         again = self._asked[digest] = self._asked.get(digest, -1) + 1
         return f"{digest.hex()}-{again}"
 

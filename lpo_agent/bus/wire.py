@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import ssl
 import time
 from contextlib import asynccontextmanager, suppress
@@ -93,6 +94,12 @@ async def connect(wire: Wire) -> Client:
     return client
 
 
+def token(name: str) -> str:
+    """Return ``name`` as one word of a subject, or a key: two names never give the same one."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    return plain if plain == name else f"{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """Texts under names, at the server; made when it is first used. ``kept``: seconds, None for ever."""
@@ -103,19 +110,19 @@ class Store:
 
     async def put(self, name: str, text: str) -> None:
         """Write a text, whatever was there."""
-        await (await self.open()).put(name, text.encode())
+        await (await self.open()).put(token(name), text.encode())
 
     async def get(self, name: str) -> str | None:
         """Return a text, None if there is none."""
         try:
-            return ((await (await self.open()).get(name)).value or b"").decode()
+            return ((await (await self.open()).get(token(name))).value or b"").decode()
         except KeyNotFoundError:
             return None
 
     async def remove(self, name: str) -> None:
         """Forget a text; one that is not there, or a server that does not answer, is no error."""
         with suppress(nats.errors.Error, TimeoutError, APIError):
-            await (await self.open()).purge(name)
+            await (await self.open()).purge(token(name))
 
     async def open(self) -> KeyValue:
         """Return the bucket."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -87,9 +86,9 @@ async def _watch(network: NatsBus, topic: str, options: str, say: Callable[[str]
 
 def scoring_topic(model: str) -> Topic[ScoreAsk, ScoreReply]:
     """Return where the items for a model go, so that workers with other models may share the server."""
-    digest = hashlib.blake2b(model.encode(), digest_size=4).hexdigest()
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", model)
-    return Topic(f"score-{plain[:48]}-{digest}", ScoreAsk, ScoreReply)
+    from lpo_agent.bus.wire import token  # noqa: PLC0415 - needs the extra
+
+    return Topic(f"score-{token(model)}", ScoreAsk, ScoreReply)
 
 
 @asynccontextmanager

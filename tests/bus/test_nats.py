@@ -210,3 +210,25 @@ async def test_what_was_posted_can_be_read_by_others(bus: NatsBus) -> None:
         assert await other.board.get("run-2") is None
         await other.board.remove("run-1")
         assert await bus.board.get("run-1") is None
+
+
+async def test_any_name_will_do_for_a_run(server: Server) -> None:
+    wire, name = Wire(server.url), "bench-1.two words.lpo>*"
+    async with open_nats(wire, run=name) as bus, anyio.create_task_group() as tasks:
+        await tasks.start(bus.serve, DOUBLE, double)
+        await bus.board.put(name, "rules")
+        with anyio.fail_after(10):
+            assert (await bus.request(DOUBLE, Ask(n=4), timeout=10)).n == 8
+            assert await bus.board.get(name) == "rules"
+            assert await bus.board.get("bench-1_two words.lpo>*") is None
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_run_that_goes_on_asks_anew_what_it_had_asked_before(server: Server) -> None:
+    """The server drops a message whose id it saw in the last two minutes; ids must differ from session to session."""
+    for _ in range(2):
+        async with open_nats(Wire(server.url), run="r" * 80) as bus, anyio.create_task_group() as tasks:
+            await tasks.start(bus.serve, DOUBLE, double)
+            with anyio.fail_after(10):
+                assert (await bus.request(DOUBLE, Ask(n=4), timeout=10)).n == 8
+            tasks.cancel_scope.cancel()
