@@ -26,6 +26,7 @@ from lpo_agent.core.result import (
 )
 from lpo_agent.core.scores import Score, Scored, Unscored, summarize
 from lpo_agent.core.text import Prompt, Span, render
+from lpo_agent.report import markup
 from lpo_agent.report.pieces import pieces_of
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=300)
@@ -241,7 +242,7 @@ def test_marks_are_shown_with_their_reasons() -> None:
     [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.96, "1:00 min"), (3599.9, "1:00:00 h"), (3725, "1:02:05 h")],
 )
 def test_durations(seconds: float, shown: str) -> None:
-    assert words.duration(seconds) == shown
+    assert markup.duration(seconds) == shown
 
 
 @pytest.mark.parametrize(

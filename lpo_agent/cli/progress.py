@@ -32,6 +32,7 @@ from lpo_agent.core.events import (
 )
 from lpo_agent.core.hosts import HOSTS
 from lpo_agent.core.state import RunState, advance
+from lpo_agent.report import markup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -237,7 +238,7 @@ class Picture:
             table.add_row("found", Text(self._found()))
         table.add_row("asked", Text(f"{words.calls(usage)}, {self.pace.rate():.1f} calls/s"))
         table.add_row("spent", Text(f"{words.tokens(usage)}, {words.money(usage.usd)}"))
-        table.add_row("time", Text(f"{words.duration(usage.wall_s)}, left: {rest}"))
+        table.add_row("time", Text(f"{markup.duration(usage.wall_s)}, left: {rest}"))
         return table
 
     def _where(self, usage: UsageResult) -> str:

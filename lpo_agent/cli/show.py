@@ -19,6 +19,7 @@ from lpo_agent.cli import words
 from lpo_agent.cli.diff import diff_text, marked_text
 from lpo_agent.core.hosts import HOSTS
 from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
+from lpo_agent.report import markup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -241,7 +242,7 @@ def show_estimate(out: Console, plan: PlanEstimate) -> None:
         _line(out, f"{words.count(plan.dev, 'item')}, {words.count(plan.calls_high, 'call')}")
     _line(out, f"at most about {plan.input_tokens:,} tokens in, {plan.output_tokens:,} out: {words.money(plan.usd)}")
     if plan.seconds is not None:
-        _line(out, f"at least {words.duration(plan.seconds)} at the limits that were given, if all calls are made")
+        _line(out, f"at least {markup.duration(plan.seconds)} at the limits that were given, if all calls are made")
     for note in plan.notes:
         _line(out, f"note: {words.one_line(note)}")
 
@@ -253,7 +254,7 @@ def show_prompt(out: Console, text: str) -> None:
 
 def _spending(out: Console, usage: UsageResult) -> None:
     _line(out, f"{words.calls(usage)}; {words.tokens(usage)}")
-    _line(out, f"cost: {words.money(usage.usd)}; time: {words.duration(usage.wall_s)}")
+    _line(out, f"cost: {words.money(usage.usd)}; time: {markup.duration(usage.wall_s)}")
 
 
 def _next(out: Console, result: RunResult | EvaluateResult | CompareResult) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lpo_agent.core.hosts import HOSTS
+from lpo_agent.report.markup import dollars
 
 if TYPE_CHECKING:
     from lpo_agent.core.result import TestDelta, UsageResult
@@ -58,7 +59,7 @@ def money(usd: float | None) -> str:
     """Return US dollars; a price that is not known is said, not guessed."""
     if usd is None:
         return UNKNOWN_PRICE
-    return f"${usd:.2f}" if usd == 0 or usd >= 1 else f"${usd:.4f}"
+    return dollars(usd)
 
 
 def calls(usage: UsageResult) -> str:
@@ -70,16 +71,6 @@ def tokens(usage: UsageResult) -> str:
     """Return the tokens that were paid for, and those that broken calls may have cost."""
     unsure = f", at most {usage.unsure_tokens:,} more for calls that broke" if usage.unsure_tokens else ""
     return f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out{unsure}"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as "8.1 s", "1:05 min" or "2:00:05 h"."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02d} min"
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} h"
 
 
 def roughly(seconds: float) -> str:

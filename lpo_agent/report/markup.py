@@ -91,7 +91,8 @@ def signed(value: float) -> str:
     return "0.00" if shown in {"+0.00", "-0.00"} else shown.replace("-", "\N{MINUS SIGN}")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as "8.1 s", "1:05 min" or "2:00:05 h"."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -104,7 +105,8 @@ def _p_value(value: float) -> str:
     return "&lt; 0.001" if value < 0.001 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def _money(usd: float) -> str:
+def dollars(usd: float) -> str:
+    """Return US dollars: cents, or four decimals where it is less than a dollar."""
     return f"${usd:.2f}" if usd == 0 or usd >= 1 else f"${usd:.4f}"
 
 
@@ -114,7 +116,7 @@ WRITERS: Final[Mapping[Form, Callable[[float], str]]] = {
     "count": "{:,}".format,
     "percent": "{:.0%}".format,
     "p": _p_value,
-    "money": _money,
-    "time": _duration,
+    "money": dollars,
+    "time": duration,
     "about": "{:,.0f}".format,
 }
