@@ -16,7 +16,8 @@ import math
 import secrets
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from itertools import count
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import nats.errors
@@ -24,7 +25,8 @@ import sniffio
 from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
-from lpo_agent.bus.base import UNAVAILABLE, failure_from
+from lpo_agent.bus.base import UNAVAILABLE
+from lpo_agent.bus.envelope import ACK, FAILED, ID, LEFT, RUN, handled, read
 from lpo_agent.bus.wire import PARTING, PAUSE, PREFIX, Store, connect, token
 from lpo_agent.core.messages import Failure
 from lpo_agent.errors import BusClosed, ConfigError, DeadlineExceeded, RequestFailed
@@ -52,12 +54,13 @@ KEPT: Final = 24 * 3600.0
 """Seconds after which a request that nobody took is dropped."""
 POSTED: Final = 30 * 24 * 3600.0
 """Seconds after which a run's rules are forgotten, should it not take them back."""
+CHECKS: Final = 3
+"""Patiences after which one who waits looks whether the server still has the request."""
 UNCAPPED: Final = 100_000
 FRESH: Final = 2.0
 """Seconds for which one who asked is taken to be there still."""
 PULL: Final = 5.0
 """Seconds that a worker's free place waits for a request before it asks again."""
-_ID, _RUN, _LEFT, _FAILED, _ACK = "Lpo-Id", "Lpo-Run", "Lpo-Left", "Lpo-Failed", "Lpo-Ack"
 
 
 @dataclass(eq=False, slots=True)
@@ -175,15 +178,16 @@ class NatsBus:
         wanted = self._wanted[number] = _Wanted(anyio.CancelScope(deadline=deadline))
         try:
             with wanted.scope:
-                wanted.sequence = await self._publish(topic.name, number, data, deadline)
-                await anyio.sleep_forever()
+                for turn in count():
+                    wanted.sequence = await self._publish(topic.name, f"{number}.{turn}", data, deadline)
+                    await self._lost(wanted.sequence)
         finally:
             del self._wanted[number]
             if wanted.reply is None:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
                     await self._withdraw(number, wanted)
         if wanted.reply is not None:
-            return _read(topic, wanted.reply)
+            return read(topic, wanted.reply)
         if self._closed:
             raise BusClosed(f"the bus was closed while a request on {topic.name!r} was waiting")
         raise DeadlineExceeded(f"no reply on topic {topic.name!r} within {timeout:g} s")
@@ -199,8 +203,8 @@ class NatsBus:
         subject = f"{self.prefix}.ask.{topic}.{self.run}"
         while True:
             left = deadline - anyio.current_time()
-            headers = {_ID: number, _RUN: self.run, api.Header.MSG_ID: f"{self.run}.{number}"}
-            headers |= {} if math.isinf(left) else {_LEFT: f"{left:.3f}"}
+            headers = {ID: number.partition(".")[0], RUN: self.run, api.Header.MSG_ID: f"{self.run}.{number}"}
+            headers |= {} if math.isinf(left) else {LEFT: f"{left:.3f}"}
             try:
                 return (await self._stream.publish(subject, data, headers=headers)).seq
             except (nats.errors.Error, TimeoutError, APIError) as exc:
@@ -209,6 +213,20 @@ class NatsBus:
                         Failure(kind="MaxPayloadError", detail="the message is too large for NATS")
                     ) from exc
                 await anyio.sleep(PAUSE)
+                with suppress(nats.errors.Error, TimeoutError, ConfigError):
+                    await self._make_stream()  # it may be another server now, or an emptied one
+
+    async def _lost(self, sequence: int) -> None:
+        """Return when the stream no longer has a request, and no reply to it has come for a while."""
+        found = True
+        while found:
+            await anyio.sleep(CHECKS * self.patience)
+            with suppress(nats.errors.Error, TimeoutError, APIError):
+                try:
+                    await self._stream.get_msg(self._name, sequence)
+                except NotFoundError:
+                    found = False
+        await anyio.sleep(self.patience)
 
     async def _withdraw(self, number: str, wanted: _Wanted) -> None:
         """Take a request out of the stream, and stop whoever is at it."""
@@ -222,7 +240,7 @@ class NatsBus:
     async def _replied(self, reply: Msg) -> None:
         """Take a reply in, and acknowledge its request; one that comes again, or too late, is acknowledged too."""
         headers: Mapping[str, str] = reply.headers or {}
-        if ack := headers.get(_ACK):
+        if ack := headers.get(ACK):
             await self.client.publish(ack, b"+ACK")
         wanted = self._wanted.get(reply.subject.rpartition(".")[2])
         if wanted is not None and wanted.reply is None:
@@ -252,6 +270,7 @@ class NatsBus:
 
     async def _consumer(self, topic: str) -> str:
         """Return the name of the topic's consumer, made if it is not there."""
+        await self._make_stream()
         name = f"{self.prefix}-{topic}"
         config = api.ConsumerConfig(
             durable_name=name,
@@ -299,7 +318,15 @@ class NatsBus:
         task_status.started()
         try:
             while True:
-                if (message := await _pulled(source)) is not None:
+                try:
+                    (message,) = await source.fetch(1, timeout=PULL)
+                except TimeoutError:
+                    continue
+                except (nats.errors.Error, APIError):
+                    await anyio.sleep(PAUSE)
+                    with suppress(nats.errors.Error, TimeoutError, APIError, ConfigError):
+                        await self._consumer(topic.name)
+                else:
                     await self._work(topic, handler, message)
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING), suppress(nats.errors.Error):
@@ -308,19 +335,19 @@ class NatsBus:
     async def _work(self, topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], message: Msg) -> None:
         """Answer one request, unless it keeps killing workers, or nobody would read the answer."""
         headers = message.headers or {}
-        number, run = headers[_ID], headers[_RUN]
+        number, run = headers[ID], headers[RUN]
         if message.metadata.num_delivered > DELIVERIES:
             await self._bury(topic.name, run, number, message)
             return
         if not await self._waits(run):
             await message.nak(delay=ACK_WAIT)
             return
-        left = float(headers.get(_LEFT, math.inf))
+        left = float(headers.get(LEFT, math.inf))
         job = self._jobs[number] = _Job(message, anyio.CancelScope(deadline=anyio.current_time() + left))
         outcome: R | Failure = UNAVAILABLE
         try:
             with job.scope:
-                outcome = await _handled(topic, handler, message.data)
+                outcome = await handled(topic, handler, message.data)
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
                 await self._settle(job, number, run, outcome)
@@ -351,7 +378,7 @@ class NatsBus:
                 await self.client.flush(timeout=1)
 
     async def _reply(self, run: str, number: str, outcome: BaseModel, ack: str) -> None:
-        headers = {_ACK: ack} | ({_FAILED: "1"} if isinstance(outcome, Failure) else {})
+        headers = {ACK: ack} | ({FAILED: "1"} if isinstance(outcome, Failure) else {})
         subject = f"{self.prefix}.reply.{run}.{number}"
         await self.client.publish(subject, outcome.model_dump_json().encode(), headers=headers)
 
@@ -370,28 +397,3 @@ class NatsBus:
             for job in list(self._jobs.values()):
                 with suppress(nats.errors.Error, OSError):
                     await job.message.in_progress()
-
-
-async def _pulled(source: JetStreamContext.PullSubscription) -> Msg | None:
-    """Return the next request, None if there was none for a while."""
-    try:
-        (message,) = await source.fetch(1, timeout=PULL)
-    except TimeoutError:
-        return None
-    except (nats.errors.Error, APIError):
-        await anyio.sleep(PAUSE)
-        return None
-    return message
-
-
-async def _handled(topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], data: bytes) -> R | Failure:
-    try:
-        return await handler(topic.request.model_validate_json(data))
-    except Exception as exc:  # noqa: BLE001 - the bus is a boundary: the caller gets a typed failure
-        return failure_from(exc)
-
-
-def _read(topic: Topic[Any, R], reply: Msg) -> R:
-    if (reply.headers or {}).get(_FAILED):
-        raise RequestFailed(Failure.model_validate_json(reply.data))
-    return topic.reply.model_validate_json(reply.data)

@@ -232,3 +232,24 @@ async def test_a_run_that_goes_on_asks_anew_what_it_had_asked_before(server: Ser
             with anyio.fail_after(10):
                 assert (await bus.request(DOUBLE, Ask(n=4), timeout=10)).n == 8
             tasks.cancel_scope.cancel()
+
+
+async def test_a_request_outlives_a_server_that_forgot_it(server: Server) -> None:
+    """Another server in its place, or one whose store was emptied: stream and consumers are made anew."""
+    async with open_nats(Wire(server.url), run="r", patience=0.3) as bus, anyio.create_task_group() as tasks:
+        answers = list[int]()
+
+        async def call() -> None:
+            answers.append((await bus.request(DOUBLE, Ask(n=4), timeout=60)).n)
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as callers:
+                callers.start_soon(call)
+                await anyio.sleep(0.5)
+                assert await bus.client.jetstream().delete_stream("LPO")
+                await tasks.start(bus.serve, DOUBLE, double)
+        with anyio.fail_after(60):
+            assert await bus.client.jetstream().delete_stream("LPO")
+            await call()
+        tasks.cancel_scope.cancel()
+    assert answers == [8, 8]
