@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -104,8 +105,14 @@ class RunSpec(BaseModel):
     @field_validator("bus")
     @classmethod
     def _check_bus(cls, bus: str) -> str:
-        if bus != "memory" and not bus.startswith(("nats://", "tls://")):
-            raise ValueError("write memory, nats://HOST:PORT or tls://HOST:PORT")
+        wanted = "write memory, nats://HOST:PORT or tls://HOST:PORT"
+        parts = urlsplit(bus)
+        if bus != "memory" and not (parts.scheme in {"nats", "tls"} and parts.hostname):
+            raise ValueError(wanted)
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError(f"its port is no number from 0 to 65535; {wanted}") from None
         return bus
 
     @field_validator("base_url", "optimizer_base_url")

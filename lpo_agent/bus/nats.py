@@ -26,7 +26,7 @@ from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
 from lpo_agent.bus.base import UNAVAILABLE
-from lpo_agent.bus.envelope import ACK, FAILED, ID, LEFT, RUN, handled, read
+from lpo_agent.bus.envelope import ACK, FAILED, ID, LEFT, RUN, TOO_LARGE, handled, read
 from lpo_agent.bus.wire import PARTING, PAUSE, PREFIX, Store, connect, token
 from lpo_agent.core.messages import Failure
 from lpo_agent.errors import BusClosed, ConfigError, DeadlineExceeded, RequestFailed
@@ -207,11 +207,9 @@ class NatsBus:
             headers |= {} if math.isinf(left) else {LEFT: f"{left:.3f}"}
             try:
                 return (await self._stream.publish(subject, data, headers=headers)).seq
-            except (nats.errors.Error, TimeoutError, APIError) as exc:
-                if isinstance(exc, nats.errors.MaxPayloadError):
-                    raise RequestFailed(
-                        Failure(kind="MaxPayloadError", detail="the message is too large for NATS")
-                    ) from exc
+            except nats.errors.MaxPayloadError:
+                raise RequestFailed(TOO_LARGE) from None
+            except (nats.errors.Error, TimeoutError, APIError):
                 await anyio.sleep(PAUSE)
                 with suppress(nats.errors.Error, TimeoutError, ConfigError):
                     await self._make_stream()  # it may be another server now, or an emptied one
@@ -373,7 +371,10 @@ class NatsBus:
             if job.withdrawn or (job.scope.cancelled_caught and outcome is UNAVAILABLE):
                 await job.message.term()
                 return
-            await self._reply(run, number, outcome, job.message.reply)
+            try:
+                await self._reply(run, number, outcome, job.message.reply)
+            except nats.errors.MaxPayloadError:
+                await self._reply(run, number, TOO_LARGE.model_copy(update={"unsure": True}), job.message.reply)
             if outcome is UNAVAILABLE:
                 await self.client.flush(timeout=1)
 

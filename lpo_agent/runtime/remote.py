@@ -16,6 +16,7 @@ import anyio
 from pydantic import BaseModel, ConfigDict
 
 from lpo_agent.agents.scorer import Placement
+from lpo_agent.bus.envelope import TOO_LARGE
 from lpo_agent.core.messages import Failure, ScoreReply
 from lpo_agent.core.retry import Retry
 from lpo_agent.core.scores import Unscored
@@ -125,9 +126,11 @@ class Gateway:
             reply = await self.wire.request(self.topic, ask, timeout=math.inf)
             await self._file(ask, reply)
         except RequestFailed as exc:
-            lost = exc.failure.kind in LOST
-            reply = _unknown(exc.failure.model_copy(update={"unsure": lost, "retryable": lost}))
-            if not lost:
+            failure, lost = exc.failure, exc.failure.kind in LOST
+            reply = _unknown(failure.model_copy(update={"unsure": lost or failure.unsure, "retryable": lost}))
+            if failure == TOO_LARGE:
+                reply = reply.model_copy(update={"failed": None})  # no call was made
+            elif not lost and failure.kind != TOO_LARGE.kind:
                 raise
         finally:
             self._book(promises, reply)

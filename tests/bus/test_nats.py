@@ -29,6 +29,10 @@ class Answer(Message):
     n: int
 
 
+class Blob(Message):
+    text: str
+
+
 DOUBLE = Topic("double", Ask, Answer)
 
 
@@ -253,3 +257,19 @@ async def test_a_request_outlives_a_server_that_forgot_it(server: Server) -> Non
             await call()
         tasks.cancel_scope.cancel()
     assert answers == [8, 8]
+
+
+async def test_a_message_too_large_for_the_server_fails_alone(bus: NatsBus) -> None:
+    async def long(ask: Blob) -> Blob:
+        return Blob(text="x" * 2_000_000) if ask.text == "short" else ask
+
+    topic = Topic("blob", Blob, Blob)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(bus.serve, topic, long)
+        with anyio.fail_after(10):
+            for text, unsure in (("x" * 2_000_000, False), ("short", True)):
+                with pytest.raises(RequestFailed) as failed:
+                    await bus.request(topic, Blob(text=text), timeout=10)
+                assert (failed.value.failure.kind, failed.value.failure.unsure) == ("TooLarge", unsure)
+            assert (await bus.request(topic, Blob(text="fits"), timeout=10)).text == "fits"
+        tasks.cancel_scope.cancel()

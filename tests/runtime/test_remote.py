@@ -14,6 +14,7 @@ import pytest
 
 import lpo_agent
 from lpo_agent.agents.scorer import Scorer
+from lpo_agent.bus.envelope import TOO_LARGE
 from lpo_agent.config import Environment, make_spec
 from lpo_agent.core.budget import Budget, Ledger
 from lpo_agent.core.messages import SCORE, Failure, Heard, Row, ScoreAsk, ScoreReply
@@ -259,6 +260,16 @@ async def test_what_no_asking_again_can_mend_is_unscored_or_ends_the_run(tmp_pat
         with pytest.raises(RequestFailed, match="no key"):
             await here.score(ask("other"))
         assert here.purse.ledgers[0].totals.failed_calls == 2
+
+
+async def test_an_item_too_large_for_the_bus_is_unscored_alone(tmp_path: Path) -> None:
+    line = Line(TOO_LARGE, TOO_LARGE.model_copy(update={"unsure": True}), scored("1"))
+    async with gateway(tmp_path, line) as here:
+        outcomes = [(await here.score(ask(text))).outcome for text in ("request", "reply", "fits")]
+        totals = here.purse.ledgers[0].totals
+        assert (totals.calls, totals.failed_calls) == (2, 1)  # for the request that was too large, none was made
+        assert totals.unsure_tokens > 256
+    assert [isinstance(each, Scored) for each in outcomes] == [False, False, True]
 
 
 async def test_half_an_item_that_was_paid_for_is_not_paid_for_again(tmp_path: Path) -> None:
