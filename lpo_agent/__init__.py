@@ -23,14 +23,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lpo_agent.config import RunSpec
     from lpo_agent.core.budget import Budget
     from lpo_agent.core.result import BestResult, RunResult, SeedResult
     from lpo_agent.core.text import MarkedPrompt, Prompt, Span
     from lpo_agent.data import Example
     from lpo_agent.errors import LpoError
     from lpo_agent.metrics import Judgement, Metric
-    from lpo_agent.runtime import Run, Session, open_resumed, open_run, open_session
+    from lpo_agent.runs import Run, Session, open_resumed, open_run, open_session
+    from lpo_agent.spec import RunSpec
 
 _HOMES = {
     "BestResult": "core.result",
@@ -98,9 +98,9 @@ async def optimize(
     ``(output, target, row) -> float`` in [0, 1], or a Metric. ``options`` are the fields of
     :class:`RunSpec`. Raises LpoError; ExceptionGroup never.
     """
-    from lpo_agent.config import make_spec  # noqa: PLC0415 - see __getattr__
     from lpo_agent.core.result import RunResult as Result  # noqa: PLC0415
-    from lpo_agent.runtime import open_run as start  # noqa: PLC0415
+    from lpo_agent.runs import open_run as start  # noqa: PLC0415
+    from lpo_agent.spec import make_spec  # noqa: PLC0415 - see __getattr__
 
     named = metric if isinstance(metric, str) else None
     spec = make_spec({"prompt": prompt, "examples": tuple(examples), "model": model, "metric": named, **options})

@@ -82,15 +82,16 @@ async def branches(url: str, steps: int, width: int) -> tuple[float, float, floa
 
     from lpo_agent.agents.scorer import Scorer, place
     from lpo_agent.bus.memory import MemoryBus
-    from lpo_agent.config import Environment, make_spec
     from lpo_agent.core.budget import Ledger
     from lpo_agent.core.messages import SCORE
     from lpo_agent.core.messages import Row as Item
+    from lpo_agent.environment import Environment
     from lpo_agent.journal import open_journal
     from lpo_agent.metrics import as_metric
     from lpo_agent.models.prices import load_prices
-    from lpo_agent.runtime.wiring import Account, open_models
+    from lpo_agent.runs.wiring import Account, open_models
     from lpo_agent.search.scoring import Scoring
+    from lpo_agent.spec import make_spec
 
     told = build_parser().parse_args(["--latency", "0.1", "--shape", "heavy"])
     items = [Item(id=str(n), variables={"input": f"q{n}"}, target=f"q{n}") for n in range(12)]

@@ -19,7 +19,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from lpo_agent.models.quota import LOT, parts_for
+from lpo_agent.models.ratelimit.shared import LOT, parts_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ ACK_WAIT: Final = 6.0
 """Seconds until a lost worker's requests go to others, as in lpo_agent.bus.nats."""
 CAUTION: Final = 0.995
 SHORTEST, LONGEST = 0.002, 0.25
-"""Bounds of the pause after a lease that came too late, as in lpo_agent.bus.wire."""
+"""Bounds of the pause after a lease that came too late, as in lpo_agent.bus.nats_connection."""
 
 
 @dataclass

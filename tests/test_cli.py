@@ -17,8 +17,9 @@ import pytest
 
 from lpo_agent.cli import args, files, main, options
 from lpo_agent.cli.doctor import examine, reach
-from lpo_agent.config import Environment, RunSpec
 from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
+from lpo_agent.environment import Environment
+from lpo_agent.spec import RunSpec
 
 MODELS = '''
 import os, signal
@@ -452,7 +453,7 @@ def test_a_signal_ends_the_run_cleanly_and_it_can_be_resumed(home: Path, sent: s
 def test_a_second_signal_kills() -> None:
     code = """
 import anyio, os, signal
-from lpo_agent.cli.session import cancel_on_signal
+from lpo_agent.cli.signals import cancel_on_signal
 
 async def main():
     async with anyio.create_task_group() as tasks:

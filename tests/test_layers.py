@@ -24,11 +24,11 @@ from lpo_agent.errors import (
 )
 from lpo_agent.journal import open_journal
 from lpo_agent.models.base import Call, Completion, Turn, Usage
-from lpo_agent.models.layers import Budgeted, Capped, Durable, Paced, Recorded
-from lpo_agent.models.limits import Limiter
-from lpo_agent.models.pace import SILENCE
+from lpo_agent.models.middleware import Budgeted, Capped, Durable, Paced, Recorded
 from lpo_agent.models.prices import Prices, load_prices
-from lpo_agent.models.scripted import ScriptedModel
+from lpo_agent.models.providers.scripted import ScriptedModel
+from lpo_agent.models.ratelimit.adaptive import SILENCE
+from lpo_agent.models.ratelimit.limiter import Limiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

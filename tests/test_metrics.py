@@ -30,7 +30,7 @@ from lpo_agent.metrics import (
     normalize,
     number_in,
 )
-from lpo_agent.models.scripted import ScriptedModel
+from lpo_agent.models.providers.scripted import ScriptedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lpo_agent.agents.asking import show_traces
+from lpo_agent.agents.rendering import show_traces
 from lpo_agent.core.messages import Critique, CritiqueAsk, Trace
 from lpo_agent.models.base import Call, Model, Turn
 from lpo_agent.prompts import fenced, load

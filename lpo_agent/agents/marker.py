@@ -6,12 +6,12 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lpo_agent.agents.asking import converse
 from lpo_agent.agents.parsing import tagged_spans
 from lpo_agent.core.credit import drawn
 from lpo_agent.core.influence import describe, insertion_points, phrases
 from lpo_agent.core.messages import Mark, MarkAsk, Marks
 from lpo_agent.models.base import Call, Turn
+from lpo_agent.models.conversation import converse
 from lpo_agent.prompts import fenced, load
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from lpo_agent.prompts import load
 if TYPE_CHECKING:
     from string import Template
 
-    from lpo_agent.core.facts import TaskFacts
+    from lpo_agent.core.task_facts import TaskFacts
     from lpo_agent.core.text import MarkedPrompt
     from lpo_agent.models.base import Model
 

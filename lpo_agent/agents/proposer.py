@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lpo_agent.agents.asking import converse, show_traces
 from lpo_agent.agents.parsing import slot_options
+from lpo_agent.agents.rendering import show_traces
 from lpo_agent.core.messages import Proposal, Proposals, ProposeAsk
 from lpo_agent.core.text import Replacement
 from lpo_agent.models.base import Call, Turn
+from lpo_agent.models.conversation import converse
 from lpo_agent.prompts import fenced, load
 
 if TYPE_CHECKING:

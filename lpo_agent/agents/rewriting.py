@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lpo_agent.agents.asking import converse, show_traces
 from lpo_agent.agents.parsing import new_prompts, reasons, ruled_spans, slot_options
 from lpo_agent.agents.proposer import slotted
+from lpo_agent.agents.rendering import show_traces
 from lpo_agent.core.messages import (
     Critique,
     CritiqueAsk,
@@ -28,12 +28,13 @@ from lpo_agent.core.messages import (
 from lpo_agent.core.text import Replacement, rewritten, splice
 from lpo_agent.errors import EditRejected, ReplyError
 from lpo_agent.models.base import Call, Turn
+from lpo_agent.models.conversation import converse
 from lpo_agent.prompts import fenced, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lpo_agent.core.hosts import Numbers
+    from lpo_agent.core.beam_options import BeamOptions
     from lpo_agent.core.messages import Trace
     from lpo_agent.core.text import Prompt
     from lpo_agent.models.base import Model
@@ -53,7 +54,7 @@ class Setting:
     """
 
     host: str
-    numbers: Numbers
+    numbers: BeamOptions
     full: str = "{prompt}"
     cold: bool = False
 
@@ -124,7 +125,7 @@ def then(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class HostMarker:
+class TaggingMarker:
     """The token marker in a host's conversation."""
 
     model: Model
@@ -152,7 +153,7 @@ class HostMarker:
 
 
 @dataclass(frozen=True, slots=True)
-class HostCritic:
+class ReasoningCritic:
     """The critic of APO (reasons, "textual gradients": ProTeGi, section 2.2) and of PE2 (its checklist)."""
 
     model: Model
@@ -179,7 +180,7 @@ class HostCritic:
 
 
 @dataclass(frozen=True, slots=True)
-class HostProposer:
+class RewritingProposer:
     """The proposer in a host's conversation, in each of the four kinds of locality."""
 
     model: Model

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lpo_agent import data as data_files
-from lpo_agent.config import Marker, Method, RunSpec, make_spec
-from lpo_agent.core.hosts import HOSTS, Locality
+from lpo_agent.core.beam_options import BEAM_METHODS, LocalityMode
 from lpo_agent.errors import ConfigError, DataError
+from lpo_agent.spec import MarkerName, MethodName, RunSpec, make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ SHUFFLE: Final = 42
 """Seed for cutting official files, as in PE2."""
 SPLITS: Final = ("train", "dev", "test")
 UNMARKED: Final = ("off", "think")
-METHODS: Final = get_args(Method)
+METHODS: Final = get_args(MethodName)
 COMMON: Final = frozenset(
     {"prompt", "method", "locality", "seed", "model", "metric", "budget", "cache", "bus", "prices", "base_url"}
     | {"optimizer_base_url", "rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout"}
@@ -68,9 +68,9 @@ class Bench(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    methods: tuple[Method, ...]
-    localities: tuple[Locality, ...] = ("enforce",)
-    markers: tuple[Marker, ...] = ("llm",)
+    methods: tuple[MethodName, ...]
+    localities: tuple[LocalityMode, ...] = ("enforce",)
+    markers: tuple[MarkerName, ...] = ("llm",)
     seeds: tuple[int, ...] = (0,)
     prompt: str | None = None
     rows: dict[str, int] = Field(default_factory=dict)
@@ -149,7 +149,7 @@ def cells(bench: Bench) -> Iterator[Cell]:
     """
     for task in bench.tasks:
         for method in bench.methods:
-            localities = bench.localities if method in HOSTS else ("enforce",)
+            localities = bench.localities if method in BEAM_METHODS else ("enforce",)
             for locality in localities:
                 markers = ("-",) if locality in UNMARKED else _markers(bench, method)
                 for marker in markers:
@@ -175,7 +175,7 @@ def arm_key(cell: Cell) -> str:
 def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
     """Return what the cell's run is told to do, without its rows; raises ConfigError."""
     task = next(task for task in bench.tasks if task.name == cell.task)
-    numbers = bench.host | bench.hosts.get(cell.method, {}) if cell.method in HOSTS else {}
+    numbers = bench.host | bench.hosts.get(cell.method, {}) if cell.method in BEAM_METHODS else {}
     own = bench.method_options.get(cell.method, {})
     options = {name.replace("-", "_"): value for name, value in (bench.options | task.options | own).items()}
     given = options | {

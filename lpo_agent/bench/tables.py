@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lpo_agent.bench.grid import arm_of
 from lpo_agent.bench.rows import SEED_PROMPT
-from lpo_agent.core.measures import mean_of
+from lpo_agent.core.diff import mean_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

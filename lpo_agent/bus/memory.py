@@ -35,13 +35,13 @@ class _Server:
 
     handler: Callable[[Any], Awaitable[Any]]
     free: int
-    guests: set[_Guest] = field(default_factory=set)
+    guests: set[_Caller] = field(default_factory=set)
     stopped: bool = False
     idle: anyio.Event | None = None
 
 
 @dataclass(eq=False, slots=True)
-class _Guest:
+class _Caller:
     """A caller: waiting for a place at first, then at one."""
 
     scope: anyio.CancelScope
@@ -51,13 +51,13 @@ class _Guest:
 
 
 @dataclass(eq=False, slots=True)
-class _Desk:
+class _TopicQueue:
     """What is known of one topic."""
 
     servers: list[_Server] = field(default_factory=list)
-    waiting: deque[_Guest] = field(default_factory=deque)
+    waiting: deque[_Caller] = field(default_factory=deque)
 
-    def seat(self, guest: _Guest) -> bool:
+    def seat(self, guest: _Caller) -> bool:
         """Give the caller a free place, if there is one and nobody waits for it."""
         if self.waiting:
             return False
@@ -67,7 +67,7 @@ class _Desk:
                 return True
         return False
 
-    def _place(self, guest: _Guest, server: _Server) -> None:
+    def _place(self, guest: _Caller, server: _Server) -> None:
         server.free -= 1
         server.guests.add(guest)
         guest.server = server
@@ -79,7 +79,7 @@ class _Desk:
         while self.waiting and server.free and not server.stopped:
             self._place(self.waiting.popleft(), server)
 
-    def leave(self, guest: _Guest) -> None:
+    def leave(self, guest: _Caller) -> None:
         """Take a caller out, wherever it is."""
         server = guest.server
         if server is None:
@@ -103,7 +103,7 @@ class MemoryBus:
 
     def __init__(self, *, wire: bool = False) -> None:
         self._wire = wire
-        self._desks: dict[str, _Desk] = {}
+        self._desks: dict[str, _TopicQueue] = {}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -125,7 +125,7 @@ class MemoryBus:
         outcome: R | RequestFailed | None = None
         deadline = math.inf if math.isinf(timeout) else anyio.current_time() + timeout
         with anyio.CancelScope(deadline=deadline) as scope:
-            guest = _Guest(scope)
+            guest = _Caller(scope)
             try:
                 outcome = await _visit(desk, guest, copy)
             finally:
@@ -139,7 +139,7 @@ class MemoryBus:
     def _copy(self, message: M) -> M:
         return type(message).model_validate_json(message.model_dump_json()) if self._wire else message.model_copy()
 
-    def _sent_away(self, topic: Topic[Any, Any], guest: _Guest, timeout: float) -> Exception:
+    def _sent_away(self, topic: Topic[Any, Any], guest: _Caller, timeout: float) -> Exception:
         if not guest.sent_away:
             return DeadlineExceeded(f"no reply on topic {topic.name!r} within {timeout:g} s")
         if guest.server is None:
@@ -165,13 +165,13 @@ class MemoryBus:
             desk.servers.remove(server)
             await _send_away(server)
 
-    def _desk(self, topic: Topic[Any, Any]) -> _Desk:
+    def _desk(self, topic: Topic[Any, Any]) -> _TopicQueue:
         if self._closed:
             raise BusClosed(f"the bus is closed; nothing can be asked on {topic.name!r}")
-        return self._desks.setdefault(topic.name, _Desk())
+        return self._desks.setdefault(topic.name, _TopicQueue())
 
 
-async def _visit(desk: _Desk, guest: _Guest, message: Any) -> Any:
+async def _visit(desk: _TopicQueue, guest: _Caller, message: Any) -> Any:
     """Wait for a place, then let the handler work there."""
     if not desk.seat(guest):
         guest.called = anyio.Event()

@@ -26,8 +26,8 @@ from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
 from lpo_agent.bus.base import UNAVAILABLE
-from lpo_agent.bus.envelope import ACK, FAILED, ID, LEFT, RUN, TOO_LARGE, handled, read
-from lpo_agent.bus.wire import PARTING, PAUSE, PREFIX, Store, connect, token
+from lpo_agent.bus.nats_codec import ACK, FAILED, ID, LEFT, RUN, TOO_LARGE, handled, read
+from lpo_agent.bus.nats_connection import PARTING, PAUSE, PREFIX, Store, connect, token
 from lpo_agent.core.messages import Failure
 from lpo_agent.errors import BusClosed, ConfigError, DeadlineExceeded, RequestFailed
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from nats.js import JetStreamContext
     from pydantic import BaseModel
 
-    from lpo_agent.bus.wire import Wire
+    from lpo_agent.bus.nats_connection import Wire
     from lpo_agent.core.messages import Q, R, Topic
 
 STREAM: Final = "LPO"

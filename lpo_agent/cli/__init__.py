@@ -93,7 +93,7 @@ def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
 
 def _failed(exc: Exception, *, verbose: bool) -> int:
     """Say what went wrong in one line, and return the exit code."""
-    from lpo_agent.cli.session import Interrupted  # noqa: PLC0415 - `--help` must not wait for it
+    from lpo_agent.cli.signals import Interrupted  # noqa: PLC0415 - `--help` must not wait for it
 
     found = list(leaves(exc))
     if isinstance(found[0], Interrupted):

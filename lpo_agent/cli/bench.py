@@ -9,26 +9,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent import runtime
+from lpo_agent import runs as runtime
 from lpo_agent.bench.grid import BenchTask, arm_key, cell_spec, cells, load_splits, make_bench, read_bench
 from lpo_agent.bench.plotting import plot
 from lpo_agent.bench.rows import BenchResult
+from lpo_agent.bench.running import AT_ONCE
 from lpo_agent.bench.tables import to_csv, to_markdown
 from lpo_agent.cli import files, options, words
 from lpo_agent.cli.commands import finish, print_json, write_result
-from lpo_agent.config import read_environment
+from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError
-from lpo_agent.runtime.benching import AT_ONCE
-from lpo_agent.runtime.estimate import estimate_calls
-from lpo_agent.runtime.session import calls_of_test
-from lpo_agent.runtime.task import load_task
+from lpo_agent.runs.estimate import estimate_calls
+from lpo_agent.runs.session import calls_of_test
+from lpo_agent.runs.task import load_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lpo_agent.bench.grid import Bench
     from lpo_agent.cli.options import Output
-    from lpo_agent.runtime.jobs import Result
+    from lpo_agent.runs.kinds import Result
 
 LISTS: Final = ("tasks", "methods", "localities", "markers", "seeds")
 OWN: Final = frozenset({"bench", "data_dir", "cells", "search_calls", "host", *LISTS})

@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from lpo_agent import runtime
+from lpo_agent import runs as runtime
 from lpo_agent.bench.rows import BenchResult
 from lpo_agent.cli import files, options, show
 from lpo_agent.cli.progress import Lines, LiveView, Silent
-from lpo_agent.cli.session import attend
-from lpo_agent.config import read_environment
+from lpo_agent.cli.signals import attend
 from lpo_agent.core.result import RunResult
+from lpo_agent.environment import read_environment
 from lpo_agent.errors import BudgetExceeded, TooManyUnscored
-from lpo_agent.models.weights import pull_smollm2
+from lpo_agent.models.providers.weights import pull_smollm2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from lpo_agent.cli.options import Output
-    from lpo_agent.cli.session import View
-    from lpo_agent.config import RunSpec
+    from lpo_agent.cli.signals import View
     from lpo_agent.core.messages import Marks
     from lpo_agent.core.text import MarkedPrompt
-    from lpo_agent.runtime import Run
-    from lpo_agent.runtime.jobs import Result
-    from lpo_agent.runtime.run import Kind
+    from lpo_agent.runs import Run
+    from lpo_agent.runs.kinds import Result
+    from lpo_agent.runs.run import Kind
+    from lpo_agent.spec import RunSpec
 
     Opening = Callable[[Callable[[str], None]], AbstractAsyncContextManager[Run]]
 

@@ -14,17 +14,17 @@ from anyio import to_thread
 
 from lpo_agent.cli import options, show
 from lpo_agent.cli.commands import print_json
-from lpo_agent.config import read_environment
 from lpo_agent.core.result import SCHEMA
+from lpo_agent.environment import read_environment
 from lpo_agent.errors import JournalError
 from lpo_agent.journal import open_journal
-from lpo_agent.models.weights import SMOLLM2, sha256, smollm2_path
+from lpo_agent.models.providers.weights import SMOLLM2, sha256, smollm2_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from lpo_agent.config import Environment
+    from lpo_agent.environment import Environment
 
 PACKAGES: Final = ("lpo-agent", "anyio", "aiohttp", "pydantic", "openai", "anthropic", "xllamacpp", "nats-py")
 SERVICES: Final = {"openai": "https://api.openai.com", "anthropic": "https://api.anthropic.com"}

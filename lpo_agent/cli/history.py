@@ -14,10 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from lpo_agent.bench.rows import BenchResult
 from lpo_agent.cli import options, show, words
 from lpo_agent.cli.commands import print_json, print_result, write_result
-from lpo_agent.config import read_environment
 from lpo_agent.core.events import AnyEvent, RunStarted
 from lpo_agent.core.result import SCHEMA, CompareResult, EvaluateResult, RunResult
 from lpo_agent.core.state import RunState, advance
+from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError, JournalError
 from lpo_agent.journal import open_journal
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lpo_agent.journal import Journal, RunRecord
-    from lpo_agent.runtime.jobs import Result
+    from lpo_agent.runs.kinds import Result
 
 T = TypeVar("T")
 KINDS: Final[Mapping[str, type[Result]]] = {

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent.config import RunSpec, load_config, make_spec
 from lpo_agent.errors import ConfigError, DataError
+from lpo_agent.spec import RunSpec, load_config, make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lpo_agent.cli import words
+from lpo_agent.core.beam_options import BEAM_METHODS
 from lpo_agent.core.events import (
     BeamSelected,
     BenchStarted,
@@ -30,7 +31,6 @@ from lpo_agent.core.events import (
     SplitTested,
     StepFinished,
 )
-from lpo_agent.core.hosts import HOSTS
 from lpo_agent.core.state import RunState, advance
 from lpo_agent.report import markup
 
@@ -257,7 +257,7 @@ class Picture:
     def _found(self) -> str:
         dev, best = self.state.seed_dev, self.state.best_mean
         seed = "not scored yet" if dev is None else f"{words.mean(dev.mean)} on dev"
-        where = "dev" if self.state.started and self.state.started.method in HOSTS else "training items"
+        where = "dev" if self.state.started and self.state.started.method in BEAM_METHODS else "training items"
         found = "none better yet" if best is None else f"{words.mean(best)} on {where}"
         return f"seed {seed}; best so far {found}; {self.state.candidates} candidates tried"
 

@@ -12,13 +12,13 @@ from pydantic import TypeAdapter
 
 from lpo_agent import data as data_files
 from lpo_agent.cli import files, history, options
-from lpo_agent.config import read_environment
 from lpo_agent.core.events import AnyEvent
 from lpo_agent.core.result import RunResult
+from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError, JournalError
 from lpo_agent.journal import open_journal
 from lpo_agent.report import gather, prompts_compared, render_page
-from lpo_agent.runtime.memory import prompt_hash
+from lpo_agent.runs.outcomes import prompt_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

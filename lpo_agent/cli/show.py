@@ -17,7 +17,7 @@ from lpo_agent.bench.rows import BenchResult
 from lpo_agent.bench.tables import to_markdown
 from lpo_agent.cli import words
 from lpo_agent.cli.diff import diff_text, marked_text
-from lpo_agent.core.hosts import HOSTS
+from lpo_agent.core.beam_options import BEAM_METHODS
 from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
 from lpo_agent.report import markup
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lpo_agent.core.result import EditResult, TestDelta, UsageResult
     from lpo_agent.core.scores import Score
     from lpo_agent.core.text import MarkedPrompt, Span
-    from lpo_agent.runtime import PlanEstimate
-    from lpo_agent.runtime.jobs import Result
+    from lpo_agent.runs import PlanEstimate
+    from lpo_agent.runs.kinds import Result
 
 WIDEST: Final = 100
 INDENT: Final = (0, 0, 0, 2)
@@ -117,7 +117,7 @@ LAST_EDIT: Final = {
 
 def locality_lines(result: RunResult) -> list[str]:
     """Return how local the edits were."""
-    found, host = result.locality, result.method in HOSTS
+    found, host = result.locality, result.method in BEAM_METHODS
     if found.kind in {"off", "think"}:
         return [f"method {result.method}, locality {found.kind}: {words.count(found.proposals, 'proposal')}, no marks"]
     checked = words.count(found.checked, "tagged proposal" if host else "accepted edit")

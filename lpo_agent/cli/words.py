@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lpo_agent.core.hosts import HOSTS
+from lpo_agent.core.beam_options import BEAM_METHODS
 from lpo_agent.report.markup import dollars
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def count(number: int, noun: str) -> str:
 
 def shape(method: str, branches: int, steps: int) -> str:
     """Return how large a search is, in the words of its method."""
-    if method in HOSTS:
+    if method in BEAM_METHODS:
         return count(steps, "step")
     return f"{branches} {'branch' if branches == 1 else 'branches'} x {count(steps, 'step')}"
 

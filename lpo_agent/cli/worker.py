@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from lpo_agent.cli.options import OWN
-from lpo_agent.cli.session import cancel_on_signal
-from lpo_agent.config import make_spec, read_environment
+from lpo_agent.cli.signals import cancel_on_signal
 from lpo_agent.core.budget import Ledger
+from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError
 from lpo_agent.journal import open_journal
 from lpo_agent.metrics import as_metric
 from lpo_agent.models.prices import load_prices
-from lpo_agent.runtime.remoting import open_network, wire_of, work
-from lpo_agent.runtime.wiring import Account, Opener
+from lpo_agent.runs.wiring import Account, ModelPool
+from lpo_agent.spec import make_spec
+from lpo_agent.workers.connecting import open_network, wire_of, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from lpo_agent.config import RunSpec
+    from lpo_agent.spec import RunSpec
 
 PLACES: Final = 16
 """Items at the same time, unless said otherwise."""
@@ -53,7 +54,7 @@ async def _serve(spec: RunSpec, cap: int | None, metrics: Collection[str], say: 
         await tasks.start(cancel_on_signal, tasks.cancel_scope)
         journal = await stack.enter_async_context(open_journal(env.journal))
         account = Account(journal, Ledger(), load_prices(None), "worker", "", say)
-        models = await Opener(stack, spec, env, account, works=True).models(spec)
+        models = await ModelPool(stack, spec, env, account, works=True).models(spec)
         network = await stack.enter_async_context(open_network(spec.bus, run="worker", most_at_once=cap))
 
         def ready() -> None:

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lpo_agent.core.hosts import Locality
-from lpo_agent.core.measures import Measures
+from lpo_agent.core.beam_options import LocalityMode
+from lpo_agent.core.diff import Measures
 from lpo_agent.core.scores import Score
 
 
@@ -93,7 +93,7 @@ class Proposed(Event):
     parent: str
     candidate: str | None
     purpose: Literal["mend", "vary", "induce"]
-    locality: Locality
+    locality: LocalityMode
     fallback: bool
     replies: int
     malformed: int

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lpo_agent.core.demos import TIGHT, bare, size
-from lpo_agent.core.measures import repetition
+from lpo_agent.core.diff import repetition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

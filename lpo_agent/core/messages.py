@@ -12,7 +12,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass as slim
 
-from lpo_agent.core.hosts import Locality
+from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.scores import Outcome, Scored
 from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span
 
@@ -237,7 +237,7 @@ class ProposeAsk(Message):
     n: int = Field(default=4, ge=1)
     seed: int = 0
     purpose: Purpose = "mend"
-    locality: Locality = "enforce"
+    locality: LocalityMode = "enforce"
     said: str = ""
     tagged: str = ""
     tag_budget: tuple[int, int] = (4, 5)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lpo_agent.core.hosts import Locality
+from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.scores import Score
 from lpo_agent.core.stats import paired_interval, paired_p_value
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 ALPHA = 0.05
 
-Status = Literal["completed", "stopped", "failed", "interrupted"]
+EndStatus = Literal["completed", "stopped", "failed", "interrupted"]
 Verdict = Literal["improved", "no_significant_improvement", "not_tested"]
 
 
@@ -127,10 +127,10 @@ class LocalityResult(_Part):
     Of ``proposals``, ``global_fallbacks`` were made without tags because tags could not be had, and
     ``lost`` gave nothing. Of ``tag_replies`` (tagged prompts, filled slots) ``malformed`` could not be
     used. ``leakage``: mean share of untagged words that a tagged proposal changed; see
-    :class:`lpo_agent.core.measures.Measures`.
+    :class:`lpo_agent.core.diff.Measures`.
     """
 
-    kind: Locality = "enforce"
+    kind: LocalityMode = "enforce"
     checked: int
     violations: int
     tagged_fraction: float | None
@@ -201,7 +201,7 @@ class RunResult(_Part):
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     run_id: str
-    status: Status
+    status: EndStatus
     stop_reason: str
     verdict: Verdict
     seed: SeedResult
@@ -225,7 +225,7 @@ class EvaluateResult(_Part):
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     run_id: str
-    status: Status
+    status: EndStatus
     stop_reason: str
     score: Score
     unscored: tuple[tuple[str, str], ...] = ()
@@ -240,7 +240,7 @@ class CompareResult(_Part):
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     run_id: str
-    status: Status
+    status: EndStatus
     stop_reason: str
     a: Score
     b: Score

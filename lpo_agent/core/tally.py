@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from lpo_agent.core.diff import mean_of
 from lpo_agent.core.events import Proposed
-from lpo_agent.core.measures import mean_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lpo_agent.core.diff import Measures
     from lpo_agent.core.events import Event
-    from lpo_agent.core.measures import Measures
 
 GAINS: Final = (0.5, 0.9, 1.0)
 

@@ -27,7 +27,7 @@ from lpo_agent.core.budget import Totals
 from lpo_agent.core.scores import Scored
 from lpo_agent.errors import JournalError
 from lpo_agent.journal.keys import Keys
-from lpo_agent.journal.schema import connect
+from lpo_agent.journal.tables import connect
 from lpo_agent.journal.writer import Writer
 from lpo_agent.models.base import Completion, Usage
 
@@ -47,7 +47,7 @@ ATTEMPT: Final = (
 )
 OUTCOME: Final = "INSERT INTO outcomes (run, prompt, item, value, output, feedback) VALUES (?,?,?,?,?,?)"
 
-Status = Literal["running", "completed", "stopped", "failed", "interrupted"]
+RunStatus = Literal["running", "completed", "stopped", "failed", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Journal:
         """Note a run's time so far, in all sessions; durable with the next commit."""
         self._writer.add("UPDATE runs SET seconds=? WHERE run=?", (seconds, run_id))
 
-    async def finish_run(self, run_id: str, status: Status, result_json: str | None, seconds: float) -> None:
+    async def finish_run(self, run_id: str, status: RunStatus, result_json: str | None, seconds: float) -> None:
         """Book how a run ended, and its time in all sessions."""
         await self._writer.durable(
             "UPDATE runs SET status=?, result=?, ended=?, seconds=? WHERE run=?",

@@ -13,8 +13,8 @@ from lpo_agent.errors import ConfigError
 from lpo_agent.loading import load_function
 from lpo_agent.metrics.base import Judgement, Metric, MetricError
 from lpo_agent.metrics.choice import Choice
-from lpo_agent.metrics.comparing import COMPARISONS, NUMBER, Comparison, Pattern, normalize, number_in
 from lpo_agent.metrics.judges import Custom, ModelJudge
+from lpo_agent.metrics.rules import COMPARISONS, NUMBER, Comparison, Pattern, normalize, number_in
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

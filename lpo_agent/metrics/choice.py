@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent.metrics.base import Judgement, MetricError, all_or_nothing, quoted
-from lpo_agent.metrics.comparing import as_whole_words
+from lpo_agent.metrics.rules import as_whole_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
 
-from lpo_agent.agents.asking import ask
 from lpo_agent.errors import LpoError, ReplyError
 from lpo_agent.metrics.base import Judgement, MetricError, short
+from lpo_agent.models.conversation import ask
 from lpo_agent.prompts import fenced, load
 
 if TYPE_CHECKING:

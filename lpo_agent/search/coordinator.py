@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lpo_agent.core.budget import Reservation
     from lpo_agent.core.events import Event
-    from lpo_agent.search.findings import Findings, Ground, Method
+    from lpo_agent.search.outcome import Method, SearchOutcome, SearchTask
     from lpo_agent.search.scoring import Scoring
 
 
@@ -24,13 +24,19 @@ class Coordinator:
     """Runs a method: search, confirm on dev, test once, explain. The test split is nobody else's to see."""
 
     def __init__(
-        self, method: Method, findings: Findings, scoring: Scoring, *, ground: Ground, emit: Callable[[Event], None]
+        self,
+        method: Method,
+        findings: SearchOutcome,
+        scoring: Scoring,
+        *,
+        ground: SearchTask,
+        emit: Callable[[Event], None],
     ) -> None:
         self._method, self.findings, self._scoring = method, findings, scoring
         self._ground, self._emit = ground, emit
         self._scope = anyio.CancelScope()
 
-    async def run(self) -> Findings:
+    async def run(self) -> SearchOutcome:
         """Return what was found. A spent budget ends a phase early, not the run.
 
         Raises RequestFailed for what no later call could mend, and TooManyUnscored.

@@ -20,7 +20,7 @@ from lpo_agent.core.result import BestResult, LocalityResult, RunResult, SeedRes
 from lpo_agent.core.scores import Scored, paired, summarize
 from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, splice
 from lpo_agent.errors import ConfigError, EditRejected
-from lpo_agent.search.plan import Candidate, Locality
+from lpo_agent.search.candidates import Candidate, LocalityChecks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,7 +72,7 @@ class Guided:
     marked: MarkedPrompt | None = None
     candidates: list[Candidate] = field(default_factory=list)
     scores: dict[tuple[str, str], Scored] = field(default_factory=dict)
-    checks: Locality = field(default_factory=Locality)
+    checks: LocalityChecks = field(default_factory=LocalityChecks)
     tried: int = 0
     rejected: int = 0
 

@@ -19,9 +19,9 @@ from lpo_agent.core.messages import ScoreAsk
 from lpo_agent.core.scores import Scored
 from lpo_agent.errors import BudgetExceeded, ConfigError, JournalError, ReplyError
 from lpo_agent.metrics import MetricError, as_metric
-from lpo_agent.models.layers import Metered
-from lpo_agent.runtime.run import Order, new_run_id, read_order
-from lpo_agent.runtime.task import build_metric, load_task
+from lpo_agent.models.middleware import Metered
+from lpo_agent.runs.run import RunRequest, new_run_id, read_request
+from lpo_agent.runs.task import build_metric, load_task
 from lpo_mcp.access import owner_of
 from lpo_mcp.guided import Guided, Size, replay
 from lpo_mcp.inputs import Asked, spec_of
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from mcp.server import MCPServer
 
-    from lpo_agent.runtime.task import Task
+    from lpo_agent.runs.task import Task
     from lpo_mcp.guided import Item
     from lpo_mcp.settings import Settings
 
@@ -102,7 +102,7 @@ async def load(manager: RunManager, run_id: str, owner: str | None) -> tuple[Gui
     record = manager.record(run_id, owner)
     if record.kind != KIND:
         raise JournalError("unknown run_id; this is no guided run")
-    order = read_order(record.spec_json)
+    order = read_request(record.spec_json)
     task = load_task(order.spec, "optimize", data_files.from_json(manager.session.journal.get_blob(order.rows)))
     log = [json.loads(body) for body in manager.session.journal.events(run_id)]
     size, *rest = log
@@ -212,7 +212,7 @@ async def start_guided_run(
         task = load_task(spec, "optimize")
         run_id, journal = new_run_id(time.time()), manager.session.journal
         rows = await journal.put_blob(data_files.to_json(task.splits))
-        order = Order("optimize", spec.model_copy(update={"examples": ()}), rows, owner=owner)
+        order = RunRequest("optimize", spec.model_copy(update={"examples": ()}), rows, owner=owner)
         await journal.create_run(run_id, KIND, order.to_json())
         size = Size(steps=steps, proposals=proposals)
         await journal.append(run_id, [(KIND, json.dumps(asdict(size)))])
@@ -297,7 +297,7 @@ async def _submitted(ctx: Ctx, run_id: str, event: dict[str, Any]) -> GuidedView
 async def _answer(manager: RunManager, guided: Guided, task: Task) -> None:
     """Let the configured task model answer what waits, if there is one."""
     record = manager.session.journal.run(guided.run_id)
-    spec = read_order(record.spec_json).spec
+    spec = read_request(record.spec_json).spec
     if spec.model == NONE:
         return
     models = await manager.session.opener.models(spec)

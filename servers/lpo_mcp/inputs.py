@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from lpo_agent import data as data_files
-from lpo_agent.config import make_spec
 from lpo_agent.core.budget import Budget
 from lpo_agent.errors import ConfigError, DataError
+from lpo_agent.spec import make_spec
 from lpo_mcp.settings import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lpo_agent.config import RunSpec
     from lpo_agent.data import Example
+    from lpo_agent.spec import RunSpec
     from lpo_mcp.settings import Settings
 
 

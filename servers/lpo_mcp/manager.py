@@ -16,15 +16,15 @@ import anyio
 from pydantic import TypeAdapter, ValidationError
 
 from lpo_agent import data as data_files
-from lpo_agent.config import make_spec
 from lpo_agent.core.budget import Budget
 from lpo_agent.core.events import AnyEvent, RunStarted
 from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
 from lpo_agent.core.state import RunState, advance
 from lpo_agent.errors import BudgetExceeded, ConfigError, JournalError, LpoError
-from lpo_agent.runtime.run import Order, new_run_id, read_order
-from lpo_agent.runtime.session import NOTHING, prepared_session
-from lpo_agent.runtime.task import load_task
+from lpo_agent.runs.run import RunRequest, new_run_id, read_request
+from lpo_agent.runs.session import NOTHING, prepared_session
+from lpo_agent.runs.task import load_task
+from lpo_agent.spec import make_spec
 from lpo_mcp.views import RunLine, RunList, RunView, ended_view, progress_view
 
 if TYPE_CHECKING:
@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from lpo_agent.config import Environment, RunSpec
     from lpo_agent.core.events import Event
+    from lpo_agent.environment import Environment
     from lpo_agent.journal import RunRecord
-    from lpo_agent.runtime.run import Kind
-    from lpo_agent.runtime.session import Session
-    from lpo_agent.runtime.task import Task
+    from lpo_agent.runs.run import Kind
+    from lpo_agent.runs.session import Session
+    from lpo_agent.runs.task import Task
+    from lpo_agent.spec import RunSpec
     from lpo_mcp.settings import Settings
 
 RESULTS: Final[dict[str, type[RunResult | EvaluateResult | CompareResult]]] = {
@@ -138,7 +139,7 @@ class RunManager:
         task = load_task(spec, kind)
         rows = await self.session.journal.put_blob(data_files.to_json(task.splits))
         kept = spec.model_copy(update={"examples": (), "data": None, "train": None, "dev": None, "test": None})
-        order, run_id = Order(kind, kept, rows, other, owner=owner), new_run_id(time.time())
+        order, run_id = RunRequest(kind, kept, rows, other, owner=owner), new_run_id(time.time())
         await self.session.journal.create_run(run_id, kind, order.to_json())
         await self._launch(run_id, order, task)
         return run_id
@@ -148,18 +149,18 @@ class RunManager:
         record = self.record(run_id, owner)
         if run_id in self._live or record.status in {"completed", "running"} or record.kind == "guided":
             raise ConfigError(f"run {run_id} is {record.status}; there is nothing to resume")
-        order = read_order(record.spec_json)
+        order = read_request(record.spec_json)
         task = load_task(order.spec, order.kind, data_files.from_json(self.session.journal.get_blob(order.rows)))
         await self.session.journal.reopen_run(run_id)
         await self._launch(run_id, order, task)
         return run_id
 
-    async def _launch(self, run_id: str, order: Order, task: Task) -> None:
+    async def _launch(self, run_id: str, order: RunRequest, task: Task) -> None:
         self._live[run_id] = live = Live(order.owner, order.kind)
         self._errors.pop(run_id, None)
         self._tasks.start_soon(self._drive, run_id, order, task, live)
 
-    async def _drive(self, run_id: str, order: Order, task: Task, live: Live) -> None:
+    async def _drive(self, run_id: str, order: RunRequest, task: Task, live: Live) -> None:
         """Run to the end, whatever becomes of the call that asked for it."""
         try:
             with live.scope:
@@ -269,7 +270,7 @@ class RunManager:
 
 
 def _owner(record: RunRecord) -> str | None:
-    return read_order(record.spec_json).owner
+    return read_request(record.spec_json).owner
 
 
 def _total(state: RunState) -> float | None:

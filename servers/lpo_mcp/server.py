@@ -10,7 +10,7 @@ from mcp.server.auth.settings import AuthSettings
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.types import CallToolResult, TextContent
 
-from lpo_agent.config import read_environment
+from lpo_agent.environment import read_environment
 from lpo_mcp.access import SCOPE, Verifier, owner_of
 from lpo_mcp.guiding import TOOLS as GUIDED_TOOLS
 from lpo_mcp.guiding import add_guided
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mcp.server.mcpserver import Extension
 
-    from lpo_agent.config import Environment
+    from lpo_agent.environment import Environment
     from lpo_mcp.settings import Settings
 
 NAME: Final = "lpo"

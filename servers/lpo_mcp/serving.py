@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent.config import read_environment
+from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError, LpoError
 from lpo_mcp.settings import TOOLS, Settings, default_models, read_tokens
 

@@ -13,7 +13,7 @@ from lpo_agent.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lpo_agent.config import Environment
+    from lpo_agent.environment import Environment
 
 GUIDED: Final = ("start_guided_run", "submit_marks", "submit_candidates", "next_inputs", "submit_outputs")
 TOOLS: Final = (

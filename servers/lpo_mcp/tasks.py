@@ -39,7 +39,7 @@ MODERN: Final = frozenset({"2026-07-28"})
 GRACE: Final = 0.2
 """Seconds in which a call may end without becoming a task."""
 
-Status = Literal["working", "input_required", "completed", "failed", "cancelled"]
+TaskStatus = Literal["working", "input_required", "completed", "failed", "cancelled"]
 Mode = Literal["optional", "required"]
 Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 
@@ -73,7 +73,7 @@ class Job:
 
     id: str
     owner: str | None
-    status: Status = "working"
+    status: TaskStatus = "working"
     message: str | None = None
     created: str = ""
     updated: str = ""
@@ -87,7 +87,7 @@ class Job:
     done: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
-    def change(self, status: Status | None = None, message: str | None = None) -> None:
+    def change(self, status: TaskStatus | None = None, message: str | None = None) -> None:
         """Note a change; a task that has ended stays as it is."""
         if self.ended is None:
             self.status, self.message = status or self.status, message or self.message

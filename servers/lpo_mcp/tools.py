@@ -13,10 +13,10 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field
 
-from lpo_agent.core.hosts import Locality
+from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.errors import ConfigError, LpoError
-from lpo_agent.runtime import mark_prompt as find_marks
-from lpo_agent.runtime import plan_run
+from lpo_agent.runs import mark_prompt as find_marks
+from lpo_agent.runs import plan_run
 from lpo_mcp.access import owner_of
 from lpo_mcp.inputs import Asked, ExampleIn, budget_of, needs_consent, spec_of
 from lpo_mcp.manager import RunManager
@@ -135,7 +135,7 @@ async def optimize_prompt(
     model: ModelName = None,
     optimizer_model: ModelName = None,
     method: Annotated[Method, Field(description="How to search; auto tests what the optimizer model can do.")] = "auto",
-    locality: Annotated[Locality, Field(description="ape, apo, pe2 only: how binding marks are.")] = "enforce",
+    locality: Annotated[LocalityMode, Field(description="ape, apo, pe2 only: how binding marks are.")] = "enforce",
     steps: Annotated[int | None, Field(ge=1, le=100, description="Steps of the search; default: the method's.")] = None,
     proposals: Annotated[int | None, Field(ge=1, le=64, description="Candidates of each step.")] = None,
     seed: Annotated[int, Field(description="Of all random choices and of the split.")] = 0,

@@ -11,13 +11,13 @@ from lpo_agent.agents.marker import InfluenceMarker, ManualMarker, RandomMarker,
 from lpo_agent.agents.operators import OperatorProposer, fragments
 from lpo_agent.agents.proposer import Proposer, slotted
 from lpo_agent.agents.scorer import Scorer, place
-from lpo_agent.core.facts import task_facts
 from lpo_agent.core.messages import Critique, CritiqueAsk, Effect, MarkAsk, ProposeAsk, Row, ScoreAsk, Trace
 from lpo_agent.core.scores import Scored, Unscored
+from lpo_agent.core.task_facts import task_facts
 from lpo_agent.core.text import MarkedPrompt, Prompt, Span, is_local, parse_prompt, splice
 from lpo_agent.errors import AuthError, ReplyError, RequestRejected
 from lpo_agent.metrics import as_metric
-from lpo_agent.models.scripted import ScriptedModel
+from lpo_agent.models.providers.scripted import ScriptedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

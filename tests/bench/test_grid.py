@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lpo_agent.bench.grid import PRESETS, BenchTask, arm_key, cell_spec, cells, load_splits, make_bench, read_bench
+from lpo_agent.core.beam_options import BEAM_METHODS, beam_options_for
 from lpo_agent.core.budget import Budget
-from lpo_agent.core.hosts import HOSTS, numbers_for
 from lpo_agent.errors import ConfigError, DataError
 from lpo_agent.search.methods import plan_for
 
@@ -55,8 +55,8 @@ def test_a_cell_for_each_combination_that_means_something() -> None:
 def test_every_cell_of_a_preset_can_be_run(preset: str) -> None:
     bench = read_bench(preset)
     bench = bench.model_copy(update={"options": {"model": "openai:x"} | bench.options})
-    hosts = {(c.method, c.locality) for c in cells(bench) if c.method in HOSTS}
-    assert hosts == {(method, locality) for method in HOSTS for locality in bench.localities}
+    hosts = {(c.method, c.locality) for c in cells(bench) if c.method in BEAM_METHODS}
+    assert hosts == {(method, locality) for method in BEAM_METHODS for locality in bench.localities}
     for cell in cells(bench):
         assert cell_spec(bench, cell).method == cell.method
 
@@ -69,7 +69,7 @@ def test_the_papers_settings(preset: str) -> None:
     bench = bench.model_copy(update={"options": bench.options | {"model": "openai:x"}})
     for cell in cells(bench):
         spec = cell_spec(bench, cell)
-        numbers, plan = numbers_for(cell.method, spec.host), plan_for(cell.method, spec)
+        numbers, plan = beam_options_for(cell.method, spec.host), plan_for(cell.method, spec)
         assert (plan.steps, numbers.beam, plan.proposals) == (3, 4, 4)
         assert (numbers.selection, numbers.pool, numbers.induce, numbers.max_words) == ("all", "all", 0, 50)
         assert spec.prompt == "Let's think step by step."

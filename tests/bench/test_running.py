@@ -13,11 +13,11 @@ import lpo_agent
 from lpo_agent.bench.grid import cells, make_bench
 from lpo_agent.bench.rows import BenchResult
 from lpo_agent.cli import main
-from lpo_agent.config import Environment
 from lpo_agent.core.budget import Budget
+from lpo_agent.environment import Environment
 from lpo_agent.errors import BudgetExceeded, ConfigError
 from lpo_agent.journal import open_journal
-from lpo_agent.runtime import open_bench, open_resumed, open_session
+from lpo_agent.runs import open_bench, open_resumed, open_session
 
 if TYPE_CHECKING:
     from lpo_agent.bench.grid import Bench

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from lpo_agent.bus.nats import DELIVERIES, NatsBus, open_nats
-from lpo_agent.bus.wire import Wire
+from lpo_agent.bus.nats_connection import Wire
 from lpo_agent.core.messages import Message, Topic
 from lpo_agent.errors import ConfigError, DeadlineExceeded, RequestFailed
 from tests.bus.nats_server import Server, free_port, open_fresh, shared_server

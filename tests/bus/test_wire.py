@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from lpo_agent.bus import wire
+from lpo_agent.bus import nats_connection as wire
 from lpo_agent.bus.nats import open_nats
-from lpo_agent.bus.wire import Wire, open_clock
+from lpo_agent.bus.nats_connection import Wire, open_clock
 from lpo_agent.errors import ConfigError
 from tests.bus.nats_server import Server, shared_server
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from lpo_agent.core.hosts import DEFAULTS, HOSTS, PROPOSALS, STEPS, Numbers, numbers_for
+from lpo_agent.core.beam_options import BEAM_METHODS, DEFAULTS, PROPOSALS, STEPS, BeamOptions, beam_options_for
 
 DOC = Path(__file__).parents[2] / "lpo_agent" / "search" / "methods" / "README.md"
 
 
 def test_every_number_is_documented_with_its_defaults() -> None:
     lines = DOC.read_text(encoding="utf-8").splitlines()
-    for name, field in Numbers.model_fields.items():
-        values = [shown(DEFAULTS[host].get(name, field.default)) for host in HOSTS]
+    for name, field in BeamOptions.model_fields.items():
+        values = [shown(DEFAULTS[host].get(name, field.default)) for host in BEAM_METHODS]
         assert f"| `{name}` | {' | '.join(values)} | {field.description} |" in lines
 
 
@@ -25,7 +25,7 @@ def shown(value: object) -> str:
 
 def test_protegis_defaults() -> None:
     """Pryzant et al. 2023, the released code: main.py."""
-    found = numbers_for("apo", {})
+    found = beam_options_for("apo", {})
     assert (STEPS["apo"], found.beam, found.minibatch, PROPOSALS) == (6, 4, 64, 4)
     assert (found.errors, found.reasons, found.edits, found.paraphrases, found.expansion) == (4, 1, 1, 2, 8)
     assert (found.selection, found.eval_budget, found.eval_rounds, found.eval_prompts) == ("bf", 2048, 8, 8)
@@ -35,7 +35,7 @@ def test_protegis_defaults() -> None:
 
 def test_pe2s_defaults() -> None:
     """Ye et al. 2024, the released scripts: three expansions, backtracking, two errors, fifty words."""
-    found = numbers_for("pe2", {})
+    found = beam_options_for("pe2", {})
     assert (STEPS["pe2"], found.beam, PROPOSALS, found.errors, found.pool) == (3, 4, 4, 2, "all")
     assert (found.critique_temperature, found.critique_tokens) == (0.5, 1500)
     assert (found.rewrite_temperature, found.rewrite_tokens) == (0.7, 300)
@@ -45,13 +45,13 @@ def test_pe2s_defaults() -> None:
 
 def test_apes_defaults() -> None:
     """Zhou et al. 2022, simple_ape: 50 instructions from five sets of five examples, at temperature 0.9."""
-    found = numbers_for("ape", {})
+    found = beam_options_for("ape", {})
     assert (found.induce, found.induce_each, found.induce_items, found.induce_temperature) == (5, 10, 5, 0.9)
     assert (found.vary_temperature, found.ape_errors) == (0.7, False)
 
 
 def test_what_is_given_wins_and_is_checked() -> None:
-    assert numbers_for("pe2", {"beam": "2", "history": "true"}).beam == 2
-    assert numbers_for("pe2", {"max_words": 0}).word_cap(1000) == 0
+    assert beam_options_for("pe2", {"beam": "2", "history": "true"}).beam == 2
+    assert beam_options_for("pe2", {"max_words": 0}).word_cap(1000) == 0
     with pytest.raises(ValidationError):
-        numbers_for("pe2", {"tag_per": "word"})
+        beam_options_for("pe2", {"tag_per": "word"})

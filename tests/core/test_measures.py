@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from lpo_agent.core.beam_options import BeamOptions, beam_options_for, budget_share
+from lpo_agent.core.diff import Measures, mean_of, measure, repetition
 from lpo_agent.core.events import BeamSelected, Proposed
-from lpo_agent.core.hosts import Numbers, budget_share, numbers_for
 from lpo_agent.core.influence import phrases, reranked
-from lpo_agent.core.measures import Measures, mean_of, measure, repetition
 from lpo_agent.core.messages import Effect, Mark
 from lpo_agent.core.tally import Tally, calls_to
 from lpo_agent.core.text import (
@@ -385,10 +385,10 @@ def test_budget_shares_fall_from_one_to_the_floor(schedule: str, steps: int, flo
 
 
 def test_a_shrunk_budget_is_never_nothing_and_no_cap_stays_no_cap() -> None:
-    numbers = Numbers(tags=3, tag_growth=0, tag_schedule="linear", tag_floor=0.1)
+    numbers = BeamOptions(tags=3, tag_growth=0, tag_schedule="linear", tag_floor=0.1)
     assert [numbers.shrunk(step, 4).tags for step in (1, 2, 3, 4)] == [3, 2, 1, 1]  # 3, 2.1, 1.2, 0.3
     assert [numbers.shrunk(step, 4).tag_growth for step in (1, 4)] == [0, 0]
-    uncapped = Numbers(tags=0, tag_growth=10, tag_schedule="cosine")
+    uncapped = BeamOptions(tags=0, tag_growth=10, tag_schedule="cosine")
     assert (uncapped.shrunk(3, 3).tags, uncapped.shrunk(3, 3).tag_growth) == (0, 2)
     assert numbers.shrunk(1, 4) is numbers
 
@@ -400,11 +400,11 @@ def test_a_shrunk_budget_is_never_nothing_and_no_cap_stays_no_cap() -> None:
 def test_new_prompts_have_a_cap_of_fifty_words_or_half_more_than_the_seed(
     given_words: int, seed_words: int, cap: int
 ) -> None:
-    assert Numbers(max_words=given_words).word_cap(seed_words) == cap
+    assert BeamOptions(max_words=given_words).word_cap(seed_words) == cap
 
 
 def test_the_hosts_numbers_are_those_of_their_originals() -> None:
-    ape, apo, pe2 = (numbers_for(host, {}) for host in ("ape", "apo", "pe2"))
+    ape, apo, pe2 = (beam_options_for(host, {}) for host in ("ape", "apo", "pe2"))
     # simple_ape: 5 sets of 5 examples, 10 instructions each, temperature 0.9.
     assert (ape.induce, ape.induce_items, ape.induce_each, ape.induce_temperature) == (5, 5, 10, 0.9)
     # ProTeGi's main.py: beam 4, minibatch 64, 4 errors a gradient, 1 gradient, 1 step, 2 Monte-Carlo

@@ -13,7 +13,7 @@ from lpo_mcp.server import build_server
 from lpo_mcp.settings import Settings, default_models
 from mcp import Client
 
-from lpo_agent.config import Environment
+from lpo_agent.environment import Environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

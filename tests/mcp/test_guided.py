@@ -14,10 +14,10 @@ from lpo_mcp.settings import Settings
 from mcp import Client
 
 from lpo_agent import data as data_files
-from lpo_agent.config import Environment
 from lpo_agent.core.result import RunResult
+from lpo_agent.environment import Environment
 from lpo_agent.journal import open_journal
-from lpo_agent.runtime.run import read_order
+from lpo_agent.runs.run import read_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,7 +92,7 @@ async def host(home: Path, **settings: Any) -> AsyncIterator[Host]:
 
 async def splits_of(home: Path, run_id: str) -> Splits:
     async with open_journal(Environment(home).journal) as journal:
-        order = read_order(journal.run(run_id).spec_json)
+        order = read_request(journal.run(run_id).spec_json)
         return data_files.from_json(journal.get_blob(order.rows))
 
 

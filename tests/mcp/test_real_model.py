@@ -14,7 +14,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from lpo_agent.data import read_examples
-from lpo_agent.models.weights import smollm2_path
+from lpo_agent.models.providers.weights import smollm2_path
 from tests.mcp.test_transports import http
 
 EXAMPLE = Path(__file__).parents[2] / "lpo_agent" / "examples" / "orders"

@@ -19,7 +19,7 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp.types import ElicitResult, PromptReference, ResourceTemplateReference
 
-from lpo_agent.config import Environment
+from lpo_agent.environment import Environment
 from lpo_agent.journal import open_journal
 from tests.models.fake_server import Asked, Reply, fake_server
 

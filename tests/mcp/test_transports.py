@@ -21,7 +21,7 @@ import pytest
 from lpo_mcp.serving import is_loopback, main, parse_address
 from mcp import Client, StdioServerParameters
 
-from lpo_agent.config import Environment
+from lpo_agent.environment import Environment
 from lpo_agent.errors import ConfigError
 from lpo_agent.journal import open_journal
 

@@ -19,10 +19,10 @@ from lpo_agent.errors import (
     UnknownModelError,
     UnreachableError,
 )
-from lpo_agent.models.anthropic import AnthropicModel
 from lpo_agent.models.base import Call, Turn, Usage
-from lpo_agent.models.http import retry_after
-from lpo_agent.models.openai import OpenAIModel
+from lpo_agent.models.providers.anthropic import AnthropicModel
+from lpo_agent.models.providers.http import retry_after
+from lpo_agent.models.providers.openai import OpenAIModel
 from tests.models.fake_server import Reply, failure, fake_server
 
 if TYPE_CHECKING:

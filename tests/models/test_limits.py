@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from lpo_agent.models.base import Usage
-from lpo_agent.models.limits import Limiter, Limits
-from lpo_agent.models.pace import BURST, KNOCKS, Outage, Size, Window
+from lpo_agent.models.ratelimit.adaptive import BURST, KNOCKS, Outage, Size, Window
+from lpo_agent.models.ratelimit.limiter import Limiter, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -11,9 +11,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpo_agent.models.limits import Limits
-from lpo_agent.models.pace import Size
-from lpo_agent.models.quota import LATE, Quota, SharedLimiter, parts_for
+from lpo_agent.models.ratelimit.adaptive import Size
+from lpo_agent.models.ratelimit.limiter import Limits
+from lpo_agent.models.ratelimit.shared import LATE, Quota, SharedLimiter, parts_for
 from tests.models.test_limits import in_virtual_time
 
 ONE = Size.of(1, 1)

@@ -12,7 +12,7 @@ from lpo_agent import data as data_files
 from lpo_agent.cli import main
 from lpo_agent.data import Splits
 from lpo_agent.journal import open_journal
-from lpo_agent.runtime.memory import prompt_hash
+from lpo_agent.runs.outcomes import prompt_hash
 from tests.report import sample
 from tests.report.reading import read
 

@@ -10,12 +10,13 @@ import anyio
 import pytest
 
 import lpo_agent
-from lpo_agent.config import Environment, make_spec
 from lpo_agent.core.result import RunResult
 from lpo_agent.core.text import parse_tags
+from lpo_agent.environment import Environment
 from lpo_agent.errors import BudgetExceeded, ConfigError, MarkupError
 from lpo_agent.journal import open_journal
-from lpo_agent.runtime import open_resumed, open_run
+from lpo_agent.runs import open_resumed, open_run
+from lpo_agent.spec import make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import platformdirs
 import pytest
 
-from lpo_agent.config import Environment, make_spec
 from lpo_agent.core.result import RunResult
 from lpo_agent.data import read_examples
-from lpo_agent.models.weights import smollm2_path
-from lpo_agent.runtime import open_run
+from lpo_agent.environment import Environment
+from lpo_agent.models.providers.weights import smollm2_path
+from lpo_agent.runs import open_run
+from lpo_agent.spec import make_spec
 
 if TYPE_CHECKING:
-    from lpo_agent.config import RunSpec
+    from lpo_agent.spec import RunSpec
 
 EXAMPLE = Path(__file__).parent.parent.parent / "lpo_agent" / "examples" / "orders"
 HOME = Path(os.environ.get("LPO_HOME") or platformdirs.user_state_dir("lpo-agent", appauthor=False))
@@ -44,7 +45,7 @@ def small_run(**model: str) -> RunSpec:
 async def test_a_run_through_each_sdk_gives_a_valid_result(
     tmp_path: Path, weights: Path, provider: str, path: str
 ) -> None:
-    from lpo_agent.models.local import llama_server  # noqa: PLC0415 - needs the extra
+    from lpo_agent.models.providers.local import llama_server  # noqa: PLC0415 - needs the extra
 
     async with llama_server(weights, slots=4, context=512) as url:
         spec = small_run(model=f"{provider}:smollm2", base_url=f"{url}{path}")

@@ -14,27 +14,28 @@ import pytest
 
 import lpo_agent
 from lpo_agent.agents.scorer import Scorer
-from lpo_agent.bus.envelope import TOO_LARGE
-from lpo_agent.config import Environment, make_spec
+from lpo_agent.bus.nats_codec import TOO_LARGE
 from lpo_agent.core.budget import Budget, Ledger
 from lpo_agent.core.messages import SCORE, Failure, Heard, Row, ScoreAsk, ScoreReply
 from lpo_agent.core.result import EvaluateResult, RunResult
 from lpo_agent.core.scores import Scored, Unscored
+from lpo_agent.environment import Environment
 from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, RequestFailed
 from lpo_agent.journal import open_journal
 from lpo_agent.metrics import as_metric
-from lpo_agent.models.layers import Budgeted, Recorded
+from lpo_agent.models.billing import Purse
+from lpo_agent.models.middleware import Budgeted, Recorded
 from lpo_agent.models.prices import load_prices
-from lpo_agent.runtime import open_resumed, open_run
-from lpo_agent.runtime.purse import Purse
-from lpo_agent.runtime.remote import Gateway, knowing
+from lpo_agent.runs import open_resumed, open_run
+from lpo_agent.spec import make_spec
+from lpo_agent.workers.gateway import Gateway, knowing
 from tests.bus.nats_server import shared_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from lpo_agent.models.base import Call, Completion
-    from lpo_agent.runtime.run import Kind
+    from lpo_agent.runs.run import Kind
 
 pytestmark = pytest.mark.anyio
 

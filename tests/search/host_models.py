@@ -142,7 +142,7 @@ def induced(call: Call) -> str:
 def reply(call: Call, kind: str, name: str) -> str:
     """Reply as a model that does what it is told, and changes nothing but the name."""
     prompt = shown(call)
-    said = {"think": f"Thought for {name}: the name should be another.", "inspect": f"Findings of {name}."}
+    said = {"think": f"Thought for {name}: the name should be another.", "inspect": f"SearchOutcome of {name}."}
     if kind in said:
         return said[kind]
     if kind == "tag":

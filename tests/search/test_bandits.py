@@ -16,10 +16,10 @@ import anyio
 import pytest
 
 from lpo_agent.bus.memory import MemoryBus
-from lpo_agent.core.hosts import numbers_for
+from lpo_agent.core.beam_options import beam_options_for
 from lpo_agent.core.messages import SCORE, Row, ScoreAsk, ScoreReply
 from lpo_agent.core.scores import Scored, Unscored
-from lpo_agent.search.methods.bandits import Arms, choose
+from lpo_agent.search.methods.beam.bandits import Arms, choose
 from lpo_agent.search.scoring import Scoring
 from tests.search.host_stage import Stage
 
@@ -61,7 +61,7 @@ async def chosen(judge: Judge, seed: int = 7, rows: Sequence[Row] = ROWS, **numb
     async with served(judge) as scoring:
         texts = [str(n) for n in range(len(judge.means))]
         arms = Arms(texts, scoring, rows, random.Random(seed))
-        return await choose(arms, numbers_for("apo", {"beam": 2, **numbers})), arms
+        return await choose(arms, beam_options_for("apo", {"beam": 2, **numbers})), arms
 
 
 def check_asked_once(judge: Judge, arms: Arms) -> None:
@@ -199,7 +199,7 @@ async def test_what_was_scored_before_is_not_asked_for_again(selection: str) -> 
         await scoring.score_all(texts, ROWS)
         asked = len(judge.asked)
         arms = Arms(texts, scoring, ROWS, random.Random(1))
-        order = await choose(arms, numbers_for("apo", {"beam": 2, "selection": selection}))
+        order = await choose(arms, beam_options_for("apo", {"beam": 2, "selection": selection}))
     assert asked == len(judge.asked) == 5 * 40
     assert order[:2] == [3, 4]
     assert sum(arms.count) > 0  # they are pulled all the same

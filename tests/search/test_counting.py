@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from lpo_agent.config import make_spec
-from lpo_agent.core.hosts import numbers_for
-from lpo_agent.runtime.estimate import plan_run
-from lpo_agent.search.methods.counting import most_calls, successors
+from lpo_agent.core.beam_options import beam_options_for
+from lpo_agent.runs.estimate import plan_run
+from lpo_agent.search.methods.beam.counting import most_calls, successors
 from lpo_agent.search.plan import Plan
+from lpo_agent.spec import make_spec
 from tests.search.host_stage import Stage
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ async def test_the_count_before_a_run_is_the_count_after_it(
         "dev": {"seed": 1, "i0": 2, "i1": 2, "i2": 2, "step 1": 3, "step 2": 4, "step 3": 5},
         "test": {"else": 4, "seed": 0},
     }
-    numbers, plan, tagged = numbers_for(method, host), Plan(steps=steps, proposals=proposals), locality != "off"
+    numbers, plan, tagged = beam_options_for(method, host), Plan(steps=steps, proposals=proposals), locality != "off"
     most = most_calls(method, numbers, plan, tagged=tagged, train=8, rows=6, calls_each=1)
     assert most == counts[tagged]
     stage = Stage(tmp_path, monkeypatch)
@@ -81,7 +81,7 @@ async def test_the_count_before_a_run_is_the_count_after_it(
 
 
 def test_scoring_a_row_in_two_calls_doubles_the_scorings_and_nothing_else() -> None:
-    numbers, plan = numbers_for("pe2", {}), Plan(steps=3, proposals=4)
+    numbers, plan = beam_options_for("pe2", {}), Plan(steps=3, proposals=4)
     one = most_calls("pe2", numbers, plan, tagged=True, train=100, rows=100, calls_each=1)
     two = most_calls("pe2", numbers, plan, tagged=True, train=100, rows=100, calls_each=2)
     # The paper's size: 37 prompts on 100 dev items, 9 parents on up to 100 training items, 36 x 3 calls.
@@ -101,7 +101,7 @@ def test_scoring_a_row_in_two_calls_doubles_the_scorings_and_nothing_else() -> N
     ],
 )
 def test_a_parent_has_so_many_successors(method: str, host: dict[str, Any], most: int) -> None:
-    assert successors(method, numbers_for(method, host), 4) == most
+    assert successors(method, beam_options_for(method, host), 4) == most
 
 
 @pytest.mark.parametrize("selection", ["bf", "ucb", "ucb-e", "s-sr", "sh"])

@@ -14,9 +14,10 @@ from lpo_agent.core.budget import Budget, Ledger
 from lpo_agent.core.messages import SCORE, Row, ScoreAsk, ScoreReply
 from lpo_agent.core.scores import Scored
 from lpo_agent.core.text import Prompt
-from lpo_agent.search.finals import Finals
-from lpo_agent.search.findings import Findings, Ground
-from lpo_agent.search.plan import Candidate, Need
+from lpo_agent.search.candidates import Candidate
+from lpo_agent.search.finalists import Finals
+from lpo_agent.search.outcome import SearchOutcome, SearchTask
+from lpo_agent.search.plan import Need
 from lpo_agent.search.scoring import Scoring
 
 if TYPE_CHECKING:
@@ -52,10 +53,10 @@ async def served(right: Callable[[str, int], bool], asked: list[tuple[str, str]]
 
 async def settled(
     right: Callable[[str, int], bool], *finalists: Candidate, dev: int = 20, **ground: Any
-) -> tuple[Findings, list[tuple[str, str]]]:
+) -> tuple[SearchOutcome, list[tuple[str, str]]]:
     asked: list[tuple[str, str]] = []
-    findings = Findings(SEED, SEED)
-    stood = Ground((), rows("dev", dev), (), Ledger(Budget()), Need(0, 0, None), **ground)
+    findings = SearchOutcome(SEED, SEED)
+    stood = SearchTask((), rows("dev", dev), (), Ledger(Budget()), Need(0, 0, None), **ground)
     async with served(right, asked) as scoring:
         await Finals(scoring, stood, findings, (), lambda _: None).settle(finalists)
     return findings, asked

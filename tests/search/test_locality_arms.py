@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 LONG = "Name the class of this one (seed).\n\nItem: {input}\n\nBe brief."
 KEPT = "<keep>Classes are red and blue.</keep> Name the class (seed).\n\nItem: {input}"
 ONE: dict[str, Any] = {"steps": 1, "proposals": 1}
-HOSTS = pytest.mark.parametrize("method", ["ape", "apo", "pe2"])
+BEAM_METHODS = pytest.mark.parametrize("method", ["ape", "apo", "pe2"])
 LOCALITIES = pytest.mark.parametrize("locality", ["off", "think", "nudge", "enforce"])
 TAGGED = pytest.mark.parametrize("locality", ["nudge", "enforce"])
 
@@ -71,7 +71,7 @@ def prompts(played: Played) -> set[str]:
 # malformed replies
 
 
-@HOSTS
+@BEAM_METHODS
 @TAGGED
 async def test_tags_that_stay_malformed_lead_to_a_global_proposal_and_are_counted(
     stage: Stage, method: str, locality: str
@@ -163,7 +163,7 @@ async def test_all_ways_to_tag_wrongly_are_seen_and_some_that_are_right(stage: S
 # what enforce guarantees, and what nudge measures
 
 
-@HOSTS
+@BEAM_METHODS
 async def test_enforce_changes_nothing_outside_tags_whatever_the_model_replies(stage: Stage, method: str) -> None:
     more: dict[str, Any] = {"steps": 1, "proposals": 14, "prompt": LONG}
     played = await stage.play(method, model="adversary", locality="enforce", host=plain(method), **more)
@@ -202,7 +202,7 @@ async def test_nudge_measures_what_changes_outside_tags_and_lets_it_pass(stage: 
     assert (free.result.locality.checked, free.result.locality.leakage) == (0, None)
 
 
-@HOSTS
+@BEAM_METHODS
 @LOCALITIES
 async def test_what_must_stay_survives_a_rewrite_in_every_locality(stage: Stage, method: str, locality: str) -> None:
     more: dict[str, Any] = {"steps": 2, "proposals": 2, "prompt": KEPT}
@@ -215,7 +215,7 @@ async def test_what_must_stay_survives_a_rewrite_in_every_locality(stage: Stage,
     check_counted(played)
 
 
-@HOSTS
+@BEAM_METHODS
 @LOCALITIES
 async def test_a_proposal_that_loses_what_must_stay_is_lost_counted_and_never_scored(
     stage: Stage, method: str, locality: str
@@ -270,11 +270,11 @@ async def test_tags_can_be_placed_before_the_critique_is_known(stage: Stage, met
     played = await stage.play(method, locality="nudge", host=host, **ONE)
     assert [entry["kind"] for entry in played.optimizer()] == ["tag", first, "write"]
     tag, _, write = played.optimizer()
-    assert "Findings of" not in tag["text"]
+    assert "SearchOutcome of" not in tag["text"]
     assert "Reason 0" not in tag["text"]
     assert tag["roles"] == "u"
     assert "<edit>seed</edit>" in write["last"]
-    assert ("Findings of 1.0.0." if method == "pe2" else "Reason 0 of 1.0.0.") in write["text"]
+    assert ("SearchOutcome of 1.0.0." if method == "pe2" else "Reason 0 of 1.0.0.") in write["text"]
     check_counted(played)
 
 
@@ -380,7 +380,7 @@ async def test_a_schedule_shrinks_the_tags_that_are_allowed_from_step_to_step(
 # other markers
 
 
-@HOSTS
+@BEAM_METHODS
 @TAGGED
 @pytest.mark.parametrize("marker", ["random", "influence"])
 async def test_markers_that_ask_no_model_leave_the_tagging_turn_out(

@@ -8,12 +8,12 @@ import pytest
 
 from lpo_agent.agents.parsing import ruled_spans
 from lpo_agent.agents.rewriting import tag_instruction
-from lpo_agent.core.hosts import numbers_for
+from lpo_agent.core.beam_options import beam_options_for
 from lpo_agent.core.messages import Row, ScoreAsk, ScoreReply
 from lpo_agent.core.scores import Scored
 from lpo_agent.core.text import Prompt
 from lpo_agent.errors import ReplyError
-from lpo_agent.search.methods.bandits import phase_sizes
+from lpo_agent.search.methods.beam.bandits import phase_sizes
 from tests.search.host_stage import Stage
 from tests.search.test_bandits import Judge, chosen
 
@@ -45,7 +45,7 @@ async def test_halving_keeps_equal_arms_whatever_rounding_does_to_their_mean() -
 
 async def test_rejects_ask_for_no_more_than_their_phases_say() -> None:
     judge = Judge([n / 20 for n in range(12)])
-    numbers = numbers_for("apo", {"selection": "sr", "eval_budget": 600})
+    numbers = beam_options_for("apo", {"selection": "sr", "eval_budget": 600})
     await chosen(judge, rows=ROWS, beam=4, selection="sr", eval_budget=600)
     sizes = phase_sizes(numbers, 12)
     assert len(sizes) == 8

@@ -3,7 +3,7 @@
 ``lpo`` follows the paper: a critic reads failures, a token marker tags spans, a proposer fills
 them; the tags are enforced. ``local-search`` is the same search with agents that need no model which
 follows instructions: spans are chosen by measured influence and filled by edit operators. The hosts
-``ape``, ``apo`` and ``pe2`` search by a beam; their numbers stand in :mod:`lpo_agent.core.hosts`.
+``ape``, ``apo`` and ``pe2`` search by a beam; their numbers stand in :mod:`lpo_agent.core.beam_options`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lpo_agent.core.hosts import HOSTS, PROPOSALS, STEPS, numbers_for
+from lpo_agent.core.beam_options import BEAM_METHODS, PROPOSALS, STEPS, beam_options_for
 from lpo_agent.search.plan import Plan
 
 if TYPE_CHECKING:
-    from lpo_agent.config import RunSpec
+    from lpo_agent.spec import RunSpec
 
 LOCAL_SEARCH = Plan(branches=4, steps=3, proposals=4, marks=4, measures=True)
 LPO = Plan(branches=4, steps=4, proposals=4, marks=4, measures=False)
@@ -23,7 +23,7 @@ LPO = Plan(branches=4, steps=4, proposals=4, marks=4, measures=False)
 
 def plan_for(method: str, spec: RunSpec, marker: str = "llm") -> Plan:
     """Return the method's plan with the spec's own numbers in it; ``marker`` is the one that will be used."""
-    if method in HOSTS:
+    if method in BEAM_METHODS:
         return _host_plan(method, spec)
     plan = LPO if method == "lpo" else LOCAL_SEARCH
     given = {name: getattr(spec, name) for name in ("branches", "steps", "proposals")}
@@ -37,7 +37,7 @@ def plan_for(method: str, spec: RunSpec, marker: str = "llm") -> Plan:
 
 
 def _host_plan(method: str, spec: RunSpec) -> Plan:
-    numbers = numbers_for(method, spec.host)
+    numbers = beam_options_for(method, spec.host)
     scored = numbers.selection == "all" and numbers.select_on == "dev"
     return Plan(
         branches=1,

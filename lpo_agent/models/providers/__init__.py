@@ -1,0 +1,1 @@
+"""The built-in providers: each opens models by name (``PROVIDER:NAME``)."""

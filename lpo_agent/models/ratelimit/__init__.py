@@ -1,0 +1,1 @@
+"""How fast a service may be called: limits that are given, told by the service, or found out."""

@@ -1,0 +1,151 @@
+"""Choosing a beam by partial scoring: equal parts, and the bandits of ProTeGi.
+
+Pryzant et al. 2023 (arXiv 2305.03495), section 2.3 and the released code: UCB (Auer et al. 2002),
+UCB-E and Successive Rejects (Audibert and Bubeck 2010), Successive Halving (Karnin et al. 2013).
+What was scored before is not asked for again, as in the original.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lpo_agent.core.scores import summarize
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+
+    from lpo_agent.core.beam_options import BeamOptions
+    from lpo_agent.core.messages import Row
+    from lpo_agent.search.scoring import Scoring
+
+NEVER = 1e-3
+"""Stands in for the count of an arm that was never pulled, as in ProTeGi's code."""
+FEWEST = 4
+"""Items of a phase of Successive Rejects, at least."""
+
+
+@dataclass(slots=True)
+class Arms:
+    """The prompts to choose from, by number, with what was seen of each.
+
+    ``total`` and ``count``: sum of scores and number of items pulled. ``rank``: when an arm left,
+    the later the better; those that never left have the highest.
+    """
+
+    texts: Sequence[str]
+    scoring: Scoring
+    rows: Sequence[Row]
+    rng: random.Random
+    total: list[float] = field(init=False)
+    count: list[int] = field(init=False)
+    rank: list[float] = field(init=False)
+    asked: set[tuple[int, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.total, self.count = [0.0] * len(self.texts), [0] * len(self.texts)
+        self.rank = [math.inf] * len(self.texts)
+
+    def sample(self, n: int) -> list[Row]:
+        """Draw at most ``n`` rows."""
+        return self.rng.sample(list(self.rows), min(n, len(self.rows)))
+
+    async def pull(self, arms: Sequence[int], rows: Sequence[Row]) -> dict[int, float]:
+        """Score ``arms`` on ``rows``, note it, and return their means there; an arm with nothing scored has 0."""
+        await self.scoring.score_all([self.texts[arm] for arm in arms], rows)
+        means = {}
+        for arm in arms:
+            score = summarize(self.scoring.known(self.texts[arm], rows).values())
+            means[arm] = score.mean or 0.0
+            self.total[arm] += means[arm] * score.n
+            self.count[arm] += score.n
+            self.asked |= {(arm, row.id) for row in rows}
+        return means
+
+    def mean(self, arm: int) -> float:
+        """Return the mean score of an arm so far, 0 if it was never pulled."""
+        return self.total[arm] / self.count[arm] if self.count[arm] else 0.0
+
+    def order(self) -> list[int]:
+        """Return all arms, best first: by rank, then mean, then number."""
+        return sorted(range(len(self.texts)), key=lambda arm: (-self.rank[arm], -self.mean(arm), arm))
+
+
+async def choose(arms: Arms, numbers: BeamOptions) -> list[int]:
+    """Return all arms, best first, as the selection of ``numbers`` sees them."""
+    match numbers.selection:
+        case "ucb" | "ucb-e":
+            await _ucb(arms, numbers)
+        case "sr" | "s-sr":
+            await _rejects(arms, numbers)
+        case "sh":
+            await _halving(arms, numbers)
+        case _:
+            n = len(arms.texts)
+            await arms.pull(range(n), arms.sample(max(1, numbers.eval_budget // n)))
+    return arms.order()
+
+
+async def _ucb(arms: Arms, numbers: BeamOptions) -> None:
+    """Pull the arms with the highest upper bounds, all on the same rows in a round; at first random ones."""
+    everyone = range(len(arms.texts))
+    width = min(numbers.eval_prompts, len(arms.texts))
+    for t in range(numbers.eval_rounds):
+        chosen = sorted(arms.rng.sample(everyone, width))
+        if t > 0:
+            chosen = sorted(everyone, key=lambda arm: (-_bound(arms, arm, t, numbers), arm))[:width]
+        await arms.pull(chosen, arms.sample(numbers.eval_items))
+
+
+def _bound(arms: Arms, arm: int, t: int, numbers: BeamOptions) -> float:
+    """Return mean plus bonus: c sqrt(ln t / n) for ucb, c sqrt(c / n) for ucb-e."""
+    c, n = numbers.ucb_c, arms.count[arm] + NEVER
+    return arms.mean(arm) + c * math.sqrt((math.log(t) if numbers.selection == "ucb" else c) / n)
+
+
+async def _rejects(arms: Arms, numbers: BeamOptions) -> None:
+    """Reject the worst arm of each phase until a beam is left.
+
+    Phases of "sr" grow as in Audibert and Bubeck (2010, Figure 3), for the arms outside the beam;
+    "s-sr" draws some arms and equally many rows for each rejection. An arm is judged by all its
+    rows so far (the released code: by those of the phase).
+    """
+    left = list(range(len(arms.texts)))
+    for phase, size in enumerate(phase_sizes(numbers, len(left)), start=1):
+        runners = left
+        if numbers.selection == "s-sr":
+            runners = sorted(arms.rng.sample(left, min(numbers.eval_prompts, len(left))))
+        await arms.pull(runners, arms.sample(size))
+        worst = min(runners, key=lambda arm: (arms.mean(arm), -arm))
+        left.remove(worst)
+        arms.rank[worst] = phase
+
+
+def phase_sizes(numbers: BeamOptions, arms: int) -> list[int]:
+    """Return how many rows each phase of "sr" or "s-sr" draws. "sr" counts its budget as ProTeGi's code does:
+    for the arms outside the beam, though those of the beam are pulled too."""  # noqa: D205, D209 - one sentence
+    phases = arms - numbers.beam
+    if numbers.selection == "s-sr":
+        return [math.ceil(numbers.eval_budget / (phases * numbers.eval_prompts))] * phases
+    scale = 0.5 + sum(1 / i for i in range(2, phases + 1))
+    sizes, before = [], 0.0
+    for phase in range(1, phases + 1):
+        until = max(0.0, (numbers.eval_budget - phases) / (scale * (phases + 1 - phase)))
+        sizes.append(max(FEWEST, int(until - before)))
+        before = until
+    return sizes
+
+
+async def _halving(arms: Arms, numbers: BeamOptions) -> None:
+    """Spend equal parts of the budget on ever fewer arms; those below the mean of a round leave."""
+    left = list(range(len(arms.texts)))
+    rounds = math.ceil(math.log2(len(left)))
+    for number in range(rounds):
+        means = await arms.pull(left, arms.sample(max(1, numbers.eval_budget // (len(left) * rounds))))
+        bar = min(sum(means.values()) / len(means), max(means.values()))  # rounding may lift a mean of equals
+        for arm in left:
+            if means[arm] < bar:
+                arms.rank[arm] = number
+        left = [arm for arm in left if means[arm] >= bar]

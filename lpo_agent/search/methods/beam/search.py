@@ -1,0 +1,308 @@
+"""Beam search over prompts with backtracking: the loop that APE, APO and PE2 share.
+
+PE2's Algorithm 1 (Ye et al. 2024): score the new prompts, keep the best of all so far, expand each
+of them, drop what was there before. ProTeGi's loop (Pryzant et al. 2023, Algorithm 1) is the same
+with another pool and another way to score. Ties go to the oldest prompt.
+
+Within a step nothing waits: a prompt is scored while others are still being written. Between steps
+the host needs all scores, as in the originals.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from lpo_agent.core.events import (
+    BeamSelected,
+    CandidateScored,
+    FinalistScored,
+    PhaseStarted,
+    Proposed,
+    StepFinished,
+    StepStarted,
+)
+from lpo_agent.core.messages import INDUCE, InduceAsk
+from lpo_agent.core.scores import summarize
+from lpo_agent.core.text import MarkedPrompt, Replacement, Span, splice
+from lpo_agent.errors import EditRejected, RequestFailed
+from lpo_agent.search.candidates import Candidate
+from lpo_agent.search.methods.beam.bandits import Arms, choose
+from lpo_agent.search.methods.beam.expanding import Ancestry
+from lpo_agent.search.outcome import score_seed, settle
+from lpo_agent.search.scoring import TIMEOUT, together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lpo_agent.bus.base import Bus
+    from lpo_agent.core.beam_options import BeamOptions
+    from lpo_agent.core.events import Event
+    from lpo_agent.core.messages import Row
+    from lpo_agent.core.text import Prompt
+    from lpo_agent.search.methods.beam.expanding import Expander, Family
+    from lpo_agent.search.outcome import SearchOutcome, SearchTask
+    from lpo_agent.search.scoring import Scoring
+
+INDUCE_TRIES: Final = 2
+"""Calls of an induction that gave nothing: the question and one re-ask."""
+
+
+@dataclass(slots=True)
+class Beam:
+    """Searches by a host's rules; implements :class:`lpo_agent.search.outcome.Method`.
+
+    ``nodes``: all prompts so far, oldest first, the seed first of all. ``asked`` counts calls of the
+    optimizer model, ``seen`` holds the pairs of prompt and row that were scored: both as if all
+    happened one after another, so that a curve over them does not depend on timing.
+    """
+
+    numbers: BeamOptions
+    steps: int
+    expander: Expander
+    scoring: Scoring
+    bus: Bus
+    ground: SearchTask
+    findings: SearchOutcome
+    emit: Callable[[Event], None]
+    nodes: list[Candidate] = field(default_factory=list)
+    beam: list[Candidate] = field(default_factory=list)
+    asked: int = 0
+    parents: dict[str, Candidate] = field(default_factory=dict)
+    seen: set[tuple[str, str]] = field(default_factory=set)
+
+    async def search(self) -> None:
+        """Expand and select, step by step."""
+        self.emit(PhaseStarted(phase="search", total=self.steps))
+        self.nodes = [self.findings.seed]
+        await score_seed(self.scoring, self.ground, self.findings, self.emit)
+        self._count_scored(self.nodes[0], self.ground.dev)
+        self._note_best(self.nodes[0])
+        if self.expander.host == "ape" and self.numbers.induce:
+            self.nodes += self._fresh(await self._induce())
+        self.beam = await self._select(0, self.nodes, new=self.nodes[1:])
+        for step in range(1, self.steps + 1):
+            if self.numbers.stop_at_perfect and self._is_perfect(self.beam[0]):
+                break
+            children = await self._expand(step)
+            self.beam = await self._select(step, self._pool(children), new=children)
+
+    async def _expand(self, step: int) -> list[Candidate]:
+        """Expand all of the beam at once; children are scored as soon as they are there, and become nodes.
+
+        So they do where the budget ends meanwhile: what was scored is not lost.
+        """
+        numbers = self.numbers.shrunk(step, self.steps)
+        families: list[Family | None] = [None] * len(self.beam)
+
+        async def one(number: int, parent: Candidate) -> None:
+            self.emit(StepStarted(branch=number, step=step, parent=parent.id))
+            at = Ancestry(step, number, numbers, self._history(parent) if numbers.history else "")
+            family = families[number] = await self.expander.expand(parent, at)
+            if numbers.selection == "all":
+                await self.scoring.score_all([child.prompt.text for child in family.successors], self._rows())
+
+        try:
+            await together(partial(one, number, parent) for number, parent in enumerate(self.beam))
+        finally:
+            children = self._taken_in([family for family in families if family is not None])
+        return children
+
+    def _taken_in(self, families: Sequence[Family]) -> list[Candidate]:
+        """Count what families cost, and make nodes of their children; return those that are new."""
+        for family in families:
+            looked = [row for row in self.expander.train if row.id in family.looked]
+            self._count_scored(family.parent, looked)
+            self.seen |= family.pairs
+            self.asked += family.calls
+            self.parents |= {child.id: family.parent for child in family.successors if child.id not in self.parents}
+        fresh = self._fresh([child for family in families for child in family.successors])
+        self.nodes += fresh
+        return fresh
+
+    def _fresh(self, children: Sequence[Candidate]) -> list[Candidate]:
+        """Drop what is among the nodes already, or twice among the children."""
+        fresh = {child.prompt.text: child for child in reversed(children)}
+        for node in self.nodes:
+            fresh.pop(node.prompt.text, None)
+        kept = [child for child in children if fresh.pop(child.prompt.text, None) is not None]
+        self.findings.candidates += len(kept)
+        return kept
+
+    def _pool(self, children: Sequence[Candidate]) -> list[Candidate]:
+        if self.numbers.pool == "all":
+            return self.nodes
+        if self.numbers.pool == "beam":
+            return [*self.beam, *children]
+        return list(children) or self.beam
+
+    async def _select(self, step: int, pool: Sequence[Candidate], *, new: Sequence[Candidate]) -> list[Candidate]:
+        """Choose the beam from the pool, and tell what was seen."""
+        if self.numbers.selection == "all":
+            order = await self._by_all(step, pool, new)
+        elif len(pool) <= self.numbers.beam:
+            order = list(pool)
+        else:
+            order = await self._by_parts(step, pool)
+        beam = order[: self.numbers.beam]
+        self.emit(BeamSelected(step=step, candidates=tuple(node.id for node in beam)))
+        if step:
+            self._tell_step(step, beam[0])
+        return beam
+
+    async def _by_all(self, step: int, pool: Sequence[Candidate], new: Sequence[Candidate]) -> list[Candidate]:
+        rows = self._rows()
+        await self.scoring.score_all([node.prompt.text for node in pool], rows)
+        for node in [node for node in pool if node not in new]:
+            self._count_scored(node, rows)
+        for node in new:
+            self._count_scored(node, rows)
+            self._note_best(node)
+            self._tell_scored(step, node, rows)
+        means = {node.id: self._mean(node) for node in pool}
+        return sorted(pool, key=lambda node: -means[node.id])
+
+    async def _by_parts(self, step: int, pool: Sequence[Candidate]) -> list[Candidate]:
+        rng = random.Random(f"{self.expander.seed}:{step}:selection")
+        arms = Arms([node.prompt.text for node in pool], self.scoring, self._rows(), rng)
+        order = await choose(arms, self.numbers)
+        for number, node in enumerate(pool):
+            self._count_scored(node, [row for row in self._rows() if (number, row.id) in arms.asked])
+            mean, count = arms.mean(number), arms.count[number]
+            self._report(step, node, mean if count else None, count)
+        return [pool[number] for number in order]
+
+    async def explain(self) -> None:
+        """Nothing: a host rewrites prompts, and its calls are counted by a formula."""
+
+    async def confirm(self) -> None:
+        """Settle on the best prompt on dev; a beam that was chosen by parts is scored there first."""
+        candidates = self.nodes[1:]
+        if self.numbers.selection != "all" or self.numbers.select_on != "dev":
+            candidates = [node for node in self.beam if node is not self.findings.seed]
+            self.emit(PhaseStarted(phase="confirm", total=len(self.ground.dev) * len(candidates)))
+            await self.scoring.score_all([node.prompt.text for node in candidates], self.ground.dev)
+            for node in candidates:
+                self._count_scored(node, self.ground.dev)
+                self._note_best(node)
+                score = summarize(self.scoring.known(node.prompt.text, self.ground.dev).values())
+                self.emit(FinalistScored(candidate=node.id, score=score))
+        await score_seed(self.scoring, self.ground, self.findings, self.emit)
+        settle(self.scoring, self.ground, self.findings, candidates)
+        if self.findings.curve and self.findings.curve[-1][0] < self.spent:
+            self.findings.curve.append((self.spent, self.findings.curve[-1][1]))
+        self.findings.scorings, self.findings.optimizer_calls = len(self.seen), self.asked
+
+    async def _induce(self) -> list[Candidate]:
+        """Guess instructions from sets of examples (APE: Zhou et al. 2022, section 3.1), in the seed's frame."""
+        numbers = self.numbers
+        rng = random.Random(f"{self.expander.seed}:induce")
+        size = min(numbers.induce_items, len(self.expander.train))
+        sets = [tuple(rng.sample(list(self.expander.train), size)) for _ in range(numbers.induce)]
+        asks = [InduceAsk(rows=rows, replicate=n) for rows in sets for n in range(numbers.induce_each)]
+        found: list[Candidate | None] = [None] * len(asks)
+
+        async def one(number: int, ask: InduceAsk) -> None:
+            try:
+                reply = await self.bus.request(INDUCE, ask, timeout=TIMEOUT)
+                self.asked += reply.calls
+                found[number] = Candidate(framed(self.findings.seed.prompt, reply.text))
+            except EditRejected:
+                return
+            except RequestFailed as failed:
+                if not failed.single:
+                    raise
+                self.asked += INDUCE_TRIES
+
+        await together(partial(one, number, ask) for number, ask in enumerate(asks))
+        for child in found:
+            self.emit(_induced(self.findings.seed, child))
+        return [child for child in found if child is not None]
+
+    # what is told and counted
+
+    def _rows(self) -> Sequence[Row]:
+        return self.ground.dev if self.numbers.select_on == "dev" else self.expander.train
+
+    def _mean(self, node: Candidate) -> float:
+        return summarize(self.scoring.known(node.prompt.text, self._rows()).values()).mean or 0.0
+
+    def _is_perfect(self, node: Candidate) -> bool:
+        known = self.scoring.known(node.prompt.text, self._rows())
+        return len(known) == len(self._rows()) and self._mean(node) == 1.0
+
+    def _count_scored(self, node: Candidate, rows: Sequence[Row]) -> None:
+        """Count rows as scored, each pair of prompt and row once."""
+        self.seen |= {(node.prompt.text, row.id) for row in rows}
+
+    @property
+    def spent(self) -> int:
+        """Calls so far, as if they were made one after another."""
+        return self.asked + len(self.seen) * self.ground.calls_each
+
+    def _note_best(self, node: Candidate) -> None:
+        known = self.scoring.known(node.prompt.text, self.ground.dev)
+        if len(known) == len(self.ground.dev):
+            best = self.findings.curve[-1][1] if self.findings.curve else 0.0
+            self.findings.curve.append((self.spent, max(best, summarize(known.values()).mean or 0.0)))
+
+    def _tell_scored(self, step: int, node: Candidate, rows: Sequence[Row]) -> None:
+        score = summarize(self.scoring.known(node.prompt.text, rows).values())
+        self._report(step, node, score.mean, score.n)
+
+    def _report(self, step: int, node: Candidate, mean: float | None, items: int) -> None:
+        self.emit(CandidateScored(step=step, candidate=node.id, mean=mean, items=items, calls=self.spent))
+
+    def _tell_step(self, step: int, best: Candidate) -> None:
+        known = self.numbers.selection == "all"
+        accepted = best is not self.findings.seed
+        self.emit(
+            StepFinished(
+                branch=0,
+                step=step,
+                accepted=best.id if accepted else None,
+                text=best.prompt.text if accepted else None,
+                mean=self._mean(best) if accepted and known else None,
+            )
+        )
+
+    def _history(self, node: Candidate) -> str:
+        """Return a node's ancestors, the seed first, with their scores on the training rows looked at."""
+        line = []
+        while (parent := self.parents.get(node.id)) is not None:
+            node = parent
+            looked = [row for row in self.expander.train if (node.prompt.text, row.id) in self.seen]
+            score = summarize(self.scoring.known(node.prompt.text, looked).values())
+            line.append(f"{score.mean or 0.0:.2f} of {score.n}: {node.prompt.text}")
+        return "\n".join(reversed(line))
+
+
+def framed(seed: Prompt, instruction: str) -> Prompt:
+    """Return the seed prompt with its largest free part replaced by an induced instruction.
+
+    White space at the ends of that part stays. Raises EditRejected where that is not possible.
+    """
+    largest = max(seed.free_spans(), key=lambda span: (span.end - span.start, -span.start))
+    old = largest.of(seed.text)
+    inner = old.strip()
+    start = largest.start + (old.index(inner) if inner else 0)
+    marked = MarkedPrompt(prompt=seed, spans=(Span(start, start + len(inner)),))
+    return splice(marked, [Replacement(0, instruction)])
+
+
+def _induced(seed: Candidate, child: Candidate | None) -> Proposed:
+    return Proposed(
+        step=0,
+        branch=0,
+        parent=seed.id,
+        candidate=None if child is None else child.id,
+        purpose="induce",
+        locality="off",
+        fallback=False,
+        replies=0,
+        malformed=0,
+        measures=None,
+        lost=None if child is not None else "no usable instruction",
+    )

@@ -1,0 +1,163 @@
+"""One branch of the search. A step reads top to bottom: parent, evidence and marks, edits, race."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lpo_agent.core import credit, policy, pool
+from lpo_agent.core.events import CandidateRaced, Marked, StepStarted
+from lpo_agent.core.evidence import Course, draw_course, telling_items
+from lpo_agent.core.messages import PROPOSE, ProposeAsk
+from lpo_agent.core.scores import paired, values
+from lpo_agent.errors import RequestFailed
+from lpo_agent.search.candidates import StepReport, seed_of
+from lpo_agent.search.methods.local.race import race
+from lpo_agent.search.scoring import TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lpo_agent.bus.base import Bus
+    from lpo_agent.core.events import Event
+    from lpo_agent.core.messages import Proposals
+    from lpo_agent.core.text import MarkedPrompt
+    from lpo_agent.search.candidates import Candidate, LocalityChecks, Pairs, SearchHistory
+    from lpo_agent.search.methods.local.analysis import PromptAnalysis, PromptAnalyzer
+    from lpo_agent.search.methods.local.building import CandidateBuilder
+    from lpo_agent.search.methods.local.race import Standing
+    from lpo_agent.search.plan import Plan
+    from lpo_agent.search.scoring import Scoring
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Improves prompts by local edits, step by step; what it knows of other branches is in its lore."""
+
+    number: int
+    bus: Bus
+    scoring: Scoring
+    looker: PromptAnalyzer
+    nursery: CandidateBuilder
+    plan: Plan
+    locality: LocalityChecks
+    emit: Callable[[Event], None]
+
+    async def step(self, step: int, lore: SearchHistory) -> StepReport:
+        """Try to better a prompt of the pool.
+
+        A step whose agents reply with nothing usable is skipped and says why.
+        """
+        scores = [values(self.scoring.known(c.prompt.text, self.looker.panel)) for c in lore.pool]
+        parent = self._parent(step, lore, scores)
+        self.emit(StepStarted(branch=self.number, step=step, parent=parent.id))
+        try:
+            look = await self.looker.look(step, parent, lore)
+            marked = self._show(step, look.marks.on(parent.prompt))
+            proposals = await self._ask_proposer(step, marked, look, lore)
+        except RequestFailed as failed:
+            if not failed.single:
+                raise
+            return StepReport(self.number, step, skipped=failed.failure.detail)
+        children = self.nursery.children(step, marked, proposals, lore, scores)
+        course = self._course(step, scores)
+        standings = await race(self.scoring, parent, children, course, rows=self.looker.panel, plan=self.plan)
+        accepted = await self._accept(parent, standings)
+        return self._report(step, standings, accepted, pairs=look.pairs, asked=look.asked + proposals.calls)
+
+    def _parent(self, step: int, lore: SearchHistory, scores: Sequence[Mapping[str, float]]) -> Candidate:
+        """Return the leader (branch 0, unless it is stuck), or one that is best on some items."""
+        if self.number == 0 and lore.reach(self.plan) != "all":
+            return lore.pool[pool.leader(scores, [len(c.prompt.text) for c in lore.pool])]
+        rng = random.Random(seed_of(self.plan.seed, self.number, step, "parent"))
+        return lore.pool[pool.draw(rng, pool.front(scores))]
+
+    async def _ask_proposer(
+        self, step: int, marked: MarkedPrompt, look: PromptAnalysis, lore: SearchHistory
+    ) -> Proposals:
+        ask = ProposeAsk(
+            marked=marked,
+            critique=look.critique,
+            influences=tuple(mark.influence for mark in look.marks.marks),
+            failures=tuple(look.failures),
+            tried=lore.tried,
+            rejected=credit.rejected(self.looker.seed.prompt, marked, lore.tries),
+            reach=look.reach,
+            n=self.plan.proposals,
+            seed=seed_of(self.plan.seed, self.number, step),
+        )
+        return await self.bus.request(PROPOSE, ask, timeout=TIMEOUT)
+
+    def _course(self, step: int, scores: Sequence[Mapping[str, float]]) -> Course:
+        """Return the order of this step's race: items that told the prompts of the pool apart tend to come first."""
+        items = [row.id for row in self.looker.panel]
+        answered = {item: [found[item] for found in scores if item in found] for item in items}
+        telling = telling_items(answered) if len(scores) > 1 else {}
+        return draw_course(items, telling, f"{self.plan.seed}:{self.number}:{step}")
+
+    async def _accept(self, parent: Candidate, standings: Sequence[Standing]) -> Candidate | None:
+        """Return the best candidate that came through if it beats its parent on the whole panel."""
+        best = standings[0] if standings and standings[0].fate in {"finished", "promoted"} else None
+        if best is None or best.gain < 0:
+            return None
+        panel, child = self.looker.panel, best.candidate
+        new = await self.scoring.score(child.prompt.text, panel)
+        old = await self.scoring.score(parent.prompt.text, panel)
+        better = policy.accepts(paired(new, old, [row.id for row in panel]), parent.prompt.text, child.prompt.text)
+        return child if better and self.locality.admits(child) else None
+
+    def _report(
+        self, step: int, standings: Sequence[Standing], accepted: Candidate | None, *, pairs: Pairs, asked: int
+    ) -> StepReport:
+        scored, tries, mean = set(pairs), [], 0.0
+        for standing in standings:
+            child = standing.candidate
+            self._tell(step, standing, wins=child is accepted)
+            scored |= standing.pairs
+            if child.marked is not None:
+                gain, items, seed = standing.gain, len(standing.differences), self.looker.seed.prompt
+                tries += credit.tries_of(seed, child.marked, child.filled, gain=gain, items=items)
+        if accepted is not None:
+            text, panel = accepted.prompt.text, self.looker.panel
+            found = values(self.scoring.known(text, panel))
+            mean = sum(found.values()) / len(found)
+            scored |= {(text, row.id) for row in panel}
+        tried = tuple(standing.candidate.prompt.text for standing in standings)
+        return StepReport(
+            self.number, step, accepted, mean, tried, tries=tuple(tries), pairs=frozenset(scored), asked=asked
+        )
+
+    def _tell(self, step: int, standing: Standing, *, wins: bool) -> None:
+        child, panel = standing.candidate, self.looker.panel
+        raced = [row for row in panel if row.id in set(standing.items)]
+        found = values(self.scoring.known(child.prompt.text, raced))
+        mean = sum(found.values()) / len(found) if found else 0.0
+        self.emit(
+            CandidateRaced(
+                branch=self.number,
+                step=step,
+                candidate=child.id,
+                mean=mean,
+                parent_mean=mean - standing.gain,
+                items=len(standing.differences),
+                survived=wins,
+                parent=child.marked.prompt.id if child.marked else "",
+                text=child.prompt.text,
+                fate=standing.fate,
+                log_e=standing.log_e,
+                note=child.note,
+            )
+        )
+
+    def _show(self, step: int, marked: MarkedPrompt) -> MarkedPrompt:
+        self.emit(
+            Marked(
+                branch=self.number,
+                step=step,
+                rendered=marked.render(),
+                spans=len(marked.spans),
+                tagged_fraction=marked.tagged_fraction,
+            )
+        )
+        return marked

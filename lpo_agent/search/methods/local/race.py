@@ -1,0 +1,75 @@
+"""Racing candidates against their parent on the same items; :mod:`lpo_agent.core.racing` judges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+
+from lpo_agent.core.racing import Race
+from lpo_agent.core.scores import values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lpo_agent.core.evidence import Course
+    from lpo_agent.core.messages import Row
+    from lpo_agent.core.racing import Lane
+    from lpo_agent.search.candidates import Candidate, Pairs
+    from lpo_agent.search.plan import Plan
+    from lpo_agent.search.scoring import Scoring
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a candidate came: its paired differences to the parent on the ``items`` that it answered."""
+
+    candidate: Candidate
+    fate: Literal["dropped", "outrun", "finished", "promoted"]
+    differences: list[float]
+    items: tuple[str, ...]
+    log_e: float
+
+    @property
+    def gain(self) -> float:
+        """The mean difference, 0 without any."""
+        return sum(self.differences) / len(self.differences) if self.differences else 0.0
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs of text and item that were scored for it, beside its parent's."""
+        return frozenset((self.candidate.prompt.text, item) for item in self.items)
+
+
+async def race(
+    scoring: Scoring,
+    parent: Candidate,
+    children: Sequence[Candidate],
+    course: Course,
+    *,
+    rows: Sequence[Row],
+    plan: Plan,
+) -> list[Standing]:
+    """Return one standing for each child: those that came through first, best first.
+
+    All meet the items of ``course``, which are ids of ``rows``, in its order.
+    """
+    by_id = {row.id: row for row in rows}
+    found = Race(course, len(children), look=plan.look, first=plan.first_rung)
+    while running := found.running:
+        asked = [by_id[item] for item in course.items[: found.target]]
+        async with anyio.create_task_group() as tasks:
+            for runner in [parent, *(children[number] for number in running)]:
+                tasks.start_soon(scoring.score, runner.prompt.text, asked)
+        new = {number: values(scoring.known(children[number].prompt.text, asked)) for number in running}
+        found.note(new, values(scoring.known(parent.prompt.text, asked)))
+        found.settle()
+    through = found.order()
+    rest = [number for number in range(len(children)) if number not in through]
+    return [_standing(children[number], found.lanes[number], course) for number in [*through, *rest]]
+
+
+def _standing(child: Candidate, lane: Lane, course: Course) -> Standing:
+    fate = "finished" if lane.fate == "running" else lane.fate
+    return Standing(child, fate, lane.duel.differences, course.items[: lane.duel.count], lane.log_e)
