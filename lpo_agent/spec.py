@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lpo_agent.core.beam_options import BEAM_METHODS, BeamOptions, LocalityMode, beam_options_for
 from lpo_agent.core.budget import Budget
+from lpo_agent.core.messages import Placement
 from lpo_agent.data import Example
 from lpo_agent.errors import ConfigError
 
@@ -22,7 +23,6 @@ PROVIDERS = ("openai", "anthropic", "local", "scripted")
 MethodName = Literal["auto", "lpo", "local-search", "ape", "apo", "pe2"]
 MarkerName = Literal["auto", "llm", "influence", "random", "manual"]
 ProposerName = Literal["auto", "llm", "operators"]
-Placement = Literal["before", "after", "system"]
 
 
 class RunSpec(BaseModel):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import structlog
+
+from lpo_agent.core.events import read_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,45 +34,67 @@ def get_logger(name: str = "lpo_agent") -> structlog.stdlib.BoundLogger:
 
 
 class EventStream:
-    """Takes events without waiting; hands them to the journal first, then to one observer."""
+    """Takes a run's events without waiting, writes them into the journal, and lets any number of observers follow.
+
+    Observers read from the journal, so one who is slow, or who never looks, costs no memory.
+    """
 
     def __init__(self, journal: Journal, run_id: str) -> None:
         self._journal, self._run_id = journal, run_id
-        self._send, self._receive = anyio.create_memory_object_stream["Event"](math.inf)
-        self._out, self._observed = anyio.create_memory_object_stream["Event"](math.inf)
+        self._waiting: list[Event] = []
+        self._news, self._ended = anyio.Event(), False
+        self._written = anyio.Event()
+        self._over = False
+        self._first = journal.last_event(run_id)
         self._log = get_logger().bind(run=run_id)
 
     def emit(self, event: Event) -> None:
-        """Take a fact; never blocks. Once a run is being cancelled and nobody listens, facts go nowhere."""
-        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            self._send.send_nowait(event)
+        """Take a fact; never blocks."""
+        self._waiting.append(event)
+        self._news.set()
 
     def end(self) -> None:
         """Say that no event will follow."""
-        self._send.close()
-
-    def close(self) -> None:
-        """Let go of everything, also of events that nobody looked at."""
-        for stream in (self._send, self._receive, self._out, self._observed):
-            stream.close()
+        self._ended = True
+        self._news.set()
 
     async def pump(self) -> None:
-        """Carry events on until :meth:`end`, in batches."""
-        async with self._receive, self._out:
-            async for event in self._receive:
-                batch = [event]
-                while len(batch) < BATCH and self._receive.statistics().current_buffer_used:
-                    batch.append(self._receive.receive_nowait())
-                await self._journal.append(self._run_id, [(e.name, e.model_dump_json()) for e in batch])
-                for each in batch:
-                    self._note(each)
-                    self._out.send_nowait(each)
+        """Write events until :meth:`end`, in batches."""
+        while self._waiting or not self._ended:
+            if not self._waiting:
+                self._news = anyio.Event()
+                await self._news.wait()
+                continue
+            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            await self._journal.append(self._run_id, [(event.name, event.model_dump_json()) for event in batch])
+            for event in batch:
+                self._note(event)
+            self._tell()
+        self.close()
+
+    def close(self) -> None:
+        """Let observers know that the run is over."""
+        self._over = True
+        self._tell()
+
+    def _tell(self) -> None:
+        written, self._written = self._written, anyio.Event()
+        written.set()
 
     def _note(self, event: Event) -> None:
         content = event.model_dump(mode="json", exclude=set(PRIVATE) | {"type"})
         self._log.info(event.name, **{key: value for key, value in content.items() if key != "run_id"})
 
-    @property
-    def observed(self) -> AsyncIterator[Event]:
-        """The events, each once, until the run is over."""
-        return self._observed
+    async def observed(self) -> AsyncIterator[Event]:
+        """Yield the run's events of this session, each once, until the run is over."""
+        at = self._first
+        while True:
+            written, over = self._written, self._over
+            for number, body in self._journal.events_after(self._run_id, at, BATCH):
+                at = number
+                yield read_event(body)
+            if at < self._journal.last_event(self._run_id):
+                continue
+            if over:
+                return
+            await written.wait()

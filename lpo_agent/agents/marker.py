@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from string import Template
 
+    from lpo_agent.agents.base import AgentSetting
     from lpo_agent.core.messages import Effect
     from lpo_agent.core.text import Prompt, Span
     from lpo_agent.models.base import Model
@@ -135,3 +136,23 @@ def _phrase(span: Span, effect: Effect | None) -> Mark:
     if effect is None:
         return Mark(span=span, reason="not measured")
     return Mark(span=span, reason=describe(effect), influence=effect.influence)
+
+
+def token_marker(setting: AgentSetting, model: Model) -> TokenMarker:
+    """Make the marker that asks a model."""
+    return TokenMarker(model, setting.optimizer_temperature)
+
+
+def influence_marker(_setting: AgentSetting, _model: Model) -> InfluenceMarker:
+    """Make the marker that goes by measurement."""
+    return InfluenceMarker()
+
+
+def random_marker(_setting: AgentSetting, _model: Model) -> RandomMarker:
+    """Make the marker that draws."""
+    return RandomMarker()
+
+
+def manual_marker(_setting: AgentSetting, _model: Model) -> ManualMarker:
+    """Make the marker that keeps to the author's tags."""
+    return ManualMarker()

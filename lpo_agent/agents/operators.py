@@ -20,6 +20,7 @@ from lpo_agent.prompts import load
 if TYPE_CHECKING:
     from string import Template
 
+    from lpo_agent.agents.base import AgentSetting
     from lpo_agent.core.task_facts import TaskFacts
     from lpo_agent.core.text import MarkedPrompt
     from lpo_agent.models.base import Model
@@ -168,3 +169,8 @@ def _result(marked: MarkedPrompt, proposal: Proposal) -> str | None:
     except EditRejected:
         return None
     return child.text if child.text.strip() else None
+
+
+def operator_proposer(setting: AgentSetting, model: Model) -> OperatorProposer:
+    """Make the proposer that draws edit operators; ``model`` paraphrases."""
+    return OperatorProposer(setting.facts, model)

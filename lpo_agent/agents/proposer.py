@@ -16,6 +16,7 @@ from lpo_agent.prompts import fenced, load
 if TYPE_CHECKING:
     from string import Template
 
+    from lpo_agent.agents.base import AgentSetting
     from lpo_agent.core.text import MarkedPrompt
     from lpo_agent.models.base import Model
 
@@ -78,3 +79,8 @@ def slotted(marked: MarkedPrompt) -> str:
 
 def _proposal(option: dict[int, str]) -> Proposal:
     return Proposal(replacements=tuple(Replacement(n, text) for n, text in sorted(option.items())))
+
+
+def llm_proposer(setting: AgentSetting, model: Model) -> Proposer:
+    """Make the proposer that asks a model."""
+    return Proposer(model, setting.optimizer_temperature)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lpo_agent.core.messages import ScoreAsk, ScoreReply
 from lpo_agent.core.scores import Scored, Unscored
@@ -15,10 +15,9 @@ from lpo_agent.models.base import Call, Turn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lpo_agent.core.messages import Placement
     from lpo_agent.metrics import Metric
     from lpo_agent.models.base import Model
-
-Placement = Literal["before", "after", "system"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ that are missing, and those that had begun go on where they were.
 from __future__ import annotations
 
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
@@ -18,30 +17,32 @@ from lpo_agent import data as data_files
 from lpo_agent.bench.grid import Bench, Cell, cell_spec, cells, load_splits
 from lpo_agent.bench.rows import BenchResult, CellRow, row_of
 from lpo_agent.bench.statistics import TestScores, compare_arms, compare_reference, compare_with_seed
-from lpo_agent.core.budget import Budget, Ledger
+from lpo_agent.core.budget import Budget
 from lpo_agent.core.events import BenchStarted, CellFinished
 from lpo_agent.core.result import RunResult
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, ProviderError
 from lpo_agent.journal import open_journal
-from lpo_agent.models.prices import load_prices
+from lpo_agent.runs.lifecycle import running
 from lpo_agent.runs.outcomes import prompt_hash
-from lpo_agent.runs.run import RunRequest, new_run_id, supervised
-from lpo_agent.runs.session import Session, calls_of_test, used_up
-from lpo_agent.runs.task import calls_each, load_task, need
-from lpo_agent.runs.wiring import Account, ModelPool, marker_kind
-from lpo_agent.search.methods import plan_for
+from lpo_agent.runs.request import OwnParts, method_of
+from lpo_agent.runs.run import new_run_id
+from lpo_agent.runs.runner import Limited, calls_of_test, open_runner
+from lpo_agent.runs.task import load_task, settled
+from lpo_agent.search.task import calls_each, need
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from lpo_agent.core.events import Event
+    from lpo_agent.core.result import UsageResult
     from lpo_agent.data import Splits
     from lpo_agent.environment import Environment
     from lpo_agent.journal import Journal
     from lpo_agent.journal.store import RunRecord
     from lpo_agent.runs.run import Run
+    from lpo_agent.runs.runner import Runner
     from lpo_agent.spec import RunSpec
 
 AT_ONCE: Final = 8
@@ -67,7 +68,7 @@ async def open_bench(
     command: str = "",
     env: Environment | None = None,
     say: Callable[[str], None] = lambda _: None,
-) -> AsyncIterator[Run]:
+) -> AsyncIterator[Run[BenchResult]]:
     """Start a benchmark; its result is a :class:`BenchResult`. Leaving the block before its end cancels it.
 
     ``folder`` holds the data of tasks that are not in the package (default: LPO_BENCH_DATA).
@@ -86,10 +87,10 @@ async def open_bench(
     notes = (f"not in the data folder, so left out: {', '.join(missing)}",) if missing else ()
     async with open_journal(env.journal) as journal:
         keys = {name: await journal.put_blob(data_files.to_json(s)) for name, s in material.items() if s is not None}
-        order = BenchRequest(**bench.model_dump(), splits=keys, notes=notes, at_once=at_once, command=command)
+        request = BenchRequest(**bench.model_dump(), splits=keys, notes=notes, at_once=at_once, command=command)
         run_id = new_run_id(time.time())
-        await journal.create_run(run_id, KIND, order.model_dump_json())
-        async with _running(journal, env, order, run_id, say) as run:
+        await journal.create_run(run_id, KIND, request.model_dump_json())
+        async with _running(journal, env, request, run_id, say) as run:
             yield run
 
 
@@ -99,8 +100,8 @@ def _check(bench: Bench, cell: Cell, splits: Splits | None) -> None:
     task = load_task(spec, "optimize", splits)
     if bench.search_calls is None:
         return
-    method = "local-search" if spec.method == "auto" else spec.method
-    choice = need(task, plan_for(method, spec, marker_kind(spec, method)), None).calls - calls_of_test(task)
+    plan = method_of(spec, OwnParts(), settled(spec.method)).plan(spec)
+    choice = need(task, plan, None).calls - calls_of_test(task)
     if choice >= bench.search_calls:
         raise ConfigError(
             f"search_calls {bench.search_calls} leaves nothing to search with: the choice on dev alone takes up to "
@@ -111,50 +112,55 @@ def _check(bench: Bench, cell: Cell, splits: Splits | None) -> None:
 @asynccontextmanager
 async def resume_bench(
     journal: Journal, env: Environment, record: RunRecord, say: Callable[[str], None]
-) -> AsyncIterator[Run]:
+) -> AsyncIterator[Run[BenchResult]]:
     """Go on with a benchmark that was interrupted."""
     await journal.reopen_run(record.run_id)
-    order = BenchRequest.model_validate_json(record.spec_json)
-    async with _running(journal, env, order, record.run_id, say) as run:
+    request = BenchRequest.model_validate_json(record.spec_json)
+    async with _running(journal, env, request, record.run_id, say) as run:
         yield run
 
 
 @asynccontextmanager
 async def _running(
-    journal: Journal, env: Environment, order: BenchRequest, run_id: str, say: Callable[[str], None]
-) -> AsyncIterator[Run]:
-    specs = {cell: cell_spec(order, cell) for cell in cells(order)}
+    journal: Journal, env: Environment, request: BenchRequest, run_id: str, say: Callable[[str], None]
+) -> AsyncIterator[Run[BenchResult]]:
+    specs = {cell: cell_spec(request, cell) for cell in cells(request)}
     common = next(iter(specs.values()))
-    ledger, prices = Ledger(common.budget, already=journal.totals(run_id)), load_prices(common.prices)
-    account = Account(journal, ledger, prices, run_id, "" if common.cache else run_id, say)
+    opening = open_runner(common, env=env, say=say, session_id=run_id, already=run_id, journal=journal)
+    async with opening as runner:
 
-    async def job(run: Run, emit: Callable[[Event], None], stop: anyio.Event) -> BenchResult:
-        async with AsyncExitStack() as stack:
-            session = Session(journal, common, ModelPool(stack, common, env, account), prices, ledger, run_id)
-            floor = _Floor(session, order, emit, stop)
+        async def job(run: Run[BenchResult], emit: Callable[[Event], None], stop: anyio.Event) -> BenchResult:
+            floor = _Floor(runner, request, emit, stop)
             rows = await floor.run(specs)
-        tested = {row.cell: floor.tested(row) for row in rows if row.status == "completed"}
-        ended = "asked to stop" if stop.is_set() else _shortfall(rows)
-        return BenchResult(
-            run_id=run_id,
-            status="stopped" if ended else "completed",
-            stop_reason=ended or "all cells done",
-            name=order.name,
-            model=common.model,
-            optimizer_model=common.optimizer_model or common.model,
-            rows=tuple(rows),
-            comparisons=compare_arms(tested),
-            gains=compare_with_seed(tested),
-            against=compare_reference(tested, order.reference),
-            reference=order.reference,
-            search_calls=order.search_calls,
-            command=order.command,
-            usage=run.usage(),
-            notes=order.notes,
-        )
+            return _result(floor, rows, common, stop=stop, usage=run.usage())
 
-    async with supervised(journal, run_id, ledger, job) as run:
-        yield run
+        async with running(journal, run_id, runner.ledger, job) as run:
+            yield run
+
+
+def _result(
+    floor: _Floor, rows: Sequence[CellRow], common: RunSpec, *, stop: anyio.Event, usage: UsageResult
+) -> BenchResult:
+    request = floor.request
+    tested = {row.cell: floor.tested(row) for row in rows if row.status == "completed"}
+    ended = "asked to stop" if stop.is_set() else _shortfall(rows)
+    return BenchResult(
+        run_id=floor.runner.session_id,
+        status="stopped" if ended else "completed",
+        stop_reason=ended or "all cells done",
+        name=request.name,
+        model=common.model,
+        optimizer_model=common.optimizer_model or common.model,
+        rows=tuple(rows),
+        comparisons=compare_arms(tested),
+        gains=compare_with_seed(tested),
+        against=compare_reference(tested, request.reference),
+        reference=request.reference,
+        search_calls=request.search_calls,
+        command=request.command,
+        usage=usage,
+        notes=request.notes,
+    )
 
 
 def _shortfall(rows: Sequence[CellRow]) -> str:
@@ -167,8 +173,8 @@ def _shortfall(rows: Sequence[CellRow]) -> str:
 class _Floor:
     """Where the cells run."""
 
-    session: Session
-    order: BenchRequest
+    runner: Runner
+    request: BenchRequest
     emit: Callable[[Event], None]
     stop: anyio.Event
     rows: dict[Cell, CellRow] = field(default_factory=dict)
@@ -176,9 +182,9 @@ class _Floor:
 
     async def run(self, specs: Mapping[Cell, RunSpec]) -> list[CellRow]:
         """Run the cells that are missing; return all rows in the grid's order."""
-        for name, key in self.order.splits.items():
-            self.splits[name] = data_files.from_json(self.session.journal.get_blob(key))
-        known = self.session.journal.parts(self.session.session_id)
+        for name, key in self.request.splits.items():
+            self.splits[name] = data_files.from_json(self.runner.journal.get_blob(key))
+        known = self.runner.journal.parts(self.runner.session_id)
         for cell in specs:
             record = known.get(self._id(cell))
             if record is not None and record.result_json is not None:
@@ -186,24 +192,24 @@ class _Floor:
                 if row.status == "completed":
                     self.rows[cell] = row
         self._tell_start(specs)
-        limiter = anyio.CapacityLimiter(self.order.at_once)
+        limiter = anyio.CapacityLimiter(self.request.at_once)
         async with anyio.create_task_group() as tasks:
             for cell, spec in specs.items():
                 if cell not in self.rows:
-                    tasks.start_soon(partial(self._take, limiter, cell, spec, again=self._id(cell) in known))
+                    tasks.start_soon(self._take, limiter, cell, spec, known.get(self._id(cell)))
         return [self.rows[cell] for cell in specs]
 
     def _id(self, cell: Cell) -> str:
-        return f"{self.session.session_id}.{cell.name}"
+        return f"{self.runner.session_id}.{cell.name}"
 
-    async def _take(self, limiter: anyio.CapacityLimiter, cell: Cell, spec: RunSpec, *, again: bool) -> None:
+    async def _take(self, limiter: anyio.CapacityLimiter, cell: Cell, spec: RunSpec, record: RunRecord | None) -> None:
         """Run a cell when it is its turn, and note its row. What ends all cells is raised."""
         async with limiter:
             if self.stop.is_set():
                 row = self._without(cell, BudgetExceeded("asked to stop"))
             else:
                 try:
-                    row = self._row(cell, await self._one(cell, spec, again=again))
+                    row = self._row(cell, await self._one(cell, spec, record))
                 except LpoError as exc:
                     row = self._without(cell, exc)
         self.rows[cell] = row
@@ -218,30 +224,33 @@ class _Floor:
             )
         )
 
-    async def _one(self, cell: Cell, spec: RunSpec, *, again: bool) -> RunResult:
+    async def _one(self, cell: Cell, spec: RunSpec, record: RunRecord | None) -> RunResult:
         """Run one cell as a run of the journal; raises LpoError."""
-        run_id, journal = self._id(cell), self.session.journal
-        order = RunRequest("optimize", spec, self.order.splits[cell.task])
-        await (journal.reopen_run(run_id) if again else journal.create_run(run_id, "optimize", order.to_json()))
-        task = load_task(spec, "optimize", self.splits[cell.task])
-        shared = replace(order, spec=spec.model_copy(update={"budget": Budget()}))
-        result = await self.session.run(run_id, shared, task, stop=self.stop, search_calls=self.order.search_calls)
-        assert isinstance(result, RunResult)  # noqa: S101 - the kind of run decides it
+        runner, run_id = self.runner, self._id(cell)
+        if record is None:
+            task = load_task(spec, "optimize", self.splits[cell.task])
+            prepared = await runner.prepare("optimize", spec, run_id=run_id, task=task)
+        else:
+            prepared = await runner.reopen(record)
+        prepared = prepared.with_spec(budget=Budget())  # the caps are those of all cells together
+        limited = None if self.request.search_calls is None else Limited(self.request.search_calls)
+        async with runner.open(prepared, stop=self.stop, limited=limited) as run:
+            result: RunResult = await run.wait()
         return result
 
     def _row(self, cell: Cell, result: RunResult) -> CellRow:
         """Return a cell's row. A search that used up its own calls is complete once it is tested."""
-        cap = self.order.search_calls
+        cap = self.request.search_calls
         if cap is None:
             return row_of(cell, result)
-        task = load_task(cell_spec(self.order, cell), "optimize", self.splits[cell.task])
+        task = load_task(cell_spec(self.request, cell), "optimize", self.splits[cell.task])
         seed, best = result.seed, result.challenger or result.best
         scores = {each.prompt: each.test for each in (seed, best)}
         items = len(task.splits.test)
         tested = all((0 if s is None else s.n + s.unscored) == items for s in scores.values())
         asked = result.usage.calls + result.usage.cached_calls - len(scores) * items * calls_each(task)
         return row_of(
-            cell, result, whole=tested and result.stop_reason == used_up(cap), calls=asked if tested else None
+            cell, result, whole=tested and result.stop_reason == Limited(cap).reason, calls=asked if tested else None
         )
 
     def _without(self, cell: Cell, problem: LpoError) -> CellRow:
@@ -255,8 +264,8 @@ class _Floor:
         spec = next(iter(specs.values()))
         self.emit(
             BenchStarted(
-                run_id=self.session.session_id,
-                bench=self.order.name,
+                run_id=self.runner.session_id,
+                bench=self.request.name,
                 cells=len(specs),
                 done=len(self.rows),
                 model=spec.model,
@@ -268,10 +277,10 @@ class _Floor:
         """Return the scores of a cell's best prompt and of its seed prompt on the test items, by row id."""
         splits = self.splits[row.cell.task]
         wanted = {each.id for each in splits.test}
-        seed = load_task(cell_spec(self.order, row.cell), "optimize", splits).prompt.text
+        seed = load_task(cell_spec(self.request, row.cell), "optimize", splits).prompt.text
         best, old = prompt_hash(row.prompt or ""), prompt_hash(seed)
         found = TestScores({}, {})
-        for prompt, item, outcome in self.session.journal.outcomes(row.run_id):
+        for prompt, item, outcome in self.runner.journal.outcomes(row.run_id):
             for values, hashed in zip(found, (best, old), strict=True):
                 if item in wanted and prompt == hashed:
                     values[item] = outcome.value

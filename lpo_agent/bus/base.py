@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 UNAVAILABLE = Failure(kind="Unavailable", detail="the worker was stopped", retryable=True)
 
+TOO_LARGE = Failure(kind="TooLarge", detail="a message is larger than the bus takes (NATS: max_payload)")
+"""A request that could not be sent; ``unsure`` where it is the reply, because the work was done."""
+
 
 class Bus(Protocol):
     """Requests with replies, by topic."""

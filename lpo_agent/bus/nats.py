@@ -25,8 +25,8 @@ import sniffio
 from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
-from lpo_agent.bus.base import UNAVAILABLE
-from lpo_agent.bus.nats_codec import ACK, FAILED, ID, LEFT, RUN, TOO_LARGE, handled, read
+from lpo_agent.bus.base import TOO_LARGE, UNAVAILABLE
+from lpo_agent.bus.nats_codec import ACK, FAILED, ID, LEFT, RUN, handled, read
 from lpo_agent.bus.nats_connection import PARTING, PAUSE, PREFIX, Store, connect, token
 from lpo_agent.core.messages import Failure
 from lpo_agent.errors import BusClosed, ConfigError, DeadlineExceeded, RequestFailed

@@ -22,8 +22,6 @@ LEFT: Final = "Lpo-Left"
 FAILED: Final = "Lpo-Failed"
 ACK: Final = "Lpo-Ack"
 """Where the caller acknowledges the request, once it holds the reply."""
-TOO_LARGE: Final = Failure(kind="TooLarge", detail="a message is larger than the bus takes (NATS: max_payload)")
-"""A request that could not be sent; ``unsure`` where it is the reply, because the work was done."""
 
 
 async def handled(topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], data: bytes) -> R | Failure:

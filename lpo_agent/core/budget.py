@@ -1,7 +1,7 @@
-"""One purse for a run: what was spent, what is promised, and caps that cannot be passed.
+"""The budget of a run: what was spent, what is reserved for calls under way, and caps that cannot be passed.
 
-Every call reserves its highest cost before it is made and settles with what it really cost, so no
-number of concurrent callers can overshoot.
+Every call reserves the most that it can cost before it is made, and settles with what it really cost. So
+no number of concurrent callers can pass a cap.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class Ledger:
         self._input, self._output, self._usd = self._before.input_tokens, self._before.output_tokens, self._before.usd
         self._unsure_tokens, self._unsure_usd = self._before.unsure_tokens, self._before.unsure_usd
         self._held, self._aside = _Sum(), _Sum()
+        self._waiting: list[Callable[[], None]] = []
 
     @property
     def totals(self) -> Totals:
@@ -128,35 +129,50 @@ class Ledger:
         return self._before.seconds + self._clock() - self._began
 
     def reserve(self, *, calls: int = 1, tokens: int = 0, usd: float | None = None, aside: bool = False) -> Reservation:
-        """Promise to spend at most this much.
+        """Reserve at most this much spending.
 
-        ``usd`` None means: not known. ``aside``: kept for later, not the promise of a call under way.
-        Raises BudgetExceeded, and promises nothing, if a cap would be passed whatever the calls
-        under way turn out to cost, or if there is a cap in dollars and the price is not known;
-        BudgetTied if only what they may cost at most stands in the way.
+        ``usd`` None means: not known. ``aside``: kept for later, not for a call under way. Raises as
+        :meth:`check` does, and then reserves nothing.
         """
-        budget = self.budget
+        self.check(calls=calls, tokens=tokens, usd=usd)
+        reservation = Reservation(calls, tokens, usd or 0.0, aside)
+        self._hold(reservation, 1)
+        return reservation
+
+    def check(self, *, calls: int = 1, tokens: int = 0, usd: float | None = None) -> None:
+        """Raise BudgetExceeded if this much more would pass a cap, whatever the calls under way turn out to cost.
+
+        So it does where there is a cap in dollars and the price is not known. Raises BudgetTied if the cap
+        would be passed only if the calls under way cost as much as they may.
+        """
+        budget, kept, held = self.budget, self._aside, self._held
         if usd is None and budget.usd is not None:
             raise BudgetExceeded("there is a cap in US dollars, but the price of a model is not known; see --prices")
-        promised = Reservation(calls, tokens, usd or 0.0, aside)
-        spent_tokens, spent_usd = (
-            self._input + self._output + self._unsure_tokens,
-            (self._usd or 0.0) + self._unsure_usd,
-        )
-        kept, held = self._aside, self._held
         if budget.calls is not None:
-            _check("calls", budget.calls, self._calls, kept.calls + calls, held.calls)
+            _check("calls", budget.calls, self._calls, calls, held.calls, kept.calls)
         if budget.tokens is not None:
-            _check("tokens", budget.tokens, spent_tokens, kept.tokens + tokens, held.tokens)
+            spent = self._input + self._output + self._unsure_tokens
+            _check("tokens", budget.tokens, spent, tokens, held.tokens, kept.tokens)
         if budget.usd is not None:
-            _check("usd", budget.usd, spent_usd, kept.usd + promised.usd, held.usd)
-        if budget.seconds is not None and self.seconds() >= budget.seconds:
-            raise BudgetExceeded(f"the budget of {budget.seconds:g} seconds is used up ({self.seconds():g} spent)")
-        self._hold(promised, 1)
-        return promised
+            _check("US dollars", budget.usd, (self._usd or 0.0) + self._unsure_usd, usd or 0.0, held.usd, kept.usd)
+        self.check_time()
+
+    def check_time(self) -> None:
+        """Raise BudgetExceeded if the cap on seconds is reached."""
+        cap = self.budget.seconds
+        if cap is not None and (spent := self.seconds()) >= cap:
+            raise BudgetExceeded(f"the budget of {cap:g} seconds is used up ({spent:.3g} s spent)")
+
+    def when_freed(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` once, when the next reservation is settled or given back."""
+        self._waiting.append(tell)
 
     def _hold(self, promised: Reservation, sign: int) -> None:
         (self._aside if promised.aside else self._held).add(promised, sign)
+        if sign < 0 and self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for tell in waiting:
+                tell()
 
     def settle(self, reservation: Reservation, *, input_tokens: int, output_tokens: int, usd: float | None) -> Spent:
         """Book what a call really cost in place of what was promised for it."""
@@ -186,9 +202,12 @@ class Ledger:
         self._cached += 1
 
 
-def _check(name: str, cap: float, spent: float, wanted: float, held: float) -> None:
-    if spent + wanted + held <= cap + SLACK:
+def _check(unit: str, cap: float, spent: float, wanted: float, held: float, aside: float) -> None:
+    """Raise unless ``wanted`` more fits under the cap, beside what is held for calls and kept aside for later."""
+    least = spent + wanted + aside
+    if least + held <= cap + SLACK:
         return
-    if spent + wanted > cap + SLACK:
-        raise BudgetExceeded(f"the budget of {cap:g} {name} is used up ({spent:g} spent)")
-    raise BudgetTied(f"the budget of {cap:g} {name} is promised to calls under way")
+    if least > cap + SLACK:
+        kept = f", {aside:g} kept for the final test" if aside else ""
+        raise BudgetExceeded(f"the budget of {cap:g} {unit} is used up ({spent:g} spent{kept})")
+    raise BudgetTied(f"the budget of {cap:g} {unit} is reserved for calls under way")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.diff import Measures
@@ -222,3 +222,10 @@ AnyEvent = Annotated[
     | CellFinished,
     Field(discriminator="type"),
 ]
+
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(AnyEvent)
+
+
+def read_event(text: str) -> Event:
+    """Return an event from its JSON; raises ValueError."""
+    return _ADAPTER.validate_json(text)

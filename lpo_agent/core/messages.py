@@ -59,38 +59,16 @@ class Row:
 
 
 class ScoreAsk(Message):
-    """Answer ``row`` with the prompt ``text`` and judge the answer.
-
-    Where a worker on another machine does it: ``run``, whose rules hold; ``known``, the answers to the first
-    of the calls that it takes.
-    """
+    """Answer ``row`` with the prompt ``text`` and judge the answer."""
 
     text: str
     row: Row
-    run: str = ""
-    known: tuple[str, ...] = ()
-
-
-class Heard(Message):
-    """A model's answer that was paid for elsewhere: to be booked and filed by the run that asked."""
-
-    model: str
-    text: str
-    truncated: bool
-    input_tokens: int
-    output_tokens: int
 
 
 class ScoreReply(Message):
-    """The judgement, or why there is none.
-
-    From another machine: ``heard``, what models said for it, which nobody has booked yet; ``failed``, the call
-    that was the last because it failed.
-    """
+    """The judgement, or why there is none."""
 
     outcome: Outcome
-    heard: tuple[Heard, ...] = ()
-    failed: Failure | None = None
 
 
 class Trace(Message):
@@ -99,6 +77,9 @@ class Trace(Message):
     row: Row
     result: Scored
 
+
+Placement = Literal["before", "after", "system"]
+"""Where a prompt without a placeholder stands: before the input, after it, or as the system message."""
 
 Purpose = Literal["mend", "vary"]
 """What an edit is for: to mend what a critique found, or to say the same in other words."""

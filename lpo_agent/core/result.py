@@ -17,6 +17,9 @@ SCHEMA = 1
 ALPHA = 0.05
 
 EndStatus = Literal["completed", "stopped", "failed", "interrupted"]
+"""How a run ended."""
+RunStatus = Literal["running", "completed", "stopped", "failed", "interrupted"]
+"""How a run ended, or that it goes on."""
 Verdict = Literal["improved", "no_significant_improvement", "not_tested"]
 
 
@@ -245,6 +248,35 @@ class CompareResult(_Part):
     a: Score
     b: Score
     delta: TestDelta | None
+    usage: UsageResult
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class MarkSpan(_Part):
+    """A part of a prompt that the next edit would change, and why.
+
+    ``start`` and ``end``: code points of the prompt (equal: a place for new text). ``influence``: the mean score with
+    it minus the mean without it, where that was measured.
+    """
+
+    start: int
+    end: int
+    text: str
+    reason: str
+    influence: float | None = None
+
+
+class MarkResult(_Part):
+    """What `lpo mark --json` prints: the prompt with ``<edit>`` tags around what a first step would edit."""
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    run_id: str
+    status: EndStatus
+    stop_reason: str
+    prompt: str
+    marked: str
+    spans: tuple[MarkSpan, ...]
     usage: UsageResult
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -17,7 +17,7 @@ import zlib
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio import to_thread
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from lpo_agent.core.budget import Spent
+    from lpo_agent.core.result import RunStatus
 
 REPLY: Final = (
     "INSERT OR IGNORE INTO replies (key, run, model, text, truncated, input_tokens, output_tokens, made) "
@@ -46,8 +47,6 @@ ATTEMPT: Final = (
     "VALUES (?,?,?,?,?,?,?)"
 )
 OUTCOME: Final = "INSERT INTO outcomes (run, prompt, item, value, output, feedback) VALUES (?,?,?,?,?,?)"
-
-RunStatus = Literal["running", "completed", "stopped", "failed", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +112,15 @@ class Journal:
         """Note what an attempt cost; durable with the next commit."""
         self._writer.add(ATTEMPT, (run_id, *spent), urgent=spent.failed)
 
-    def totals(self, run_id: str) -> Totals:
-        """Return what the run's earlier sessions spent."""
+    def totals(self, run_id: str, *, parts: bool = False) -> Totals:
+        """Return what the run's earlier sessions spent; with ``parts``, the runs that are part of it included."""
+        where, values = "run=?", (run_id,)
+        if parts:
+            where, values = "run=? OR (run>? AND run<?)", (run_id, f"{run_id}.", f"{run_id}/")  # "/" follows "."
         calls, failed, into, out, unknown, usd, unsure_tokens, unsure_usd = self._db.execute(
             "SELECT COUNT(*), TOTAL(failed), TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(usd IS NULL), TOTAL(usd),"
-            " TOTAL(unsure_tokens), TOTAL(unsure_usd) FROM attempts WHERE run=?",
-            (run_id,),
+            f" TOTAL(unsure_tokens), TOTAL(unsure_usd) FROM attempts WHERE {where}",
+            values,
         ).fetchone()
         row = self._db.execute("SELECT seconds FROM runs WHERE run=?", (run_id,)).fetchone()
         return Totals(
@@ -216,6 +218,16 @@ class Journal:
         """Yield a run's events as JSON, oldest first."""
         for (body,) in self._db.execute("SELECT body FROM events WHERE run=? ORDER BY id", (run_id,)):
             yield body
+
+    def last_event(self, run_id: str) -> int:
+        """Return the number of the run's last event, 0 if there is none; numbers grow."""
+        (number,) = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM events WHERE run=?", (run_id,)).fetchone()
+        return int(number)
+
+    def events_after(self, run_id: str, number: int, most: int) -> list[tuple[int, str]]:
+        """Return the run's next events after ``number`` as numbers and JSON, at most so many, oldest first."""
+        sql = "SELECT id, body FROM events WHERE run=? AND id>? ORDER BY id LIMIT ?"
+        return self._db.execute(sql, (run_id, number, most)).fetchall()
 
     async def put_blob(self, body: bytes) -> str:
         """Keep something under the hash of its content, and return that."""

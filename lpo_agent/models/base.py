@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 
@@ -28,14 +28,12 @@ class Call:
 
     ``max_tokens`` bounds the answer. ``temperature`` None leaves the service's default (models
     that reason refuse any other). ``replicate`` tells apart repeated draws of the same request.
-    ``filed`` is the key of the answer in the journal, once it was worked out.
     """
 
     turns: tuple[Turn, ...]
     max_tokens: int = 256
     temperature: float | None = 0.0
     replicate: int = 0
-    filed: bytes | None = field(default=None, compare=False)
 
     def key(self, model: str) -> bytes:
         """Return 16 bytes that stand for the content: ``model``, messages, parameters, replicate.
@@ -65,28 +63,19 @@ class Completion:
     """A model's answer. ``cached``: it was in the journal and cost nothing now."""
 
     text: str
-    usage: Usage
+    usage: Usage = Usage()
     truncated: bool = False
     cached: bool = False
 
 
 class Model(Protocol):
-    """Anything that answers a :class:`Call`.
+    """Anything that answers a :class:`Call`: a built-in provider's model, or the caller's own object.
 
-    ``name`` is ``PROVIDER:NAME``; ``identity`` goes into the journal's keys, so two models that
-    may answer differently must differ there. ``complete`` raises ProviderError, nothing else.
+    An object of the caller's may also have ``name`` (what reports call it; default: its class) and ``identity``
+    (a mapping of JSON values that differs between models which may answer differently). Answers of a model
+    without an identity are never reused by another run.
     """
 
-    @property
-    def name(self) -> str:
-        """``PROVIDER:NAME``."""
-        ...
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """What distinguishes this model's answers: service, address, weights."""
-        ...
-
     async def complete(self, call: Call) -> Completion:
-        """Answer the call, once; raises ProviderError."""
+        """Answer the call, once; raises :class:`lpo_agent.errors.ProviderError` where there is no answer."""
         ...

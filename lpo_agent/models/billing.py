@@ -1,4 +1,7 @@
-"""Pays for calls that others make: whatever counts for a run is promised before, and booked after."""
+"""Paying for calls: the one place where a call is reserved before it is made and booked when it has ended.
+
+A call may count for several ledgers at once: its run's, and the session's that the run belongs to.
+"""
 
 from __future__ import annotations
 
@@ -7,80 +10,102 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from lpo_agent.errors import BudgetExceeded, BudgetTied
-from lpo_agent.models.middleware import TIED, Budgeted, Layer, Metered
+from lpo_agent.errors import BudgetTied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from lpo_agent.core.budget import Ledger, Reservation, Spent
-    from lpo_agent.models.base import Model, Usage
+    from lpo_agent.models.base import Usage
     from lpo_agent.models.prices import Prices
 
-    Promise = tuple[Reservation, ...]
 
-
-def layers_of(model: Model) -> Iterator[Model]:
-    """Yield a model's layers from outside in, and at last what they stand on."""
-    yield model
-    while isinstance(model, Layer):
-        model = model.inner
-        yield model
+def _nowhere(_: Spent) -> None:
+    """Book nothing beside the ledgers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Purse:
-    """One or several ledgers that a model's calls count for. A promise holds for one call, with all of them."""
+class Billing:
+    """Reserves and books the calls of one run, in all of ``ledgers``.
 
-    name: str
+    ``book`` is told what each attempt cost, once, to keep it beyond this process.
+    """
+
     ledgers: tuple[Ledger, ...]
     prices: Prices
-    book: Callable[[Spent], None]
+    book: Callable[[Spent], None] = _nowhere
 
-    @classmethod
-    def of(cls, model: Model) -> Purse:
-        """Return what pays for the calls of a model under its layers."""
-        layers = list(layers_of(model))
-        (paid,) = [layer for layer in layers if isinstance(layer, Budgeted)]
-        own = [layer.ledger for layer in layers if isinstance(layer, Metered)]
-        return cls(model.name, (*own, paid.ledger), paid.prices, paid.book)
+    async def reserve(self, model: str, most: Usage) -> Charge:
+        """Reserve the ``most`` that a call to ``model`` can use, and wait while only calls under way stand in the way.
 
-    async def promise(self, most: Usage, calls: int) -> list[Promise]:
-        """Promise so many calls, once those under way leave room; raises BudgetExceeded, and promises nothing."""
-        usd = self.prices.cost(self.name, most)
-        tokens = most.input_tokens + most.output_tokens
+        Raises BudgetExceeded, and reserves nothing, if a cap would be passed whatever these turn out to cost.
+        """
+        tokens, usd = most.input_tokens + most.output_tokens, self.prices.cost(model, most)
         while True:
-            made: list[list[Reservation]] = []
             try:
-                for _ in range(calls):
-                    made.append([])
-                    for ledger in self.ledgers:
-                        made[-1].append(ledger.reserve(tokens=tokens, usd=usd))
-            except BudgetExceeded as exc:
-                for promise in made:
-                    self.unused(tuple(promise))
-                if not isinstance(exc, BudgetTied):
-                    raise
-            else:
-                return [tuple(promise) for promise in made]
-            await anyio.sleep(TIED)
+                return Charge(self, model, self._reserved(tokens, usd))
+            except BudgetTied:
+                freed = anyio.Event()
+                for ledger in self.ledgers:
+                    ledger.when_freed(freed.set)
+                await freed.wait()
 
-    def unused(self, promise: Promise) -> None:
-        """Take back the promise of a call that was never made."""
-        for ledger, part in zip(self.ledgers, promise, strict=False):  # the last one may have been refused half-way
-            ledger.release(part)
+    def _reserved(self, tokens: int, usd: float | None) -> tuple[Reservation, ...]:
+        for ledger in self.ledgers[1:]:
+            ledger.check(tokens=tokens, usd=usd)
+        return tuple(ledger.reserve(tokens=tokens, usd=usd) for ledger in self.ledgers)
 
-    def paid(self, promise: Promise, used: Usage) -> None:
-        """Book what a call used."""
-        usd = self.prices.cost(self.name, used)
-        for number, (ledger, part) in enumerate(zip(self.ledgers, promise, strict=True)):
-            spent = ledger.settle(part, input_tokens=used.input_tokens, output_tokens=used.output_tokens, usd=usd)
-            if number == 0:
-                self.book(spent)
+    def check_time(self) -> None:
+        """Raise BudgetExceeded if a cap on seconds is reached."""
+        for ledger in self.ledgers:
+            ledger.check_time()
 
-    def failed(self, promise: Promise, *, unsure: bool) -> None:
-        """Book a call that failed; ``unsure``: it may have been charged for."""
-        for number, (ledger, part) in enumerate(zip(self.ledgers, promise, strict=True)):
-            spent = ledger.fail(part, unsure=unsure)
-            if number == 0:
-                self.book(spent)
+    def cached(self) -> None:
+        """Count an answer that was in the journal already and cost nothing."""
+        for ledger in self.ledgers:
+            ledger.cached()
+
+
+@dataclass(slots=True)
+class Charge:
+    """The reservation of one call. It ends by exactly one of its methods; further ones have no effect."""
+
+    billing: Billing
+    model: str
+    reservations: tuple[Reservation, ...]
+    open: bool = True
+
+    def settle(self, used: Usage) -> None:
+        """Book what the call used."""
+        if self._close():
+            into, out, usd = used.input_tokens, used.output_tokens, self.billing.prices.cost(self.model, used)
+            self._booked(
+                [
+                    ledger.settle(reservation, input_tokens=into, output_tokens=out, usd=usd)
+                    for ledger, reservation in zip(self.billing.ledgers, self.reservations, strict=True)
+                ]
+            )
+
+    def fail(self, *, unsure: bool) -> None:
+        """Book a call that failed; ``unsure``: the service may have charged for it."""
+        if self._close():
+            self._booked(
+                [
+                    ledger.fail(reservation, unsure=unsure)
+                    for ledger, reservation in zip(self.billing.ledgers, self.reservations, strict=True)
+                ]
+            )
+
+    def release(self) -> None:
+        """Give the reservation back; the call was not made."""
+        if self._close():
+            for ledger, reservation in zip(self.billing.ledgers, self.reservations, strict=True):
+                ledger.release(reservation)
+
+    def _close(self) -> bool:
+        was, self.open = self.open, False
+        return was
+
+    def _booked(self, spent: list[Spent]) -> None:
+        if spent:
+            self.billing.book(spent[0])

@@ -3,38 +3,50 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from lpo_agent.errors import ConfigError
+from lpo_agent.models.base import Usage
+from lpo_agent.models.providers.base import PROVIDERS, traits_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from lpo_agent.models.base import Usage
-
-FREE = ("local:", "scripted:")
+    from lpo_agent.models.providers.base import Provider
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """US dollars for a million input and output tokens, by ``PROVIDER:NAME``."""
+    """US dollars for a million input and output tokens, by ``PROVIDER:NAME``.
+
+    ``providers`` are the caller's own, by name. Models of a provider whose traits say that it is free cost nothing.
+    """
 
     table: Mapping[str, tuple[float, float]]
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    _free: dict[str, bool] = field(init=False, default_factory=dict, compare=False)
 
     def cost(self, model: str, usage: Usage) -> float | None:
-        """Return the cost in dollars; None where the price is not known, 0 for models on this machine."""
-        if model.startswith(FREE):
-            return 0.0
-        if model not in self.table:
-            return None
-        into, out = self.table[model]
-        return (into * usage.input_tokens + out * usage.output_tokens) / 1e6
+        """Return the cost in dollars, None where the price is not known."""
+        if model in self.table:
+            into, out = self.table[model]
+            return (into * usage.input_tokens + out * usage.output_tokens) / 1e6
+        return 0.0 if self._is_free(model.partition(":")[0]) else None
+
+    def __contains__(self, model: str) -> bool:
+        return self.cost(model, Usage()) is not None
+
+    def _is_free(self, provider: str) -> bool:
+        if provider not in self._free:
+            known = provider in self.providers or provider in PROVIDERS
+            self._free[provider] = known and traits_of(PROVIDERS.load(provider, self.providers)).free
+        return self._free[provider]
 
 
-def load_prices(override: Path | None = None) -> Prices:
+def load_prices(override: Path | None = None, providers: Mapping[str, Provider] | None = None) -> Prices:
     """Return the package's prices with those of the ``override`` file on top; raises ConfigError."""
     own = files("lpo_agent.models").joinpath("prices.toml").read_text(encoding="utf-8")
     table = _read(own, "prices.toml")
@@ -43,7 +55,7 @@ def load_prices(override: Path | None = None) -> Prices:
             table |= _read(override.read_text(encoding="utf-8"), str(override))
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigError(f"{override}: the price file cannot be read: {exc}") from None
-    return Prices(table)
+    return Prices(table, providers or {})
 
 
 def _read(text: str, name: str) -> dict[str, tuple[float, float]]:

@@ -6,6 +6,7 @@ answer is ever expanded again; ``$`` collides with neither braces nor tags.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from string import Template
 from typing import Final
@@ -19,10 +20,15 @@ def load(name: str, variables: set[str]) -> Template:
     Raises ValueError if it does not use exactly ``variables``: a template and its agent must
     agree before anything is spent.
     """
-    template = Template(files(__package__).joinpath(f"{name}.md").read_text(encoding="utf-8"))
+    template = Template(_text(name))
     if set(template.get_identifiers()) != variables:
         raise ValueError(f"prompts/{name}.md uses {sorted(template.get_identifiers())}, not {sorted(variables)}")
     return template
+
+
+@cache
+def _text(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.md").read_text(encoding="utf-8")
 
 
 def fenced(text: str, limit: int = 4000) -> str:

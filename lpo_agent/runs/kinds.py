@@ -1,118 +1,120 @@
-"""The kinds of run: optimize a prompt, evaluate one, compare two."""
+"""The kinds of run: optimize a prompt, evaluate one, compare two, mark where one would be edited."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
 
-from lpo_agent.bench.rows import BenchResult
-from lpo_agent.bus.memory import MemoryBus
-from lpo_agent.core.events import PhaseStarted, RunFinished, RunStarted
-from lpo_agent.core.result import (
-    CompareResult,
-    EndStatus,
-    EvaluateResult,
-    RunResult,
-    UsageResult,
-    delta,
-)
+from lpo_agent.core.events import PhaseStarted, RunFinished, RunStarted, read_event
+from lpo_agent.core.result import CompareResult, EndStatus, EvaluateResult, MarkResult, MarkSpan, RunResult, delta
 from lpo_agent.core.scores import Scored, Unscored, paired, summarize
 from lpo_agent.core.tally import Tally
 from lpo_agent.core.text import parse_prompt
 from lpo_agent.errors import BudgetExceeded, TooManyUnscored, worst
+from lpo_agent.models.base import Usage
+from lpo_agent.runs.agents import open_agents, setting_of
 from lpo_agent.runs.probe import choose_method
-from lpo_agent.runs.results import SearchRecords, Setup, build_result, build_search
-from lpo_agent.runs.task import build_metric, fit, warn_of_few
-from lpo_agent.runs.wiring import marker_kind, serve_agents
-from lpo_agent.search.candidates import LocalityChecks
-from lpo_agent.search.methods import plan_for
-from lpo_agent.search.scoring import Outcomes, Scoring, until_spent
-from lpo_agent.workers.connecting import open_scoring
+from lpo_agent.runs.request import method_of
+from lpo_agent.runs.results import build_result
+from lpo_agent.search.candidates import LocalityChecks, SearchHistory
+from lpo_agent.search.context import Search
+from lpo_agent.search.coordinator import Coordinator
+from lpo_agent.search.methods.base import AUTO, check_options
+from lpo_agent.search.methods.local.analysis import PromptAnalyzer
+from lpo_agent.search.outcome import SearchOutcome, SearchTask
+from lpo_agent.search.scoring import Outcomes, until_spent
+from lpo_agent.search.task import call_tokens, calls_each, fit, need, warn_of_few
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from lpo_agent.core.budget import Ledger
     from lpo_agent.core.events import Event
     from lpo_agent.core.scores import Score
-    from lpo_agent.models.prices import Prices
+    from lpo_agent.runs.context import RunContext
     from lpo_agent.runs.probe import Choice
-    from lpo_agent.runs.task import Task
-    from lpo_agent.runs.wiring import Models
-    from lpo_agent.search.coordinator import Coordinator
+    from lpo_agent.search.methods.base import FullMethod
     from lpo_agent.search.plan import Plan
-    from lpo_agent.search.scoring import Memory
-    from lpo_agent.spec import RunSpec
+    from lpo_agent.search.task import Task
 
-Result = RunResult | EvaluateResult | CompareResult | BenchResult
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a job works with. ``metric`` is the caller's own, or None; ``stop`` asks for an early end.
-
-    ``say`` is told what a user should know now.
-    """
-
-    run_id: str
-    spec: RunSpec
-    task: Task
-    metric: object | None
-    other_prompt: str | None
-    models: Models
-    ledger: Ledger
-    prices: Prices
-    memory: Memory
-    emit: Callable[[Event], None]
-    usage: Callable[[], UsageResult]
-    stop: anyio.Event
-    say: Callable[[str], None] = lambda _: None
+MARKED_ROWS: Final = 16
+"""Training rows that are scored to find failures before a prompt is marked."""
 
 
-async def optimize(context: Context) -> RunResult:
+async def optimize(context: RunContext) -> RunResult:
     """Search for a better prompt; raises BudgetExceeded if not even the seed could be scored."""
-    spec, choice = context.spec, await choose_method(context.models.optimizer, context.spec.method)
-    task, plan = fit(context.task, plan_for(choice.method, spec, marker_kind(spec, choice.method)), spec.budget)
+    spec = context.spec
+    choice = await _choose(context)
+    method = method_of(spec, context.prepared.own, choice.method)
+    check_options(method, spec)
+    task, plan = fit(context.task, method.plan(spec), spec.budget)
     task = warn_of_few(task, spec.gain)
-    context.emit(_started(context, task, plan, choice))
-    setup, books = Setup(context, choice.method, task, plan), SearchRecords(LocalityChecks(), Tally(), context.emit)
-    async with open_scoring(context, task) as through, MemoryBus() as bus, anyio.create_task_group() as agents:
-        await serve_agents(
-            agents,
-            bus,
-            spec=spec,
-            task=task,
-            models=context.models,
-            metric=build_metric(task, context.metric, context.models.optimizer),
-            method=choice.method,
-            branches=plan.branches,
-            through=through,
-        )
-        coordinator = build_search(setup, bus, books)
-        agents.start_soon(_relay_stop, context.stop, coordinator)
-        findings = await coordinator.run()
-        agents.cancel_scope.cancel()
-    if not _whole(findings.seed_dev, len(task.splits.dev)):
-        raise BudgetExceeded(f"{findings.stopped_by or 'the run was stopped'} before the seed prompt was scored")
-    result = build_result(setup, findings, books)
+    context.emit(_started(context, task, plan, replace(choice, method=method.name)))
+    tally = Tally()
+
+    def emit(event: Event) -> None:
+        tally.note(event)
+        context.emit(event)
+
+    outcome, checks = SearchOutcome(task.seed, task.seed), LocalityChecks()
+    async with open_agents(context, setting_of(spec, task, plan, choice.method), method) as bus:
+        scoring, rows = context.scoring(bus), _rows(context, task, plan)
+        search = Search(spec, task, plan, rows, bus, scoring, outcome, checks, emit)
+        coordinator = Coordinator(method.start(search), outcome, scoring, rows, emit)
+        async with _until_stopped(context.stop, partial(coordinator.stop, "asked to stop")):
+            await coordinator.run()
+    if not _whole(outcome.seed_dev, len(task.splits.dev)):
+        raise BudgetExceeded(f"{outcome.stopped_by or 'the run was stopped'} before the seed prompt was scored")
+    result = build_result(search, tally, run_id=context.run_id, method=method.name, usage=context.usage())
     context.emit(RunFinished(status=result.status, stop_reason=result.stop_reason, verdict=result.verdict))
     return result
+
+
+async def _choose(context: RunContext) -> Choice:
+    """Return the method that was asked for; for "auto" the one that an earlier session chose, or that a probe finds."""
+    if context.spec.method != AUTO or context.prepared.own.method is not None:
+        return await choose_method(context, context.spec.method)
+    for body in context.journal.events(context.run_id):
+        event = read_event(body)
+        if isinstance(event, RunStarted):
+            return await choose_method(context, event.method, event.why)
+    return await choose_method(context, AUTO)
+
+
+def _rows(context: RunContext, task: Task, plan: Plan) -> SearchTask:
+    """Return the rows of a search, with what its end may cost."""
+    spec, splits = context.spec, task.splits
+    tokens = call_tokens(task)
+    price = context.prices.cost(spec.model, Usage(tokens - task.max_tokens, task.max_tokens))
+    end = need(task, plan, price)
+    return SearchTask(
+        splits.train, splits.dev, splits.test, context.ledger, end, calls_each(task), splits.must, spec.class_gate
+    )
 
 
 def _whole(score: Score | None, items: int) -> bool:
     return score is not None and score.n > 0 and score.n + score.unscored == items
 
 
-async def _relay_stop(stop: anyio.Event, coordinator: Coordinator) -> None:
-    await stop.wait()
-    coordinator.stop("asked to stop")
+@asynccontextmanager
+async def _until_stopped(stop: anyio.Event, tell: Callable[[], None]) -> AsyncIterator[None]:
+    """Call ``tell`` if the run is asked to stop within the block."""
+
+    async def watch() -> None:
+        await stop.wait()
+        tell()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        yield
+        tasks.cancel_scope.cancel()
 
 
-def _started(context: Context, task: Task, plan: Plan, choice: Choice) -> RunStarted:
+def _started(context: RunContext, task: Task, plan: Plan, choice: Choice) -> RunStarted:
     spec = context.spec
     return RunStarted(
         run_id=context.run_id,
@@ -130,7 +132,7 @@ def _started(context: Context, task: Task, plan: Plan, choice: Choice) -> RunSta
     )
 
 
-async def evaluate(context: Context) -> EvaluateResult:
+async def evaluate(context: RunContext) -> EvaluateResult:
     """Score one prompt on every row; if too many fail, the result says so and keeps what there is."""
     began, before = time.monotonic(), context.usage().calls
     context.emit(PhaseStarted(phase="test", total=len(context.task.splits.dev)))
@@ -147,10 +149,10 @@ async def evaluate(context: Context) -> EvaluateResult:
     )
 
 
-async def compare(context: Context) -> CompareResult:
+async def compare(context: RunContext) -> CompareResult:
     """Score two prompts on every row, and compare them pair by pair."""
     rows = context.task.splits.dev
-    other = parse_prompt(context.other_prompt or "", set(rows[0].variables), to_change=False)
+    other = parse_prompt(context.prepared.request.other_prompt or "", set(rows[0].variables), to_change=False)
     context.emit(PhaseStarted(phase="test", total=2 * len(rows)))
     (old, new), end = await _score_all(context, [context.task.prompt.text, other.text])
     return CompareResult(
@@ -164,6 +166,38 @@ async def compare(context: Context) -> CompareResult:
     )
 
 
+async def mark(context: RunContext) -> MarkResult:
+    """Mark the spans that a first step of a search would edit, each with its reason."""
+    spec, task = context.spec, context.task
+    choice = await _choose(context)
+    method = method_of(spec, context.prepared.own, choice.method)
+    check_options(method, spec)
+    plan = method.plan(spec)
+    async with open_agents(context, setting_of(spec, task, plan, choice.method), method) as bus:
+        rows = task.splits.train[:MARKED_ROWS]
+        analyzer = PromptAnalyzer(0, bus, context.scoring(bus), task.seed, rows, plan)
+        marks = (await analyzer.look(1, task.seed, SearchHistory((task.seed,)))).marks
+    marked = marks.on(task.prompt)
+    return MarkResult(
+        run_id=context.run_id,
+        status="completed",
+        stop_reason="the prompt is marked",
+        prompt=task.prompt.text,
+        marked=marked.render(),
+        spans=tuple(
+            MarkSpan(
+                start=each.span.start,
+                end=each.span.end,
+                text=each.span.of(task.prompt.text),
+                reason=each.reason,
+                influence=each.influence,
+            )
+            for each in marks.marks
+        ),
+        usage=context.usage(),
+    )
+
+
 class End(NamedTuple):
     """How a scoring ended, and why."""
 
@@ -171,34 +205,23 @@ class End(NamedTuple):
     reason: str
 
 
-async def _score_all(context: Context, texts: list[str]) -> tuple[list[Outcomes], End]:
+async def _score_all(context: RunContext, texts: list[str]) -> tuple[list[Outcomes], End]:
     """Score every row under every text; what a spent budget or a stop cut off is not in the outcomes.
 
     Raises BudgetExceeded if nothing could be scored for it.
     """
     spec, task = context.spec, context.task
     rows, end = task.splits.dev, End("completed", "all items scored")
-    async with open_scoring(context, task) as through, MemoryBus() as bus, anyio.create_task_group() as agents:
-        metric = build_metric(task, context.metric, context.models.optimizer)
-        await serve_agents(
-            agents,
-            bus,
-            spec=spec,
-            task=task,
-            models=context.models,
-            metric=metric,
-            method="local-search",
-            branches=1,
-            through=through,
-        )
-        scoring = Scoring(bus, in_flight=spec.concurrency, memory=context.memory)
-        agents.start_soon(_cancel_on, context.stop, agents.cancel_scope)
-        try:
-            if spent := await until_spent(partial(scoring.score_all, texts, rows)):
-                end = End("stopped", spent)
-        except* TooManyUnscored as group:
-            end = End("failed", str(worst(group)))
-        agents.cancel_scope.cancel()
+    method, plan = _plain_method()
+    async with open_agents(context, setting_of(spec, task, plan, method.name), method) as bus:
+        scoring = context.scoring(bus)
+        with anyio.CancelScope() as scope:
+            async with _until_stopped(context.stop, scope.cancel):
+                try:
+                    if spent := await until_spent(partial(scoring.score_all, texts, rows)):
+                        end = End("stopped", spent)
+                except* TooManyUnscored as group:
+                    end = End("failed", str(worst(group)))
     if context.stop.is_set():
         end = End("stopped", "asked to stop")
     outcomes = [scoring.known(text, rows) for text in texts]
@@ -210,13 +233,16 @@ async def _score_all(context: Context, texts: list[str]) -> tuple[list[Outcomes]
     return outcomes, end
 
 
-async def _cancel_on(event: anyio.Event, scope: anyio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
+def _plain_method() -> tuple[FullMethod, Plan]:
+    """Return a method whose agents need nothing: where there is no search, only the scorer is asked."""
+    from lpo_agent.search.methods.local import LOCAL_SEARCH  # noqa: PLC0415 - one method of many, named here only
+
+    return LOCAL_SEARCH, LOCAL_SEARCH.numbers
 
 
-JOBS: Final[Mapping[str, Callable[[Context], Awaitable[Result]]]] = {
+JOBS: Final[Mapping[str, Callable[[RunContext], Awaitable[Any]]]] = {
     "optimize": optimize,
     "evaluate": evaluate,
     "compare": compare,
+    "mark": mark,
 }

@@ -1,4 +1,4 @@
-"""Outcomes of a run beyond its process, in the journal."""
+"""The outcomes of a run, kept in the journal so that a resumed run need not score its items again."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 TOGETHER: Final = 256
 
 
-class RunMemory:
-    """Implements :class:`lpo_agent.search.scoring.Memory` for one run.
+class JournalOutcomes:
+    """Implements :class:`lpo_agent.search.scoring.OutcomeStore` for one run.
 
     Replies are kept too, so all of this could be found again by asking every agent anew; a resume
     of a long run would then take minutes where this takes a second. With ``recalls`` false that is what

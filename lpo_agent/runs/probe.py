@@ -1,21 +1,25 @@
-"""Can the optimizer model do the meta-work? Asked, not assumed."""
+"""Choosing the method for ``--method auto``: a small test of what the optimizer model can do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lpo_agent.agents.marker import TokenMarker
-from lpo_agent.agents.proposer import Proposer
-from lpo_agent.core.messages import Critique, MarkAsk, ProposeAsk
+from lpo_agent.core.messages import MARK, PROPOSE, Critique, MarkAsk, ProposeAsk
 from lpo_agent.core.text import Prompt, splice
-from lpo_agent.errors import EditRejected, ReplyError, RequestRejected
+from lpo_agent.errors import EditRejected, ReplyError, RequestFailed, RequestRejected
+from lpo_agent.runs.agents import open_agents, setting_of
+from lpo_agent.search.methods.base import AUTO, METHODS, full
+from lpo_agent.search.scoring import TIMEOUT
 
 if TYPE_CHECKING:
-    from lpo_agent.models.base import Model
+    from lpo_agent.bus.base import Bus
+    from lpo_agent.runs.context import RunContext
 
 SAMPLE = Prompt(text="Read the note below and say which country it comes from.\n\nNote: {input}")
 FAULT = Critique(text="The answers are whole sentences, but only the name of the country is wanted.")
+MOST_TAGGED = 0.7
+"""Share of the sample's words that a useful marking leaves some of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +30,38 @@ class Choice:
     why: str
 
 
-async def choose_method(model: Model, wanted: str) -> Choice:
-    """Return the method that was asked for, or for "auto" the one that fits the model.
+async def choose_method(context: RunContext, wanted: str, why: str = "asked for") -> Choice:
+    """Return the method that is ``wanted``, or for "auto" the one that fits the optimizer model.
 
-    The probe has the model tag and then edit a short sample prompt, with the very agents of method
-    ``lpo``; both replies must be usable, and the tags must leave part of the prompt alone.
-    Raises ProviderError where the model cannot be asked at all.
+    The probe has the agents of method ``lpo`` tag and then edit a short sample prompt; both replies must be usable, and
+    the tags must leave part of the prompt alone. Raises RequestFailed where the model cannot be asked at all.
     """
-    if wanted != "auto":
-        return Choice(wanted, "asked for")
+    if wanted != AUTO:
+        return Choice(wanted, why)
+    spec, lpo = context.spec, full(METHODS.load("lpo"))
+    plan = lpo.plan(spec.model_copy(update={"marker": "llm", "proposer": "llm", "method_options": {}}))
+    setting = setting_of(spec, context.task, plan, "lpo").model_copy(update={"optimizer_temperature": 0.0})
+    name = spec.optimizer_model or spec.model
+    async with open_agents(context, setting, lpo) as bus:
+        problem = await _problem(bus)
+    if problem is None:
+        return Choice("lpo", f"{name} marked and filled spans in a probe")
+    return Choice("local-search", f"{name} cannot mark and fill spans in a probe ({problem})")
+
+
+async def _problem(bus: Bus) -> str | None:
+    """Return why the sample could not be marked and edited, None if it could."""
     try:
-        await _try(model)
-    except (ReplyError, EditRejected, RequestRejected) as exc:
-        return Choice("local-search", f"{model.name} cannot mark and fill spans in a probe ({exc})")
-    return Choice("lpo", f"{model.name} marked and filled spans in a probe")
-
-
-async def _try(model: Model) -> None:
-    """Mark and edit the sample; raises ReplyError or EditRejected where that gives nothing usable."""
-    marks = await TokenMarker(model, temperature=0.0).mark(MarkAsk(prompt=SAMPLE, critique=FAULT))
-    marked = marks.on(SAMPLE)
-    if marked.tagged_fraction > 0.7:
-        raise ReplyError("it tags nearly everything")
-    ask = ProposeAsk(marked=marked, critique=FAULT, n=1)
-    proposals = await Proposer(model, temperature=0.0).propose(ask)
-    splice(marked, proposals.proposals[0].replacements)
+        marks = await bus.request(MARK, MarkAsk(prompt=SAMPLE, critique=FAULT), timeout=TIMEOUT)
+        marked = marks.on(SAMPLE)
+        if marked.tagged_fraction > MOST_TAGGED:
+            return "it tags nearly everything"
+        proposals = await bus.request(PROPOSE, ProposeAsk(marked=marked, critique=FAULT, n=1), timeout=TIMEOUT)
+        splice(marked, proposals.proposals[0].replacements)
+    except EditRejected as exc:
+        return str(exc)
+    except RequestFailed as exc:
+        if exc.failure.kind not in {ReplyError.__name__, RequestRejected.__name__}:
+            raise
+        return exc.failure.detail
+    return None

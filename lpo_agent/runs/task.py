@@ -1,68 +1,73 @@
-"""A run's material: prompt, rows, metric, and the numbers that follow from them."""
+"""Reading a run's material, before anything is spent: files, rows, prompt and metric, each checked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 from lpo_agent import data as data_files
-from lpo_agent.core import power
-from lpo_agent.core.choosing import parted
-from lpo_agent.core.result import PowerResult
+from lpo_agent.agents.base import MARKERS, OWN, PROPOSERS
 from lpo_agent.core.text import parse_prompt
-from lpo_agent.errors import DataError
+from lpo_agent.errors import ConfigError, DataError
 from lpo_agent.metrics import answer_tokens, as_metric, default_metric
-from lpo_agent.search.candidates import Candidate
-from lpo_agent.search.plan import Need, Plan
+from lpo_agent.models.providers.base import PROVIDERS, split_model
+from lpo_agent.runs.request import OwnParts, method_of
+from lpo_agent.search.methods.base import AUTO, check_options
+from lpo_agent.search.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lpo_agent.core.budget import Budget
-    from lpo_agent.core.messages import Row
-    from lpo_agent.core.text import Prompt
     from lpo_agent.data import Splits
-    from lpo_agent.metrics import Metric
-    from lpo_agent.models.base import Model
     from lpo_agent.spec import RunSpec
 
-ENDGAME = 0.6
-"""Largest share of a budget that dev confirmation and test may take."""
+
+SEARCHES: Final = ("optimize", "mark")
+"""Kinds of run that split their rows and look for edits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a run works on. ``metric_name`` and ``max_tokens`` are settled, by hand or by default.
-
-    ``extracts``: the answer is asked for in a second call.
-    """
-
-    prompt: Prompt
-    splits: Splits
-    metric_name: str
-    max_tokens: int
-    labels: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    extracts: bool = False
-
-    @property
-    def seed(self) -> Candidate:
-        """The prompt that the search starts from."""
-        return Candidate(self.prompt)
+def check_names(spec: RunSpec, own: OwnParts) -> None:
+    """Raise ConfigError for a model's provider, a marker or a proposer that nobody knows."""
+    for name, mine in ((spec.model, own.model), (spec.optimizer_model, own.optimizer_model)):
+        if name is not None and mine is None:
+            provider, _ = split_model(name)
+            if provider not in PROVIDERS and provider not in own.providers:
+                known = ", ".join(f"{known}:NAME" for known in (*PROVIDERS.names(), *own.providers))
+                raise ConfigError(f"unknown model {name!r}; write one of {known}")
+    for what, table, value in (("marker", MARKERS, spec.marker), ("proposer", PROPOSERS, spec.proposer)):
+        if value not in {None, "auto", OWN} and value not in table:
+            raise ConfigError(f"--{what}: unknown {what} {value!r}; known are auto, {', '.join(table.names())}")
 
 
-def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = None) -> Task:
+def check_method(spec: RunSpec, own: OwnParts) -> None:
+    """Raise ConfigError for a method that nobody knows, or options that it does not read or that make no sense."""
+    method = method_of(spec, own, settled(spec.method))
+    check_options(method, spec)
+    method.plan(spec)
+
+
+def settled(method: str) -> str:
+    """Return the method that counts where none was chosen yet: "auto" is decided by a probe when a run begins."""
+    return "local-search" if method == AUTO else method
+
+
+def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = None, own: OwnParts | None = None) -> Task:
     """Read and check everything that needs no model.
 
-    ``splits`` are the rows of a run that is resumed. Raises DataError, MarkupError, ConfigError.
+    ``splits`` are the rows of a run that is resumed, ``own`` the caller's objects. Raises DataError, MarkupError,
+    ConfigError.
     """
+    own = own or OwnParts()
+    check_names(spec, own)
+    if kind in SEARCHES:
+        check_method(spec, own)
     splits = splits or load_splits(spec, kind)
     rows = [*splits.train, *splits.dev, *splits.test]
     labels = data_files.labels_of(rows)
-    metric_name = spec.metric or default_metric(rows, labels)
-    if metric_name != "judge":
-        as_metric(metric_name, labels=labels)
-    prompt = parse_prompt(spec.prompt, data_files.variables_of(rows), to_change=kind == "optimize")
+    if own.metric is not None:
+        metric_name = str(getattr(own.metric, "name", type(own.metric).__name__))
+    else:
+        metric_name = spec.metric or default_metric(rows, labels)
+        if metric_name != "judge":
+            as_metric(metric_name, labels=labels)
+    prompt = parse_prompt(spec.prompt, data_files.variables_of(rows), to_change=kind in SEARCHES)
     notes = (f"{splits.leaked} rows were in the test split too and were dropped elsewhere",) if splits.leaked else ()
     max_tokens = spec.max_tokens or answer_tokens(metric_name, rows)
     return Task(prompt, splits, metric_name, max_tokens, labels, notes, extracts=spec.extract is not None)
@@ -76,100 +81,10 @@ def load_splits(spec: RunSpec, kind: str) -> Splits:
         given["data"] = [*spec.examples, *given.get("data", [])]
     if not given:
         raise DataError("no examples are given; use --data FILE, or --train/--dev/--test")
-    if kind != "optimize":
+    if kind not in SEARCHES:
         return data_files.whole([example for examples in given.values() for example in examples])
     if given.keys() == {"test"}:
         raise DataError("--test alone leaves nothing to learn and choose by; give --data or --dev too")
     data, train, dev, test = (given.get(name) for name in files)
     must = data_files.read_examples(spec.must_pass) if spec.must_pass else ()
     return data_files.split(data=data, train=train, dev=dev, test=test, must=must, seed=spec.seed)
-
-
-def build_metric(task: Task, metric: Any, judge: Model) -> Metric:
-    """Return the caller's own metric, or the one that the task names."""
-    return as_metric(task.metric_name if metric is None else metric, labels=task.labels, judge=judge)
-
-
-def call_tokens(task: Task) -> int:
-    """Return a generous estimate of one scoring call's tokens, answer included."""
-    rows = [*task.splits.dev, *task.splits.test]
-    longest = max((sum(map(len, row.variables.values())) for row in rows), default=0)
-    return (2 * len(task.prompt.text) + longest) // 3 + 60 + task.max_tokens
-
-
-def calls_each(task: Task) -> int:
-    """Return the calls that scoring one row takes: extraction and a judge are further ones."""
-    return 1 + task.extracts + (task.metric_name == "judge")
-
-
-def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
-    """Shrink the end of a run to what its budget of calls can pay, and say so in the notes.
-
-    Finalists go first, then dev and test items in proportion; the search keeps 40 % of the calls.
-    """
-    if budget.calls is None:
-        return task, plan
-    room = int(ENDGAME * budget.calls) // calls_each(task)
-    dev, test = len(task.splits.dev), len(task.splits.test)
-    while plan.finalists > 1 and dev * (1 + plan.finalists) + 2 * test > room:
-        plan = replace(plan, finalists=plan.finalists - 1)
-    wanted = dev * (1 + plan.finalists) + 2 * test
-    if wanted <= room or not wanted:
-        return task, plan
-    share = room / wanted
-    splits = replace(
-        task.splits, dev=task.splits.dev[: max(1, int(dev * share))], test=task.splits.test[: int(test * share)]
-    )
-    paid = f"{len(splits.dev)} of {dev} dev and {len(splits.test)} of {test} test items"
-    note = f"a budget of {budget.calls} calls pays for {paid}"
-    return replace(task, splits=splits, notes=(*task.notes, note)), plan
-
-
-def power_of(task: Task, gain: float) -> PowerResult | None:
-    """Return what the test split can show, None without one."""
-    n = len(task.splits.test)
-    if not n:
-        return None
-    return PowerResult(
-        looked_for=gain,
-        test_n=n,
-        shows=power.gain_shown(n),
-        needed=power.items_needed(gain),
-        discordant=max(power.DISCORDANT, gain),
-    )
-
-
-def warn_of_few(task: Task, gain: float) -> Task:
-    """Return the task with a note if its test split is too small to show the gain that is looked for."""
-    found = power_of(task, gain)
-    if found is None or found.test_n >= found.needed:
-        return task
-    note = (
-        f"{found.test_n} test items show a gain of {found.shows:.2f} or more; to show one of {gain:.2f} in 4 runs "
-        f"of 5, about {found.needed} would do"
-    )
-    return replace(task, notes=(*task.notes, note))
-
-
-def panel_of(task: Task, plan: Plan) -> tuple[Sequence[Row], Sequence[Row]]:
-    """Return the training rows that prompts are compared on, and those that may be shown as demonstrations.
-
-    The two have no row in common: with demonstrations wanted, up to a third of the rows is kept for these.
-    """
-    rows = task.splits.train
-    kept = min(4 * plan.demos, len(rows) // 3)
-    panel = rows[: min(plan.last_rung, len(rows) - kept)]
-    return panel, rows[len(panel) :] if plan.demos else ()
-
-
-def choosing_items(task: Task, plan: Plan) -> int:
-    """Return how many answers it takes at most to choose among the finalists, the seed prompt among them."""
-    dev, must = len(task.splits.dev), len(task.splits.must)
-    cut = parted(dev) if plan.confirms else dev
-    return dev + cut * plan.finalists + (dev - cut) + must * (1 + plan.finalists)
-
-
-def need(task: Task, plan: Plan, price: float | None) -> Need:
-    """Return what the end of the run may cost; ``price`` is USD for one scoring call, if known."""
-    calls = calls_each(task) * (choosing_items(task, plan) + 2 * len(task.splits.test))
-    return Need(calls=calls, tokens=calls * call_tokens(task), usd=None if price is None else calls * price)

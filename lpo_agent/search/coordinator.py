@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from lpo_agent.core.budget import Reservation
     from lpo_agent.core.events import Event
-    from lpo_agent.search.outcome import Method, SearchOutcome, SearchTask
+    from lpo_agent.search.methods.base import Progress
+    from lpo_agent.search.outcome import SearchOutcome, SearchTask
     from lpo_agent.search.scoring import Scoring
 
 
@@ -25,10 +26,9 @@ class Coordinator:
 
     def __init__(
         self,
-        method: Method,
+        method: Progress,
         findings: SearchOutcome,
         scoring: Scoring,
-        *,
         ground: SearchTask,
         emit: Callable[[Event], None],
     ) -> None:

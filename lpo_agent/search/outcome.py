@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from lpo_agent.core.events import SeedScored
 from lpo_agent.core.scores import paired, summarize
@@ -71,22 +71,6 @@ class SearchTask:
     calls_each: int = 1
     must_pass: Sequence[Row] = ()
     class_gate: float | None = None
-
-
-class Method(Protocol):
-    """A way to search. Each part may end early by RequestFailed when the budget is spent."""
-
-    async def search(self) -> None:
-        """Look for better prompts."""
-        ...
-
-    async def confirm(self) -> None:
-        """Settle which one is the answer, on the dev split."""
-        ...
-
-    async def explain(self) -> None:
-        """Find out why the answer is better, if the method can; after the test, so that it changes nothing."""
-        ...
 
 
 async def score_seed(

@@ -18,7 +18,8 @@ class Plan:
     is kept to confirm the choice if ``confirms``; ``beam`` is the hosts'. A branch may be ``lag`` steps ahead
     of the slowest one before it waits for news. After ``widens`` steps without success a branch marks more,
     after ``restarts`` it takes hold of all that may change of another prompt, and then begins anew.
-    The worth of at most ``explained`` edits is measured, on ``explained_on`` training items.
+    The worth of at most ``explained`` edits is measured, on ``explained_on`` training items. ``marker`` and
+    ``proposer`` name who marks and who writes.
     """
 
     branches: int = 4
@@ -42,6 +43,8 @@ class Plan:
     demos: int = 0
     explained: int = 8
     explained_on: int = 24
+    marker: str = "llm"
+    proposer: str = "llm"
     seed: int = 0
 
 

@@ -11,6 +11,7 @@ import anyio
 from lpo_agent.core.messages import SCORE, Row, ScoreAsk
 from lpo_agent.core.scores import Scored, Unscored
 from lpo_agent.errors import BudgetExceeded, RequestFailed, TooManyUnscored, leaves
+from lpo_agent.in_flight import InFlight
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ MOST_UNSCORED = 0.3
 GRACE = 20
 
 
-class Memory(Protocol):
+class OutcomeStore(Protocol):
     """Keeps outcomes beyond this process, so that a resumed run need not ask for them again."""
 
     def recall(self, text: str) -> Outcomes:
@@ -45,10 +46,10 @@ class Scoring:
     still end first, and their answers are kept.
     """
 
-    def __init__(self, bus: Bus, *, in_flight: int, memory: Memory | None = None) -> None:
-        self._bus, self._in_flight, self._memory = bus, in_flight, memory
+    def __init__(self, bus: Bus, *, in_flight: int, store: OutcomeStore | None = None) -> None:
+        self._bus, self._most, self._store = bus, in_flight, store
         self._known: dict[str, Outcomes] = {}
-        self._flying: dict[tuple[str, str], anyio.Event | None] = {}
+        self._in_flight = InFlight()
         self._attempts = self._unscored = 0
         self._hopeless: TooManyUnscored | None = None
 
@@ -59,7 +60,7 @@ class Scoring:
         refusals: list[RequestFailed] = []
         left = iter(missing)
         async with anyio.create_task_group() as tasks:
-            for _ in range(min(self._in_flight, len(missing))):
+            for _ in range(min(self._most, len(missing))):
                 tasks.start_soon(self._work, text, left, refusals)
         if self._hopeless is not None:
             raise self._hopeless
@@ -78,7 +79,7 @@ class Scoring:
 
     def _of(self, text: str) -> Outcomes:
         if text not in self._known:
-            self._known[text] = self._memory.recall(text) if self._memory else {}
+            self._known[text] = self._store.recall(text) if self._store else {}
         return self._known[text]
 
     async def _work(self, text: str, left: Iterator[Row], refusals: list[RequestFailed]) -> None:
@@ -94,19 +95,12 @@ class Scoring:
                 return
 
     async def _score_one(self, text: str, row: Row) -> None:
-        key, known = (text, row.id), self._of(text)
-        while key in self._flying:
-            landed = self._flying[key] = self._flying[key] or anyio.Event()
-            await landed.wait()
-        if row.id in known:
-            return
-        self._flying[key] = None
-        try:
+        known = self._of(text)
+        async with self._in_flight.alone((text, row.id)):
+            if row.id in known:
+                return
             reply = await self._bus.request(SCORE, ScoreAsk(text=text, row=row), timeout=TIMEOUT)
             known[row.id] = reply.outcome
-        finally:
-            if (event := self._flying.pop(key)) is not None:
-                event.set()
         self._note(text, row.id, reply.outcome)
 
     def _note(self, text: str, row_id: str, outcome: Scored | Unscored) -> None:
@@ -114,12 +108,12 @@ class Scoring:
         if isinstance(outcome, Unscored):
             self._unscored += 1
             self._check(outcome.reason)
-        elif self._memory is not None:
-            self._memory.keep(text, row_id, outcome)
+        elif self._store is not None:
+            self._store.keep(text, row_id, outcome)
 
     def _check(self, reason: str) -> None:
         """Give up if too many failed even if all that are in flight come through."""
-        attempts = self._attempts + len(self._flying)
+        attempts = self._attempts + len(self._in_flight)
         if self._attempts >= GRACE and self._unscored > MOST_UNSCORED * attempts:
             self._hopeless = TooManyUnscored(
                 f"{self._unscored} of {self._attempts} scorings failed (last: {reason}); finished answers are kept"

@@ -1,84 +1,108 @@
-"""A worker: serves runs of other machines with its own models, at a pace that all workers share."""
+"""A worker: makes model calls for the runs of other processes, at a pace that all workers share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
-from lpo_agent.agents.scorer import Scorer
-from lpo_agent.core.messages import Failure, Heard, ScoreAsk, ScoreReply
-from lpo_agent.errors import OutageError, TransientError, UnreachableError
-from lpo_agent.metrics import as_metric
-from lpo_agent.models.base import Completion, Usage
-from lpo_agent.models.middleware import FIRST_TRIES, PATIENCE, SHORTEST, Layer, Paced
-from lpo_agent.workers.gateway import OUTAGE
+from lpo_agent.agents.base import OWN, AgentSetting
+from lpo_agent.agents.team import Models, OwnAgents, Team
+from lpo_agent.core.messages import SCORE, Failure
+from lpo_agent.errors import ConfigError, OutageError, ProviderError, UnreachableError
+from lpo_agent.metrics import Judgement
+from lpo_agent.models.base import Completion
+from lpo_agent.models.billing import Billing
+from lpo_agent.models.middleware import FIRST_TRIES, PATIENCE, SHORTEST, Paced
+from lpo_agent.models.pool import Rates, open_pool
+from lpo_agent.models.prices import Prices
+from lpo_agent.models.ratelimit.limiter import Limits
+from lpo_agent.models.ratelimit.shared import SharedLimiter
+from lpo_agent.search.methods.base import METHODS, full
+from lpo_agent.workers.connecting import open_network, server_of, shared_limiter
+from lpo_agent.workers.coordinator import OUTAGE
+from lpo_agent.workers.messages import ROLES, Answered, PaidAnswer, Work, topic_at_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Collection
 
-    from lpo_agent.errors import ProviderError
+    from lpo_agent.bus.nats import NatsBus
+    from lpo_agent.core.messages import Row, Topic
+    from lpo_agent.environment import Environment
     from lpo_agent.models.base import Call
-    from lpo_agent.workers.gateway import Recipe
+    from lpo_agent.models.middleware import SharedModel
+    from lpo_agent.spec import RunSpec
 
 
 @dataclass(slots=True)
-class Account:
-    """What models said for one item, and the call that failed, if one did."""
+class Turn:
+    """The calls of one request: the first are answered from what is known, the next one is made, then it ends.
 
-    heard: list[Heard] = field(default_factory=list)
-    failed: Failure | None = None
+    ``scope`` is cancelled as soon as there is an answer: what follows from it is the run's to find out.
+    """
+
+    known: tuple[str, ...]
+    scope: anyio.CancelScope
+    answered: Answered = Answered()
+    at: int = 0
+
+    async def end(self, answered: Answered) -> None:
+        """End the request; does not return."""
+        self.answered = answered
+        self.scope.cancel()
+        await anyio.sleep_forever()
 
 
 @dataclass(frozen=True, slots=True)
-class OneTry(Layer):
-    """A model that is asked once for each call, and writes down what came of it.
+class TurnModel:
+    """A model as one request calls it: asked once. Whether to ask again is for the run to say, which pays."""
 
-    Whether to ask again is for the run to say, which pays. ``known`` are answers to the first calls.
-    """
+    paced: Paced
+    turn: Turn
 
-    inner: Paced
-    account: Account
-    known: Sequence[str] = ()
-    _told: list[str] = field(default_factory=list)
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.paced.adapter.name
 
     async def complete(self, call: Call) -> Completion:
-        """Ask once; raises the ProviderError that came instead of an answer."""
-        if len(self._told) < len(self.known):
-            self._told.append(self.known[len(self._told)])
-            return Completion(self._told[-1], Usage(0, 0))
+        """Return a known answer, or make the call and end the request; raises OutageError."""
+        turn = self.turn
+        number, turn.at = turn.at, turn.at + 1
+        if number < len(turn.known):
+            return Completion(turn.known[number])
         found = await self._once(call)
-        if not isinstance(found, Completion):
-            self.account.failed = failed = self._failure(found)
-            raise (TransientError(str(found)) if failed.retryable else found)
-        used = found.usage
-        self.account.heard.append(
-            Heard(
+        if isinstance(found, Completion):
+            answer = PaidAnswer(
                 model=self.name,
                 text=found.text,
                 truncated=found.truncated,
-                input_tokens=used.input_tokens,
-                output_tokens=used.output_tokens,
+                input_tokens=found.usage.input_tokens,
+                output_tokens=found.usage.output_tokens,
             )
-        )
-        return found
+            await turn.end(Answered(answer=answer))
+        else:
+            await turn.end(Answered(failed=self._failure(found)))
+        raise AssertionError("a turn that has ended does not go on")
 
     async def _once(self, call: Call) -> Completion | ProviderError:
         """Ask once; a server that never answered may be about to start, so it is given a moment."""
         for _ in range(FIRST_TRIES - 1):
-            found = await self.inner.once(call)
-            if not self._never_there(found):
+            found = await self.paced.once(call)
+            if isinstance(found, Completion) or not self._never_there(found):
                 return found
             await anyio.sleep(SHORTEST)
-        return await self.inner.once(call)
+        return await self.paced.once(call)
 
-    def _never_there(self, found: Completion | ProviderError) -> bool:
-        return isinstance(found, UnreachableError) and not self.inner.answered
+    def _never_there(self, found: ProviderError) -> bool:
+        return isinstance(found, UnreachableError) and not self.paced.shared.answered
 
     def _failure(self, problem: ProviderError) -> Failure:
         """Describe the problem; raises OutageError where the service has been silent for too long."""
-        out_for = self.inner.limiter.out_for if problem.retry is not None else 0.0
+        out_for = self.paced.shared.limiter.out_for if problem.retry is not None else 0.0
         if out_for > PATIENCE:
             raise OutageError(f"{problem}; it has been so for {out_for / 60:.0f} minutes") from None
         return Failure(
@@ -89,33 +113,91 @@ class OneTry(Layer):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """Stands in for a metric: answers are judged by the run, so no worker ever runs code of others."""
+
+    name: str = "unjudged"
+
+    async def judge(self, output: str, row: Row) -> Judgement:  # noqa: ARG002 - a metric's
+        """Return nothing that is used."""
+        return Judgement(0.0)
+
+
 @dataclass(slots=True)
 class Worker:
-    """Scores for any run whose recipe it can find. ``find`` returns a run's recipe; raises ConfigError."""
+    """Answers requests of any run whose setting it can find at the server."""
 
+    network: NatsBus
     task: Paced
-    judge: Paced
-    find: Callable[[str], Awaitable[Recipe]]
-    _recipes: dict[str, Recipe] = field(init=False, default_factory=dict)
+    optimizer: Paced
+    _settings: dict[str, AgentSetting] = field(init=False, default_factory=dict)
     _lock: anyio.Lock = field(init=False, default_factory=anyio.Lock)
 
-    async def score(self, ask: ScoreAsk) -> ScoreReply:
-        """Return the outcome with all that was heard for it; raises what no other item could escape either."""
-        recipe, account = await self._recipe(ask.run), Account()
-        scorer = Scorer(
-            OneTry(self.task, account, ask.known),
-            as_metric(recipe.metric, labels=recipe.labels, judge=OneTry(self.judge, account)),
-            recipe.placement,
-            recipe.max_tokens,
-            recipe.temperature,
-            extract=recipe.extract,
-            extract_tokens=recipe.extract_tokens,
-        )
-        reply = await scorer.score(ask)
-        return reply.model_copy(update={"heard": tuple(account.heard), "failed": account.failed})
+    async def answer(self, topic: Topic[Any, Any], work: Work[Any]) -> Answered:
+        """Make the next call of a request; raises what no other request could escape either."""
+        setting = await self._setting(work.setting)
+        with anyio.CancelScope() as scope:
+            turn = Turn(work.known, scope)
+            models = Models(TurnModel(self.task, turn), TurnModel(self.optimizer, turn))
+            own = OwnAgents(metric=None if setting.metric == "judge" else Unjudged())
+            method = full(METHODS.load("lpo" if setting.method == OWN else setting.method))
+            await Team(setting, method.writers, own).handler(topic.name, models)(work.ask)
+        return turn.answered
 
-    async def _recipe(self, run: str) -> Recipe:
+    async def _setting(self, name: str) -> AgentSetting:
         async with self._lock:
-            if run not in self._recipes:
-                self._recipes[run] = await self.find(run)
-        return self._recipes[run]
+            if name not in self._settings:
+                text = await self.network.board.get(name)
+                if text is None:
+                    raise ConfigError(f"the server has no setting {name}; has its run ended?")
+                self._settings[name] = setting = AgentSetting.model_validate_json(text)
+                for paced in (self.task, self.optimizer):
+                    paced.shared.limiter.restrict(Limits(*setting.limits))
+        return self._settings[name]
+
+
+async def serve_worker(
+    spec: RunSpec,
+    env: Environment,
+    *,
+    serve: Collection[str] = tuple(ROLES),
+    most_at_once: int | None = None,
+    ready: Callable[[str], None],
+    say: Callable[[str], None],
+) -> None:
+    """Work until cancelled, with the models, the bus and the limits of ``spec``.
+
+    ``serve``: what to serve, of :data:`lpo_agent.workers.messages.ROLES`. ``most_at_once``: requests of a topic at the same
+    time at all workers together. ``ready`` is told the server's address when work can begin. Raises ConfigError.
+    """
+    if unknown := [role for role in serve if role not in ROLES]:
+        raise ConfigError(f"--serve: {unknown[0]!r} is none of {', '.join(ROLES)}")
+    limiter = partial(_limiter, spec.bus)
+    rates = Rates(Limits(spec.rpm, spec.tpm, spec.input_tpm, spec.output_tpm), spec.concurrency, spec.timeout)
+    async with (
+        open_pool(env, rates, say=say, open_limiter=limiter) as pool,
+        open_network(spec.bus, run="worker", most_at_once=most_at_once) as network,
+        anyio.create_task_group() as tasks,
+    ):
+        task = _unpaid(await pool.named(spec.model, spec.base_url))
+        optimizer = task
+        if spec.optimizer_model is not None:
+            optimizer = _unpaid(await pool.named(spec.optimizer_model, spec.optimizer_base_url or spec.base_url))
+        worker = Worker(network, task, optimizer)
+        for topic in [topic for role in serve for topic in ROLES[role]]:
+            model = task if topic is SCORE else optimizer
+            handler = partial(worker.answer, topic)
+            name = topic_at_workers(topic, model.adapter.name)
+            await tasks.start(partial(network.serve, name, handler, concurrency=spec.concurrency))
+        ready(server_of(spec.bus).shown)
+
+
+def _unpaid(shared: SharedModel) -> Paced:
+    """Return a model whose calls are paid for and filed by somebody else."""
+    return Paced(shared.adapter, shared, Billing((), Prices({})))
+
+
+async def _limiter(url: str, *args: Any, **options: Any) -> SharedLimiter:
+    stack, account, limits = args
+    return await shared_limiter(stack, url, account, limits, **options)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import BaseModel
 
 from lpo_agent.errors import RequestRejected
 from lpo_agent.models.base import Completion, Usage
+from lpo_agent.models.providers.base import Connection, Traits
 from lpo_agent.models.providers.http import Endpoint, missing_key, open_transport, unusable
 
 if TYPE_CHECKING:
@@ -121,3 +122,31 @@ def _usage(reply: _Reply, call: Call) -> Usage:
         return call.most_usage
     read = used.input_tokens + (used.cache_creation_input_tokens or 0) + (used.cache_read_input_tokens or 0)
     return Usage(read, used.output_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Anthropic:
+    """Anthropic, and every server that speaks its protocol, by ``base_url``."""
+
+    traits: Traits = Traits(
+        address=HOME,
+        limit_headers={
+            "anthropic-ratelimit-requests-limit": "requests",
+            "anthropic-ratelimit-tokens-limit": "tokens",
+            "anthropic-ratelimit-input-tokens-limit": "input_tokens",
+            "anthropic-ratelimit-output-tokens-limit": "output_tokens",
+        },
+    )
+
+    def open(self, name: str, connection: Connection) -> AnthropicModel:
+        """Return the model; raises AuthError without a key when it is entered."""
+        return AnthropicModel(
+            name,
+            api_key=connection.api_key,
+            base_url=connection.base_url,
+            on_headers=connection.on_headers,
+            timeout=connection.timeout,
+        )
+
+
+PROVIDER: Final = Anthropic()

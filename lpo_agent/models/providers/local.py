@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import to_thread
 
 from lpo_agent.errors import ConfigError
 from lpo_agent.models.providers import weights
+from lpo_agent.models.providers.base import Connection, Traits
 from lpo_agent.models.providers.openai import OpenAIModel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 SLOTS: Final = 16
 CONTEXT: Final = 1024
@@ -85,3 +88,25 @@ def _start(path: Path, slots: int, context: int) -> Any:
         return xllamacpp.Server(params)
     except RuntimeError as exc:
         raise ConfigError(f"local:{path}: llama.cpp cannot load the model: {exc}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Models on this machine: ``local:smollm2``, or ``local:/path/to/model.gguf``."""
+
+    traits: Traits = Traits(remote=False, free=True, most_at_once=SLOTS)
+
+    @asynccontextmanager
+    async def open(self, name: str, connection: Connection) -> AsyncIterator[OpenAIModel]:
+        """Fetch the model's file if it must be, and serve it; raises ConfigError."""
+        if name == "smollm2":
+            pull = partial(weights.pull_smollm2, connection.home, say=connection.say, progress=False)
+            path = await to_thread.run_sync(pull)
+        else:
+            path = Path(os.path.expanduser(name))  # noqa: ASYNC240, PTH111 - touches no disk
+        slots = min(SLOTS, connection.concurrency)
+        async with open_local(path, name=name, slots=slots) as model:
+            yield model
+
+
+PROVIDER: Final = Local()

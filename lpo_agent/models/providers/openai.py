@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import BaseModel
 
 from lpo_agent.errors import RequestRejected
 from lpo_agent.models.base import Completion, Usage
+from lpo_agent.models.providers.base import Connection, Traits
 from lpo_agent.models.providers.http import Endpoint, missing_key, open_transport, unusable
 
 if TYPE_CHECKING:
@@ -120,3 +121,26 @@ def _completion(content: bytes, call: Call, where: str) -> Completion:
         raise unusable(where, "a reply without content")
     usage = call.most_usage if used is None else Usage(used.prompt_tokens, used.completion_tokens)
     return Completion(choice.message.content or "", usage, truncated=choice.finish_reason == "length")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAI:
+    """OpenAI, and every server that speaks its protocol, by ``base_url``."""
+
+    traits: Traits = Traits(
+        address="https://api.openai.com",
+        limit_headers={"x-ratelimit-limit-requests": "requests", "x-ratelimit-limit-tokens": "tokens"},
+    )
+
+    def open(self, name: str, connection: Connection) -> OpenAIModel:
+        """Return the model; raises AuthError without a key when it is entered."""
+        return OpenAIModel(
+            name,
+            api_key=connection.api_key,
+            base_url=connection.base_url,
+            on_headers=connection.on_headers,
+            timeout=connection.timeout,
+        )
+
+
+PROVIDER: Final = OpenAI()

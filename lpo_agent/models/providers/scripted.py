@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from lpo_agent.loading import load_function
 from lpo_agent.models.base import Completion, Usage
+from lpo_agent.models.providers.base import Connection, Traits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from lpo_agent.models.base import Call
 
@@ -45,3 +47,18 @@ def load_scripted(name: str) -> ScriptedModel:
     """Return the model for ``scripted:path/to/file.py:function``; raises ConfigError."""
     place, _, function = name.removeprefix("scripted:").rpartition(":")
     return ScriptedModel(load_function(place, function, what=f"model {name}"), name)
+
+
+@dataclass(frozen=True, slots=True)
+class Scripted:
+    """Functions in files: ``scripted:path/to/file.py:function``."""
+
+    traits: Traits = Traits(remote=False, free=True)
+
+    @asynccontextmanager
+    async def open(self, name: str, connection: Connection) -> AsyncIterator[ScriptedModel]:  # noqa: ARG002 - a provider's
+        """Load the function; raises ConfigError."""
+        yield load_scripted(f"scripted:{name}")
+
+
+PROVIDER: Final = Scripted()

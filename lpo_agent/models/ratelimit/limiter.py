@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 
     from lpo_agent.models.base import Usage
 
-HEADERS: Final = {
-    "x-ratelimit-limit-requests": 0,
-    "x-ratelimit-limit-tokens": 1,
-    "anthropic-ratelimit-requests-limit": 0,
-    "anthropic-ratelimit-tokens-limit": 1,
-    "anthropic-ratelimit-input-tokens-limit": 2,
-    "anthropic-ratelimit-output-tokens-limit": 3,
-}
+KINDS: Final = {"requests": 0, "tokens": 1, "input_tokens": 2, "output_tokens": 3}
 SOON: Final = 1e-6
 """Shorter waits are rounding."""
 EARLIER: Final = 1e-3
@@ -197,9 +190,15 @@ class Limiter:
         outage = self.gate.outage
         return self.clock() - outage.since if outage.down else 0.0
 
-    def observe(self, headers: Mapping[str, str]) -> None:
-        """Learn limits that were not given from a reply's headers."""
-        for header, index in HEADERS.items():
+    def restrict(self, limits: Limits) -> None:
+        """Hold these limits too, where none of the kind was given."""
+        for index, limit in enumerate((limits.rpm, limits.tpm, limits.input_tpm, limits.output_tpm)):
+            if limit:
+                self.gate.learn(index, limit)
+
+    def observe(self, headers: Mapping[str, str], known: Mapping[str, str]) -> None:
+        """Learn limits that were not given from a reply's ``headers``; ``known`` tells the kind of limit by header."""
+        for header, kind in known.items():
             value = headers.get(header, "")
             if value.isdecimal() and int(value) > 0:
-                self.gate.learn(index, float(value))
+                self.gate.learn(KINDS[kind], float(value))

@@ -164,13 +164,11 @@ class SharedLimiter(Limiter):
     def restrict(self, limits: Limits) -> None:
         """Hold these limits too, with all other processes that share them."""
         self.quota.restrict(limits)
-        for index, limit in enumerate(astuple(limits)):
-            if limit:  # known, so that calls whose turn has come are not held back to feel for it
-                self.gate.learn(index, limit)
+        Limiter.restrict(self, limits)  # known, so that calls whose turn has come are not held back to feel for it
 
-    def observe(self, headers: Mapping[str, str]) -> None:
+    def observe(self, headers: Mapping[str, str], known: Mapping[str, str]) -> None:
         """Learn limits from a reply's headers, and share them."""
-        Limiter.observe(self, headers)
+        Limiter.observe(self, headers, known)
         told = [60 * bucket.limit if bucket.told and bucket.limit else None for bucket in self.gate.buckets]
         if told != self._told:
             self._told = told

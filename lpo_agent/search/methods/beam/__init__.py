@@ -1,1 +1,110 @@
-"""APE, APO (ProTeGi) and PE2: beam search over whole prompts, with or without marked edits."""
+"""APE, APO (ProTeGi) and PE2: beam search over whole prompts, with or without marked edits.
+
+Their numbers are options (:class:`lpo_agent.core.beam_options.BeamOptions`); the defaults are the originals'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from lpo_agent.agents.base import MARKERS, OWN, Writers
+from lpo_agent.agents.rewriting import Inducer, ReasoningCritic, RewritingProposer, Setting, TaggingMarker
+from lpo_agent.core.beam_options import DEFAULTS, PROPOSALS, STEPS, BeamOptions
+from lpo_agent.errors import ConfigError
+from lpo_agent.search.methods.beam.counting import most_calls
+from lpo_agent.search.methods.beam.expanding import Expander
+from lpo_agent.search.methods.beam.proposing import Editor
+from lpo_agent.search.methods.beam.search import Beam
+from lpo_agent.search.methods.options import checked
+from lpo_agent.search.plan import Plan
+from lpo_agent.search.task import calls_each
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from lpo_agent.agents.base import AgentSetting
+    from lpo_agent.models.base import Model
+    from lpo_agent.search.context import Search
+    from lpo_agent.search.task import Task
+    from lpo_agent.spec import RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class BeamMethod:
+    """Implements :class:`lpo_agent.search.methods.base.FullMethod` for one of the three."""
+
+    name: str
+    reads: Collection[str] = ("steps", "proposals", "locality", "method_options")
+
+    def options(self, given: dict[str, bool | int | float | str], locality: str = "nudge") -> BeamOptions:
+        """Return the method's options, those ``given`` in place of its defaults; raises ConfigError."""
+        found = checked(BeamOptions, DEFAULTS[self.name] | given, self.name)
+        if found.tag_check == "off" and locality == "enforce":
+            raise ConfigError("--set tag_check=off cannot be enforced; use it with --locality nudge")
+        return found
+
+    def plan(self, spec: RunSpec) -> Plan:
+        """Return the numbers of the beam; raises ConfigError."""
+        options = self.options(spec.method_options, spec.locality)
+        scored = options.selection == "all" and options.select_on == "dev"
+        return Plan(
+            branches=1,
+            steps=spec.steps or STEPS[self.name],
+            proposals=spec.proposals or PROPOSALS,
+            beam=options.beam,
+            finalists=0 if scored else options.beam,
+            confirms=False,
+            measures=False,
+            marker=spec.marker or "llm",
+            seed=spec.seed,
+        )
+
+    def calls(self, spec: RunSpec, task: Task, plan: Plan) -> tuple[int, int]:
+        """Return the fewest and the most calls of a run; see :mod:`lpo_agent.search.methods.beam.counting`."""
+        options, splits, each = self.options(spec.method_options), task.splits, calls_each(task)
+        tags = spec.locality in {"nudge", "enforce"} and plan.marker in {"llm", "auto"}
+        search = most_calls(
+            self.name,
+            options,
+            plan,
+            tagged=tags or spec.locality == "think",
+            train=len(splits.train),
+            rows=len(splits.dev if options.select_on == "dev" else splits.train),
+            calls_each=each,
+        )
+        dev, test = len(splits.dev), len(splits.test)
+        return each * (dev + test), each * (2 * test + plan.finalists * dev) + search
+
+    def writers(self, setting: AgentSetting, model: Model) -> Writers:
+        """Return the agents, which share the method's conversation."""
+        warm = setting.optimizer_temperature is not None
+        shared = Setting(self.name, self.options(setting.method_options), setting.full, cold=not warm)
+        tagging = TaggingMarker(model, shared)
+        marker = "llm" if setting.marker == OWN else setting.marker
+        mark = MARKERS.load(marker, {"llm": lambda _s, _m: tagging, "auto": lambda _s, _m: tagging})(
+            setting, model
+        ).mark
+        critic, proposer = ReasoningCritic(model, shared), RewritingProposer(model, shared)
+        return Writers(critic.critique, mark, proposer.propose, Inducer(model, shared).induce)
+
+    def start(self, search: Search) -> Beam:
+        """Return the beam search, ready to begin."""
+        spec, task, plan = search.spec, search.task, search.plan
+        options = self.options(spec.method_options)
+        editor = Editor(
+            search.bus,
+            search.scoring,
+            spec.locality,
+            plan.marker,
+            search.checks,
+            search.emit,
+            options.word_cap(len(task.prompt.text.split())),
+        )
+        expander = Expander(self.name, plan.proposals, plan.seed, search.train, search.bus, search.scoring, editor)
+        return Beam(options, plan.steps, expander, search.scoring, search.bus, search.rows, search.outcome, search.emit)
+
+
+APE: Final = BeamMethod("ape")
+APO: Final = BeamMethod("apo")
+PE2: Final = BeamMethod("pe2")

@@ -1,0 +1,132 @@
+"""What agents are: handlers of typed requests. The marker and the proposer may be the caller's own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from lpo_agent.core.messages import (
+    CRITIQUE,
+    INDUCE,
+    MARK,
+    PROPOSE,
+    SCORE,
+    Critique,
+    CritiqueAsk,
+    InduceAsk,
+    Induced,
+    MarkAsk,
+    Marks,
+    Message,
+    Placement,
+    Proposals,
+    ProposeAsk,
+    ScoreAsk,
+    ScoreReply,
+)
+from lpo_agent.core.task_facts import TaskFacts
+from lpo_agent.plugins import Table
+
+if TYPE_CHECKING:
+    from lpo_agent.core.messages import Topic
+    from lpo_agent.models.base import Model
+
+
+class Marker(Protocol):
+    """Chooses the parts of a prompt that the next edit may change."""
+
+    async def mark(self, ask: MarkAsk) -> Marks:
+        """Return the chosen spans; raises ReplyError for a model's reply that is of no use, and ProviderError."""
+        ...
+
+
+class Proposer(Protocol):
+    """Writes new text for the marked parts of a prompt."""
+
+    async def propose(self, ask: ProposeAsk) -> Proposals:
+        """Return at most ``ask.n`` proposals; raises ReplyError and ProviderError."""
+        ...
+
+
+class AgentSetting(Message):
+    """All that agents have to know of a run beside its requests, so that they can work in any process.
+
+    ``method`` and ``method_options`` say which agents they are; ``marker`` and ``proposer`` which kind of these. The
+    scorer asks with ``placement``, ``max_tokens``, ``temperature`` and ``extract`` (see
+    :class:`lpo_agent.agents.scorer.Scorer`) and judges by ``metric`` and ``labels``. ``facts`` come from training rows.
+    ``full`` shows where the input stands: "{prompt}" is the prompt in it. Limits are those a minute that the run was
+    given: requests, tokens, input tokens, output tokens.
+    """
+
+    method: str
+    method_options: dict[str, bool | int | float | str] = {}
+    marker: str = "llm"
+    proposer: str = "llm"
+    metric: str = "exact"
+    labels: tuple[str, ...] = ()
+    placement: Placement = "before"
+    max_tokens: int = 256
+    temperature: float | None = 0.0
+    extract: str | None = None
+    extract_tokens: int = 10
+    optimizer_temperature: float | None = 0.7
+    facts: TaskFacts = TaskFacts()
+    full: str = "{prompt}"
+    limits: tuple[float | None, float | None, float | None, float | None] = (None, None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """The agents that work on prompts, as handlers of their requests."""
+
+    critique: Callable[[CritiqueAsk], Awaitable[Critique]]
+    mark: Callable[[MarkAsk], Awaitable[Marks]]
+    propose: Callable[[ProposeAsk], Awaitable[Proposals]]
+    induce: Callable[[InduceAsk], Awaitable[Induced]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    """All agents of a run, as handlers of their requests."""
+
+    score: Callable[[ScoreAsk], Awaitable[ScoreReply]]
+    writers: Writers
+
+    def handlers(self) -> list[tuple[Topic[Any, Any], Callable[[Any], Awaitable[Any]]]]:
+        """Return each topic with the handler that serves it."""
+        writers = self.writers
+        found: list[tuple[Topic[Any, Any], Callable[[Any], Awaitable[Any]] | None]] = [
+            (SCORE, self.score),
+            (CRITIQUE, writers.critique),
+            (MARK, writers.mark),
+            (PROPOSE, writers.propose),
+            (INDUCE, writers.induce),
+        ]
+        return [(topic, handler) for topic, handler in found if handler is not None]
+
+
+MakeMarker = Callable[[AgentSetting, "Model"], Marker]
+MakeProposer = Callable[[AgentSetting, "Model"], Proposer]
+
+MARKERS: Final[Table[MakeMarker]] = Table(
+    "marker",
+    "lpo_agent.markers",
+    {
+        "llm": "lpo_agent.agents.marker:token_marker",
+        "auto": "lpo_agent.agents.marker:token_marker",
+        "influence": "lpo_agent.agents.marker:influence_marker",
+        "random": "lpo_agent.agents.marker:random_marker",
+        "manual": "lpo_agent.agents.marker:manual_marker",
+    },
+)
+PROPOSERS: Final[Table[MakeProposer]] = Table(
+    "proposer",
+    "lpo_agent.proposers",
+    {
+        "llm": "lpo_agent.agents.proposer:llm_proposer",
+        "operators": "lpo_agent.agents.operators:operator_proposer",
+    },
+)
+OWN: Final = "own"
+"""The name of an object of the caller's own, in place of a built-in name."""

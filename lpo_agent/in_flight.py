@@ -1,0 +1,47 @@
+"""The same work is done once: whoever asks for it meanwhile waits for the one who does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from types import TracebackType
+
+
+@dataclass(slots=True)
+class InFlight:
+    """Keys of work that is under way. Use ``async with in_flight.alone(key)``."""
+
+    _keys: dict[Hashable, anyio.Event | None] = field(init=False, default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def alone(self, key: Hashable) -> _Alone:
+        """Return a block that only one task is in at a time, for each key."""
+        return _Alone(self._keys, key)
+
+
+@dataclass(slots=True)
+class _Alone:
+    """An event is made for a key only when somebody has to wait for it."""
+
+    keys: dict[Hashable, anyio.Event | None]
+    key: Hashable
+
+    async def __aenter__(self) -> None:
+        while self.key in self.keys:
+            done = self.keys[self.key] = self.keys[self.key] or anyio.Event()
+            await done.wait()
+        self.keys[self.key] = None
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        done = self.keys.pop(self.key)
+        if done is not None:
+            done.set()

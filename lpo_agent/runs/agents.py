@@ -1,0 +1,97 @@
+"""The agents of a run, on the bus that its spec names: in memory, the caller's own, or at workers over NATS."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from lpo_agent.agents.base import AgentSetting
+from lpo_agent.agents.team import Models, OwnAgents, Team
+from lpo_agent.bus.memory import MemoryBus
+from lpo_agent.core.task_facts import task_facts
+from lpo_agent.metrics import as_metric
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from lpo_agent.agents.base import Agents
+    from lpo_agent.bus.base import Bus
+    from lpo_agent.runs.context import RunContext
+    from lpo_agent.search.methods.base import FullMethod
+    from lpo_agent.search.plan import Plan
+    from lpo_agent.search.task import Task
+    from lpo_agent.spec import RunSpec
+
+MEMORY = "memory"
+
+
+def setting_of(spec: RunSpec, task: Task, plan: Plan, method: str) -> AgentSetting:
+    """Return what the run's agents have to know."""
+    return AgentSetting(
+        method=method,
+        method_options=spec.method_options,
+        marker=plan.marker,
+        proposer=plan.proposer,
+        metric=task.metric_name,
+        labels=task.labels,
+        placement=spec.placement,
+        max_tokens=task.max_tokens,
+        temperature=spec.temperature,
+        extract=spec.extract,
+        extract_tokens=spec.extract_tokens,
+        optimizer_temperature=spec.optimizer_temperature,
+        facts=task_facts(task.splits.train, task.labels),
+        full=_full(spec, task),
+        limits=(spec.rpm, spec.tpm, spec.input_tpm, spec.output_tpm),
+    )
+
+
+def _full(spec: RunSpec, task: Task) -> str:
+    """Return how the task model sees prompt and input: "{prompt}" stands for the prompt."""
+    if task.prompt.placeholders:
+        return "{prompt}"
+    return {"before": "{prompt}\n\n<input>", "after": "Q: <input>\nA: {prompt}", "system": "{prompt}\n\n<input>"}[
+        spec.placement
+    ]
+
+
+@asynccontextmanager
+async def open_agents(context: RunContext, setting: AgentSetting, method: FullMethod) -> AsyncIterator[Bus]:
+    """Yield the bus on which the run's agents answer, until the block ends."""
+    spec, own = context.spec, context.prepared.own
+    team = Team(setting, method.writers, _with_metric(setting, own.agents()))
+    models = Models(context.models.task, context.models.optimizer)
+    if own.bus is not None:
+        async with serving(own.bus, team.agents(models), spec.concurrency):
+            yield own.bus
+    elif spec.bus == MEMORY:
+        async with MemoryBus() as bus, serving(bus, team.agents(models), spec.concurrency):
+            yield bus
+    else:
+        from lpo_agent.workers.coordinator import open_worker_bus  # noqa: PLC0415 - needs the extra
+
+        task, optimizer = context.models.task, context.models.optimizer
+        async with open_worker_bus(
+            spec.bus, context.run_id, team, task, optimizer, concurrency=spec.concurrency, say=context.say
+        ) as bus:
+            yield bus
+
+
+def _with_metric(setting: AgentSetting, own: OwnAgents) -> OwnAgents:
+    """Return the caller's agents with the run's metric made once: a user's file is executed when it is loaded."""
+    if own.metric is not None or setting.metric == "judge":
+        return own
+    return OwnAgents(as_metric(setting.metric, labels=setting.labels), own.marker, own.proposer)
+
+
+@asynccontextmanager
+async def serving(bus: Bus, agents: Agents, concurrency: int) -> AsyncIterator[None]:
+    """Serve the agents' topics on the bus, each ``concurrency`` requests at a time, until the block ends."""
+    async with anyio.create_task_group() as tasks:
+        for topic, handler in agents.handlers():
+            await tasks.start(partial(bus.serve, topic, handler, concurrency=concurrency))
+        yield
+        tasks.cancel_scope.cancel()

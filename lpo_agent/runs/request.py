@@ -1,0 +1,148 @@
+"""What a run was told to do, as the journal keeps it, and the objects that no journal can keep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from lpo_agent.agents.base import OWN
+from lpo_agent.agents.team import OwnAgents
+from lpo_agent.errors import ConfigError
+from lpo_agent.metrics import as_metric
+from lpo_agent.models.pool import OwnModel
+from lpo_agent.search.methods.base import METHODS, full
+from lpo_agent.spec import RunSpec, make_spec
+
+if TYPE_CHECKING:
+    from lpo_agent.agents.base import Marker, Proposer
+    from lpo_agent.bus.base import Bus
+    from lpo_agent.metrics import Metric
+    from lpo_agent.models.base import Model
+    from lpo_agent.models.providers.base import Provider
+    from lpo_agent.search.methods.base import FullMethod, Method
+    from lpo_agent.search.task import Task
+
+Kind = Literal["optimize", "evaluate", "compare", "mark"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a run was told to do.
+
+    ``rows`` is the key of the run's rows in the journal, so a resume needs no files. ``own`` names the parts that were
+    the caller's own objects, which a resume needs again. ``owner``: whose run it is, where a server tells its users
+    apart.
+    """
+
+    kind: Kind
+    spec: RunSpec
+    rows: str
+    other_prompt: str | None = None
+    custom_metric: bool = False
+    owner: str | None = None
+    own: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the request as text."""
+        content = {each.name: getattr(self, each.name) for each in fields(self)}
+        spec = self.spec.model_copy(update={"examples": ()})
+        return json.dumps(content | {"spec": spec.model_dump(mode="json")})
+
+
+def read_request(text: str) -> RunRequest:
+    """Return the request that :meth:`RunRequest.to_json` wrote, in this version or an earlier one.
+
+    Raises ConfigError for one that cannot be understood.
+    """
+    try:
+        content: dict[str, Any] = json.loads(text)
+        own = tuple(content.get("own") or (("metric",) if content.get("custom_metric") else ()))
+        return RunRequest(**{**content, "spec": make_spec(content["spec"]), "own": own})
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise ConfigError(f"the run was written by another version of lpo-agent ({type(exc).__name__})") from None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnParts:
+    """The caller's own objects, each in place of a name; None where a name says it.
+
+    ``providers`` are the caller's own, by the name that stands before the colon of a model's.
+    """
+
+    model: Model | None = None
+    optimizer_model: Model | None = None
+    metric: Metric | None = None
+    method: Method | None = None
+    marker: Marker | None = None
+    proposer: Proposer | None = None
+    bus: Bus | None = None
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+
+    def given(self) -> tuple[str, ...]:
+        """Return the names of the parts that are the caller's."""
+        found = [
+            each.name for each in fields(self) if each.name != "providers" and getattr(self, each.name) is not None
+        ]
+        return (*found, *(f"providers[{name!r}]" for name in self.providers))
+
+    def agents(self) -> OwnAgents:
+        """Return those that are agents."""
+        return OwnAgents(self.metric, self.marker, self.proposer)
+
+    def check_against(self, request: RunRequest, run_id: str) -> None:
+        """Raise ConfigError if a run that is resumed had objects that are missing now."""
+        if missing := [name for name in request.own if name not in self.given()]:
+            raise ConfigError(f"run {run_id} uses objects of the caller's; pass them again: {', '.join(missing)}")
+
+
+def split_parts(
+    *,
+    model: str | Model | None = None,
+    optimizer_model: str | Model | None = None,
+    metric: object = None,
+    method: str | Method | None = None,
+    marker: str | Marker | None = None,
+    proposer: str | Proposer | None = None,
+    bus: str | Bus | None = None,
+    providers: Mapping[str, Provider] | None = None,
+) -> tuple[dict[str, str], OwnParts]:
+    """Return the names among the arguments as fields of a spec, and the objects; each object gets a name there too."""
+    names: dict[str, str] = {}
+    objects: dict[str, Any] = {}
+    given: dict[str, Any] = {"model": model, "optimizer_model": optimizer_model, "metric": metric}
+    for name, value in (given | {"method": method, "marker": marker, "proposer": proposer, "bus": bus}).items():
+        if isinstance(value, str):
+            names[name] = value
+        elif value is not None:
+            objects[name] = as_metric(value) if name == "metric" else value
+            if shown := _name_of(name, objects[name]):
+                names[name] = shown
+    return names, OwnParts(**objects, providers=providers or {})
+
+
+def _name_of(part: str, value: Any) -> str | None:
+    """Return what a spec says for an object, None where it says nothing."""
+    if part in {"model", "optimizer_model"}:
+        return OwnModel(value).name
+    return {"method": OWN, "marker": OWN, "proposer": OWN}.get(part)
+
+
+def method_of(spec: RunSpec, own: OwnParts, settled: str) -> FullMethod:
+    """Return the method of a run; ``settled`` is its name, "auto" being decided. Raises ConfigError."""
+    return full(own.method if own.method is not None else METHODS.load(settled))
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """A run that the journal has opened, and that is ready to be carried out."""
+
+    run_id: str
+    request: RunRequest
+    task: Task
+    own: OwnParts = OwnParts()
+
+    def with_spec(self, **changes: Any) -> PreparedRun:
+        """Return the run with some of its options changed."""
+        return replace(self, request=replace(self.request, spec=self.request.spec.model_copy(update=changes)))

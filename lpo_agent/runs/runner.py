@@ -1,0 +1,265 @@
+"""Carrying out runs that share models, one limiter for each, one budget and one journal.
+
+Every run is carried out here, also one that is alone: :func:`lpo_agent.open_run` is a session with a single run. What
+a run spends is booked under the run, so that its own caps hold over a resume, and counts for the session beside.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from lpo_agent import data as data_files
+from lpo_agent.core.budget import Budget, Ledger
+from lpo_agent.environment import read_environment
+from lpo_agent.errors import ConfigError
+from lpo_agent.journal import open_journal
+from lpo_agent.models.billing import Billing
+from lpo_agent.models.middleware import Allowance, compose
+from lpo_agent.models.pool import Rates, open_pool
+from lpo_agent.models.prices import load_prices
+from lpo_agent.models.providers.base import split_model
+from lpo_agent.models.ratelimit.limiter import Limits
+from lpo_agent.runs.context import RunContext, RunModels
+from lpo_agent.runs.kinds import JOBS
+from lpo_agent.runs.lifecycle import running
+from lpo_agent.runs.outcomes import JournalOutcomes
+from lpo_agent.runs.request import OwnParts, PreparedRun, RunRequest, read_request
+from lpo_agent.runs.run import new_run_id, usage_of
+from lpo_agent.runs.task import check_names, load_task
+from lpo_agent.search.task import calls_each
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from anyio.abc import TaskGroup, TaskStatus
+
+    from lpo_agent.core.events import Event
+    from lpo_agent.core.result import UsageResult
+    from lpo_agent.environment import Environment
+    from lpo_agent.journal import Journal, RunRecord
+    from lpo_agent.models.middleware import RunModel, SharedModel
+    from lpo_agent.models.pool import ModelPool
+    from lpo_agent.models.prices import Prices
+    from lpo_agent.runs.request import Kind
+    from lpo_agent.runs.run import Run
+    from lpo_agent.search.task import Task
+    from lpo_agent.spec import RunSpec
+
+FILES = {"examples": (), "data": None, "train": None, "dev": None, "test": None}
+"""What a spec no longer needs once its rows are in the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A cap for a run's search beside its budget: so many calls, known answers counted too; its test comes on top."""
+
+    search_calls: int
+
+    @property
+    def reason(self) -> str:
+        """The stop reason of a run whose search had no calls left."""
+        return f"its {self.search_calls} search calls are used up"
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Carries out the runs of one session. Use :func:`open_runner`; callers outside see :class:`lpo_agent.Session`.
+
+    ``ledger`` is what all of its runs have spent in this session, and its caps.
+    """
+
+    session_id: str
+    journal: Journal
+    pool: ModelPool
+    prices: Prices
+    ledger: Ledger
+    env: Environment
+    say: Callable[[str], None]
+    tasks: TaskGroup
+    own: OwnParts = field(default_factory=OwnParts)
+
+    def usage(self) -> UsageResult:
+        """Return what all runs of the session have spent so far."""
+        return usage_of(self.ledger)
+
+    async def prepare(
+        self,
+        kind: Kind,
+        spec: RunSpec,
+        own: OwnParts | None = None,
+        *,
+        other_prompt: str | None = None,
+        owner: str | None = None,
+        run_id: str | None = None,
+        task: Task | None = None,
+    ) -> PreparedRun:
+        """Check a new run, and open it in the journal; raises InputError before anything is spent."""
+        parts = own or self.own
+        task = task or load_task(spec, kind, own=parts)
+        self._check_prices(spec)
+        rows = await self.journal.put_blob(data_files.to_json(task.splits))
+        kept = spec.model_copy(update=FILES)
+        request = RunRequest(kind, kept, rows, other_prompt, owner=owner, own=parts.given())
+        run_id = run_id or new_run_id(time.time())
+        await self.journal.create_run(run_id, kind, request.to_json())
+        return PreparedRun(run_id, request, task, parts)
+
+    async def reopen(self, record: RunRecord, own: OwnParts | None = None, **changes: Any) -> PreparedRun:
+        """Open a run again that was interrupted or stopped; ``changes`` are options with new values.
+
+        Raises ConfigError for one that cannot be resumed, or not without objects that ``own`` lacks.
+        """
+        check_resumable(record)
+        parts, request = own or self.own, read_request(record.spec_json)
+        parts.check_against(request, record.run_id)
+        splits = data_files.from_json(self.journal.get_blob(request.rows))
+        task = load_task(request.spec, request.kind, splits, own=parts)
+        prepared = PreparedRun(record.run_id, request, task, parts).with_spec(**changes)
+        self._check_prices(prepared.request.spec)
+        await self.journal.reopen_run(record.run_id)
+        return prepared
+
+    def _check_prices(self, spec: RunSpec) -> None:
+        """Raise ConfigError for a cap in dollars on calls whose price is not known."""
+        if spec.budget.usd is None and self.ledger.budget.usd is None:
+            return
+        for name in dict.fromkeys((spec.model, spec.optimizer_model or spec.model)):
+            if name not in self.prices:
+                raise ConfigError(
+                    f"the price of {name} is not known, so a cap in US dollars cannot hold; give it with --prices FILE, "
+                    "or cap tokens (--budget-tokens) or calls (--budget-calls)"
+                )
+
+    @asynccontextmanager
+    async def open(
+        self, prepared: PreparedRun, *, stop: anyio.Event | None = None, limited: Limited | None = None
+    ) -> AsyncIterator[Run[Any]]:
+        """Carry a prepared run out; leaving the block before its end cancels it, and the journal allows a resume.
+
+        A ``limited`` run that is opened again is replayed from its beginning, so that its count is right.
+        """
+        run_id, spec = prepared.run_id, prepared.request.spec
+        ledger = Ledger(spec.budget, already=self.journal.totals(run_id))
+        outcomes = JournalOutcomes(self.journal, run_id, recalls=limited is None)
+        allowance = None if limited is None else _allowance(limited, prepared.task)
+
+        async def job(run: Run[Any], emit: Callable[[Event], None], stopping: anyio.Event) -> Any:
+            context = RunContext(
+                prepared=prepared,
+                models=await self._models(prepared, ledger, allowance),
+                ledger=ledger if allowance is None else allowance.ledger,
+                prices=self.prices,
+                outcomes=outcomes,
+                journal=self.journal,
+                emit=emit,
+                usage=run.usage,
+                stop=stopping,
+                say=self.say,
+            )
+            return await JOBS[prepared.request.kind](context)
+
+        async with running(self.journal, run_id, ledger, job, flush=outcomes.flush, stop=stop) as run:
+            yield run
+
+    async def start(self, prepared: PreparedRun, *, stop: anyio.Event | None = None) -> Run[Any]:
+        """Carry a prepared run out in the background, until it ends or the session does."""
+        run: Run[Any] = await self.tasks.start(partial(self._drive, prepared, stop))
+        return run
+
+    async def _drive(
+        self,
+        prepared: PreparedRun,
+        stop: anyio.Event | None,
+        *,
+        task_status: TaskStatus[Run[Any]] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Carry a run out. An error that ends it is kept for those who wait for it, and harms no other run."""
+        started: list[Run[Any]] = []
+        try:
+            async with self.open(prepared, stop=stop) as run:
+                started.append(run)
+                task_status.started(run)
+                await run.ended()
+        except Exception as exc:
+            if not started:
+                raise
+            started[0].finish(None, exc)
+
+    async def _models(self, prepared: PreparedRun, ledger: Ledger, allowance: Allowance | None) -> RunModels:
+        """Return the run's two models, under all that its calls go through."""
+        spec, own, run_id = prepared.request.spec, prepared.own, prepared.run_id
+        billing = Billing((ledger, self.ledger), self.prices, partial(self.journal.book, run_id))
+
+        def composed(shared: SharedModel) -> RunModel:
+            return compose(shared, self.journal, billing, run_id=run_id, cache=spec.cache, allowance=allowance)
+
+        task = await (self.pool.named(spec.model, spec.base_url) if own.model is None else self.pool.own(own.model))
+        if own.optimizer_model is not None:
+            optimizer = await self.pool.own(own.optimizer_model)
+        elif spec.optimizer_model is None and own.model is not None:
+            optimizer = task
+        else:
+            name, base_url = spec.optimizer_model or spec.model, spec.optimizer_base_url
+            if base_url is None and split_model(name)[0] == split_model(spec.model)[0]:
+                base_url = spec.base_url
+            optimizer = await self.pool.named(name, base_url)
+        return RunModels(composed(task), composed(optimizer))
+
+
+def check_resumable(record: RunRecord) -> None:
+    """Raise ConfigError for a run that has ended, goes on, or is resumed in another way."""
+    if record.status in {"completed", "running"}:
+        raise ConfigError(f"run {record.run_id} is {record.status}; there is nothing to resume")
+    if record.kind not in JOBS:
+        raise ConfigError(f"run {record.run_id} is of kind {record.kind}, which is not resumed by itself")
+
+
+def _allowance(limited: Limited, task: Task) -> Allowance:
+    return Allowance(Ledger(Budget(calls=limited.search_calls + calls_of_test(task))), limited.reason)
+
+
+def calls_of_test(task: Task) -> int:
+    """Return the most calls that the test of a search's answer against its seed prompt makes."""
+    return 2 * calls_each(task) * len(task.splits.test)
+
+
+@asynccontextmanager
+async def open_runner(
+    common: RunSpec,
+    *,
+    env: Environment | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    own: OwnParts | None = None,
+    session_id: str | None = None,
+    already: str | None = None,
+    journal: Journal | None = None,
+) -> AsyncIterator[Runner]:
+    """Open a session with the limits, prices and budget of ``common``; models are opened when a run asks for them.
+
+    ``already``: a run whose earlier spending counts for the session's caps. ``journal``: one that is open.
+    """
+    env, own = env or read_environment(), own or OwnParts()
+    check_names(common, own)
+    async with AsyncExitStack() as stack:
+        journal = journal or await stack.enter_async_context(open_journal(env.journal))
+        ledger = Ledger(common.budget, already=journal.totals(already, parts=True) if already else None)
+        limits = Limits(common.rpm, common.tpm, common.input_tpm, common.output_tpm)
+        rates = Rates(limits, common.concurrency, common.timeout)
+        pool = await stack.enter_async_context(open_pool(env, rates, say=say, providers=own.providers))
+        tasks = await stack.enter_async_context(_background())
+        prices = load_prices(common.prices, own.providers)
+        yield Runner(session_id or new_run_id(time.time()), journal, pool, prices, ledger, env, say, tasks, own)
+
+
+@asynccontextmanager
+async def _background() -> AsyncIterator[TaskGroup]:
+    """Yield a task group whose tasks end with the block."""
+    async with anyio.create_task_group() as tasks:
+        yield tasks
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,52 @@
+"""A search by a method of the caller's own: it finds, the package chooses, tests and explains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lpo_agent.core.events import PhaseStarted
+from lpo_agent.search.attribution import attribute, unmeasured
+from lpo_agent.search.finalists import Finals
+from lpo_agent.search.methods.base import as_candidates
+from lpo_agent.search.outcome import score_seed
+
+if TYPE_CHECKING:
+    from lpo_agent.search.candidates import Candidate
+    from lpo_agent.search.context import Search
+    from lpo_agent.search.methods.base import Method
+
+
+@dataclass(slots=True)
+class OwnSearch:
+    """Implements :class:`lpo_agent.search.methods.base.Progress` around ``method``."""
+
+    method: Method
+    context: Search
+    finalists: list[Candidate] = field(default_factory=list)
+
+    async def search(self) -> None:
+        """Let the method search, and keep its finalists; the seed prompt's own text is none."""
+        context = self.context
+        context.emit(PhaseStarted(phase="search"))
+        await score_seed(context.scoring, context.rows, context.outcome, context.emit)
+        found = as_candidates(await self.method.search(context), type(self.method).__name__)
+        unique = {each.prompt.text: each for each in reversed(found) if each.prompt.text != context.prompt.text}
+        self.finalists = [
+            each for each in found if unique.get(each.prompt.text) is each and context.checks.admits(each)
+        ]
+        context.outcome.candidates = len(self.finalists)
+
+    async def confirm(self) -> None:
+        """Choose among the first finalists on the dev rows."""
+        context, plan = self.context, self.context.plan
+        finals = Finals(context.scoring, context.rows, context.outcome, context.train[: plan.last_rung], context.emit)
+        await finals.settle(self.finalists[: plan.finalists])
+
+    async def explain(self) -> None:
+        """Measure what each edit of the answer is worth."""
+        context, plan = self.context, self.context.plan
+        outcome, rows = context.outcome, context.train[: plan.explained_on]
+        if outcome.best is not outcome.seed and unmeasured(context.prompt, outcome.best.prompt.text):
+            text = outcome.best.prompt.text
+            outcome.edits = await attribute(context.scoring, context.prompt, text, rows, plan.explained)
