@@ -88,7 +88,7 @@ def _calls(spec: RunSpec, method: str, task: Task, plan: Plan) -> tuple[int, int
 
 
 def _host_calls(spec: RunSpec, method: str, task: Task, plan: Plan) -> int:
-    numbers, splits = beam_options_for(method, spec.host), task.splits
+    numbers, splits = beam_options_for(method, spec.method_options), task.splits
     tags = spec.locality in {"nudge", "enforce"} and marker_kind(spec, method) in {"llm", "auto"}
     return most_calls(
         method,

@@ -129,7 +129,7 @@ def _ground(setup: Setup) -> SearchTask:
 def _host(setup: Setup, bus: Bus, scoring: Scoring, books: SearchRecords) -> tuple[BeamOptions, Expander]:
     """Return a host's numbers, and what expands its parents."""
     spec, task, plan = setup.context.spec, setup.task, setup.plan
-    numbers = beam_options_for(setup.method, spec.host)
+    numbers = beam_options_for(setup.method, spec.method_options)
     editor = Editor(
         bus=bus,
         scoring=scoring,

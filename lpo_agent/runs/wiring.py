@@ -205,7 +205,10 @@ async def serve_agents(
 async def _serve_host(tasks: TaskGroup, bus: Bus, *, spec: RunSpec, task: Task, model: Model, method: str) -> None:
     """Start the agents of a host; how many work at a time is the limiter's business."""
     setting = Setting(
-        method, beam_options_for(method, spec.host), _full(spec, task), cold=spec.optimizer_temperature is None
+        method,
+        beam_options_for(method, spec.method_options),
+        _full(spec, task),
+        cold=spec.optimizer_temperature is None,
     )
     kind, many = marker_kind(spec, method), spec.concurrency
     mark = TaggingMarker(model, setting).mark if kind in {"llm", "auto"} else _marker(kind)

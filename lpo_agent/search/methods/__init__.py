@@ -30,14 +30,14 @@ def plan_for(method: str, spec: RunSpec, marker: str = "llm") -> Plan:
     if spec.race_items is not None:
         first = min(plan.first_rung, max(1, spec.race_items // 4))
         plan = replace(plan, look=first, first_rung=first, last_rung=spec.race_items)
-    given["marks"] = int(spec.host["tags"]) or None if "tags" in spec.host else None
+    given["marks"] = int(spec.method_options["tags"]) or None if "tags" in spec.method_options else None
     chosen = {name: value for name, value in given.items() if value is not None}
     measures, reranks = marker == "influence", marker == "auto"
     return replace(plan, **chosen, measures=measures, reranks=reranks, demos=spec.demos, seed=spec.seed)
 
 
 def _host_plan(method: str, spec: RunSpec) -> Plan:
-    numbers = beam_options_for(method, spec.host)
+    numbers = beam_options_for(method, spec.method_options)
     scored = numbers.selection == "all" and numbers.select_on == "dev"
     return Plan(
         branches=1,
