@@ -58,7 +58,9 @@ class RunSpec(OptionModel):
     None leaves a choice to the program, which says what it chose. Raises ConfigError that names the option.
     """
 
-    prompt: Annotated[str, option(..., "the prompt, exactly; it may hold <edit> and <keep> tags", group="prompt")]
+    prompt: Annotated[
+        str, option(..., "the prompt, exactly; it may hold <edit> and <keep> tags", metavar="PROMPT", group="prompt")
+    ]
 
     examples: tuple[Example, ...] = option((), "rows with input and target, beside those of files", group=DATA)
     data: Path | None = _data(
@@ -71,8 +73,8 @@ class RunSpec(OptionModel):
     method: str = _search("auto", "how to search; auto tests what the optimizer model can do", choices=METHODS)
     locality: LocalityMode = _search(
         "enforce",
-        "ape, apo, pe2: no marks (off), as much thought without marks (think), marks as advice (nudge, as in the "
-        "paper), or nothing outside the marks can change (enforce)",
+        "how marks bind in ape, apo and pe2: none (off), none but as much thought (think), as advice, as in the paper "
+        "(nudge), or nothing outside them can change (enforce)",
     )
     marker: str | None = _search(None, "who chooses the words to edit", choices=MARKERS, unset=OWN)
     proposer: str | None = _search(
@@ -137,7 +139,8 @@ class RunSpec(OptionModel):
     )
     metric: str | None = _models(
         None,
-        "exact, normalized, contains, choice, numeric, regex, f1, json, judge, FILE.py:FUNCTION or MODULE:FUNCTION",
+        "how answers are scored: exact, normalized, contains, choice, numeric, regex, f1, json, judge, "
+        "FILE.py:FUNCTION or MODULE:FUNCTION",
         metavar="NAME",
         unset="by the data",
     )
@@ -278,13 +281,13 @@ def argument(name: str, text: str | None = None, *, unset: str | None = None, **
     return fields.argument(option_of(name), text, unset=unset, **limits)
 
 
-def load_config(path: Path) -> dict[str, Any]:
+def load_config(path: Path, model: type[OptionModel] = RunSpec) -> dict[str, Any]:
     """Return the options of a TOML file under the names of a spec's fields (see :func:`fields.by_field`).
 
     What is no option of a run is returned as it is, dashes as underscores. Raises ConfigError.
     """
     try:
-        return fields.by_field(RunSpec, tomllib.loads(path.read_text(encoding="utf-8")))
+        return fields.by_field(model, tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such config file") from None
     except OSError as exc:

@@ -14,6 +14,8 @@ from lpo_agent.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
 
+    from pydantic import BaseModel
+
     from lpo_agent.core.fields import Option
 
 MODELS: Final = ("smollm2",)
@@ -32,6 +34,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError."""
         raise ConfigError(f"{message} (see `{self.prog} --help`)")
+
+    def actions(self) -> list[argparse.Action]:
+        """Return what was added to it; argparse has no public list."""
+        return self._actions
+
+    def commands(self) -> dict[str, Parser]:
+        """Return the parsers of its commands by name."""
+        choices = [action.choices for action in self._actions if isinstance(action.choices, dict)]
+        return {name: parser for found in choices for name, parser in found.items()}
 
 
 def build_parser(words: Container[str] | None = None) -> Parser:
@@ -54,13 +65,18 @@ def build_parser(words: Container[str] | None = None) -> Parser:
     return parser
 
 
-def _add_run(parser: Parser, command: str, changes: Mapping[str, str] | None = None) -> None:
-    """Add the options of a run that a command has; ``changes``: other help for some, by name."""
+def add_run(
+    parser: Parser, command: str, changes: Mapping[str, str] | None = None, model: type[BaseModel] | None = None
+) -> None:
+    """Add the options of a run that a command has; ``changes``: other help for some, by name.
+
+    ``model`` declares the options; None stands for RunSpec.
+    """
     from lpo_agent.core.fields import options_of  # noqa: PLC0415 - `lpo --help` must not wait for pydantic
     from lpo_agent.spec import RunSpec  # noqa: PLC0415
 
     groups: dict[str, argparse._ArgumentGroup] = {}
-    for found in options_of(RunSpec):
+    for found in options_of(model or RunSpec):
         if command not in found.commands:
             continue
         if found.group not in groups:
@@ -69,7 +85,7 @@ def _add_run(parser: Parser, command: str, changes: Mapping[str, str] | None = N
 
 
 def add_option(group: argparse._ActionsContainer, found: Option, text: str | None = None) -> None:
-    """Add one option; its value stays as it was written, since the spec reads and checks it."""
+    """Add one option; its value stays as it was written, because the spec reads and checks it."""
     settings: dict[str, Any] = {
         "metavar": found.metavar or (f"{{{','.join(found.choices)}}}" if found.choices else None)
     }
@@ -85,7 +101,7 @@ def add_option(group: argparse._ActionsContainer, found: Option, text: str | Non
 
 def _optimize(parser: Parser) -> None:
     _prompt(parser)
-    _add_run(parser, "optimize")
+    add_run(parser, "optimize")
     _plan(parser)
     _output(parser)
     _best(parser)
@@ -93,7 +109,7 @@ def _optimize(parser: Parser) -> None:
 
 def _evaluate(parser: Parser) -> None:
     _prompt(parser)
-    _add_run(parser, "evaluate", {"data": "the items"})
+    add_run(parser, "evaluate", {"data": "the items"})
     _plan(parser)
     _output(parser)
 
@@ -101,14 +117,14 @@ def _evaluate(parser: Parser) -> None:
 def _compare(parser: Parser) -> None:
     parser.add_argument("prompt", metavar="A", help="a prompt's file, or - for standard input")
     parser.add_argument("other", metavar="B", help="the other prompt's file")
-    _add_run(parser, "compare", {"data": "the items"})
+    add_run(parser, "compare", {"data": "the items"})
     _plan(parser)
     _output(parser)
 
 
 def _mark(parser: Parser) -> None:
     _prompt(parser)
-    _add_run(parser, "mark")
+    add_run(parser, "mark")
     _plan(parser)
     _output(parser)
 
@@ -128,7 +144,7 @@ def _bench(parser: Parser) -> None:
     group.add_argument("--data-dir", metavar="DIR", help="folder with the tasks' data (default: LPO_BENCH_DATA)")
     group.add_argument("--cells", metavar="N", help="cells that run at the same time (default: 8)")
     group.add_argument("--out", metavar="DIR", help="write bench.md, .json, .csv, .png and .svg there")
-    _add_run(parser, "bench")
+    add_run(parser, "bench")
     _plan(parser, config=False)
     _output(parser)
 
@@ -157,8 +173,8 @@ def _worker(parser: Parser) -> None:
         "bus": "the NATS server: nats://HOST:PORT or tls://HOST:PORT",
         "concurrency": "items at the same time here (default: 16)",
     }
-    _add_run(parser, "worker", changes)
-    for action in parser._actions:  # noqa: SLF001 - argparse has no public list of them
+    add_run(parser, "worker", changes)
+    for action in parser.actions():
         action.required = action.dest in {"bus", "model"}
     group = parser.add_argument_group("worker (its rates hold for all workers of an account together)")
     group.add_argument(

@@ -115,8 +115,9 @@ class Option:
         """What it may be, in words: its choices, or the limits of a number."""
         if self.choices:
             return ", ".join(self.choices)
-        low = next((word.format(self.limits[name]) for name, word in _LOW if name in self.limits), "")
-        high = next((word.format(self.limits[name]) for name, word in _HIGH if name in self.limits), "")
+        bounds = {name: f"{value:,}" if isinstance(value, int) else f"{value:g}" for name, value in self.limits.items()}
+        low = next((f"{word} {bounds[name]}" for name, word in _LOW if name in bounds), "")
+        high = next((f"{word} {bounds[name]}" for name, word in _HIGH if name in bounds), "")
         if low.startswith("at least ") and high.startswith("at most "):
             return f"{low.removeprefix('at least ')} to {high.removeprefix('at most ')}"
         return ", ".join(filter(None, (low, high)))
@@ -134,8 +135,8 @@ class Option:
         return "" if self.required or isinstance(self.default, (bool, dict, tuple)) else f"{self.default}"
 
 
-_LOW: Final = (("ge", "at least {:g}"), ("gt", "more than {:g}"))
-_HIGH: Final = (("le", "at most {:g}"), ("lt", "less than {:g}"))
+_LOW: Final = (("ge", "at least"), ("gt", "more than"))
+_HIGH: Final = (("le", "at most"), ("lt", "less than"))
 
 
 class OptionModel(BaseModel):
