@@ -1,10 +1,15 @@
-"""Tables of names: what the package brings along, and what installed packages add by entry points."""
+"""Tables of names: what the package brings along, and what installed packages add by entry points.
+
+The tables stand here, where everything may import them; each seam's own module says what its table holds, and what
+is not built in must look like: :mod:`lpo_agent.models.providers.base`, :mod:`lpo_agent.search.methods.base`,
+:mod:`lpo_agent.agents.base`, :mod:`lpo_agent.metrics`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from lpo_agent.errors import ConfigError
 
@@ -57,3 +62,65 @@ class Table(Generic[T]):
                 f"{self.kind} {entry.name!r}: {entry.value} cannot be imported: {type(exc).__name__}: {exc}"
             ) from None
         return cast("T", found() if isinstance(found, type) else found)
+
+
+AUTO: Final = "auto"
+"""The name that leaves a choice to the program."""
+OWN: Final = "own"
+"""The name of an object of the caller's own, in place of a known name."""
+
+PROVIDERS: Final[Table[Any]] = Table(
+    "provider",
+    "lpo_agent.providers",
+    {
+        "openai": "lpo_agent.models.providers.openai:PROVIDER",
+        "anthropic": "lpo_agent.models.providers.anthropic:PROVIDER",
+        "local": "lpo_agent.models.providers.local:PROVIDER",
+        "scripted": "lpo_agent.models.providers.scripted:PROVIDER",
+    },
+)
+METHODS: Final[Table[Any]] = Table(
+    "method",
+    "lpo_agent.methods",
+    {
+        "lpo": "lpo_agent.search.methods.local:LPO",
+        "local-search": "lpo_agent.search.methods.local:LOCAL_SEARCH",
+        "ape": "lpo_agent.search.methods.beam:APE",
+        "apo": "lpo_agent.search.methods.beam:APO",
+        "pe2": "lpo_agent.search.methods.beam:PE2",
+    },
+)
+MARKERS: Final[Table[Any]] = Table(
+    "marker",
+    "lpo_agent.markers",
+    {
+        "auto": "lpo_agent.agents.marker:token_marker",
+        "llm": "lpo_agent.agents.marker:token_marker",
+        "influence": "lpo_agent.agents.marker:influence_marker",
+        "random": "lpo_agent.agents.marker:random_marker",
+        "manual": "lpo_agent.agents.marker:manual_marker",
+    },
+)
+PROPOSERS: Final[Table[Any]] = Table(
+    "proposer",
+    "lpo_agent.proposers",
+    {
+        "llm": "lpo_agent.agents.proposer:llm_proposer",
+        "operators": "lpo_agent.agents.operators:operator_proposer",
+    },
+)
+METRICS: Final[Table[Any]] = Table(
+    "metric",
+    "lpo_agent.metrics",
+    {
+        "exact": "lpo_agent.metrics.rules:exact",
+        "normalized": "lpo_agent.metrics.rules:normalized",
+        "contains": "lpo_agent.metrics.rules:contains",
+        "choice": "lpo_agent.metrics.choice:choice",
+        "numeric": "lpo_agent.metrics.rules:numeric",
+        "regex": "lpo_agent.metrics.rules:regex",
+        "f1": "lpo_agent.metrics.rules:f1",
+        "json": "lpo_agent.metrics.rules:json_equal",
+        "judge": "lpo_agent.metrics.judges:judge",
+    },
+)

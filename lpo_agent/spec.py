@@ -1,107 +1,185 @@
-"""What a run is told to do, checked, and the one place where the environment is read."""
+"""What a run is told to do: each option declared once, beside its field, and checked.
+
+The command line, the TOML file, the arguments of MCP tools, ``lpo_agent/options.py`` and
+``docs/options.md`` are made from these declarations (see :mod:`lpo_agent.core.fields`).
+"""
 
 from __future__ import annotations
 
 import tomllib
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import field_validator
 
-from lpo_agent.core.beam_options import BEAM_METHODS, BeamOptions, LocalityMode, beam_options_for
+from lpo_agent.core import fields
+from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.budget import Budget
+from lpo_agent.core.fields import Option, OptionModel, option, options_of
 from lpo_agent.core.messages import Placement
 from lpo_agent.data import Example
 from lpo_agent.errors import ConfigError
+from lpo_agent.plugins import AUTO, MARKERS, METHODS, METRICS, PROPOSERS, PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PROVIDERS = ("openai", "anthropic", "local", "scripted")
+    from pydantic.fields import FieldInfo
 
-MethodName = Literal["auto", "lpo", "local-search", "ape", "apo", "pe2"]
-MarkerName = Literal["auto", "llm", "influence", "random", "manual"]
-ProposerName = Literal["auto", "llm", "operators"]
+# The commands of `lpo` that have an option.
+SEARCHING: Final = ("optimize", "mark")
+SEARCHING_ALL: Final = (*SEARCHING, "bench")
+SCORING: Final = ("optimize", "evaluate", "compare", "mark")
+ALL: Final = (*SCORING, "bench")
+ALL_AND_WORKER: Final = (*ALL, "worker")
+
+# The groups that help and reference show them in.
+DATA: Final = "data"
+SEARCH: Final = "search"
+MODELS: Final = "models and metric"
+LIMITS: Final = "limits"
+
+_data = partial(option, metavar="FILE", group=DATA, commands=SEARCHING)
+_search = partial(option, group=SEARCH, commands=SEARCHING)
+_models = partial(option, group=MODELS, commands=ALL)
+_limits = partial(option, metavar="N", group=LIMITS, commands=ALL_AND_WORKER)
+OWN: Final = "the method's own"
 
 
-class RunSpec(BaseModel):
+class RunSpec(OptionModel):
     """Everything that defines a run; what it finds depends on this and the models' answers only.
 
-    ``prompt`` may hold ``<edit>`` and ``<keep>`` tags. Rows come from ``examples`` or from files
-    (``data``, split by seed, or ``train``/``dev``/``test``). None leaves a choice to the program,
-    which says what it chose. ``host``: numbers of the methods ape, apo and pe2 that differ from their
-    defaults, see :class:`lpo_agent.core.beam_options.BeamOptions`. ``extract``: words that ask for the answer
-    alone in a second call, of at most ``extract_tokens``. ``rpm``, ``tpm``, ``input_tpm``,
-    ``output_tpm``: requests and tokens a minute. ``timeout``: seconds for one answer. ``bus`` is "memory", or
-    the address of a NATS server whose workers score.
-
-    Of lpo and local-search alone: ``proposer`` (a model, or edit operators that need none), ``demos`` (most
-    few-shot examples in the prompt), ``must_pass`` (a file with examples on which the answer may not do worse
-    than the seed prompt) and ``class_gate`` (how much of the mean score it may lose in a class of targets).
-    ``gain``: the gain on test that is looked for; where the split is too small to show it, a note says so.
+    None leaves a choice to the program, which says what it chose. Raises ConfigError that names the option.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    prompt: Annotated[
+        str, option(..., "the prompt, exactly; it may hold <edit> and <keep> tags", metavar="PROMPT", group="prompt")
+    ]
 
-    prompt: str
-    examples: tuple[Example, ...] = ()
-    data: Path | None = None
-    train: Path | None = None
-    dev: Path | None = None
-    test: Path | None = None
-    metric: str | None = None
-    model: str
-    optimizer_model: str | None = None
-    base_url: str | None = None
-    optimizer_base_url: str | None = None
-    method: MethodName = "auto"
-    locality: LocalityMode = "enforce"
-    marker: MarkerName | None = None
-    proposer: ProposerName | None = None
-    host: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    branches: int | None = Field(default=None, ge=1, le=256)
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    proposals: int | None = Field(default=None, ge=1, le=64)
-    race_items: int | None = Field(default=None, ge=2, le=100_000)
-    demos: int = Field(default=0, ge=0, le=64)
-    must_pass: Path | None = None
-    class_gate: float | None = Field(default=None, ge=0.0, le=1.0)
-    gain: float = Field(default=0.1, gt=0.0, le=1.0)
-    placement: Placement = "before"
-    max_tokens: int | None = Field(default=None, ge=1, le=100_000)
-    extract: str | None = None
-    extract_tokens: int = Field(default=10, ge=1, le=10_000)
-    temperature: float | None = Field(default=0.0, ge=0.0, le=2.0)
-    optimizer_temperature: float | None = Field(default=0.7, ge=0.0, le=2.0)
-    seed: int = 0
-    rpm: float | None = Field(default=None, gt=0)
-    tpm: float | None = Field(default=None, gt=0)
-    input_tpm: float | None = Field(default=None, gt=0)
-    output_tpm: float | None = Field(default=None, gt=0)
-    concurrency: int = Field(default=128, ge=1, le=4096)
-    timeout: float | None = Field(default=None, gt=0)
-    budget: Budget = Budget()
-    cache: bool = True
-    bus: str = "memory"
-    prices: Path | None = None
+    examples: tuple[Example, ...] = option((), "rows with input and target, beside those of files", group=DATA)
+    data: Path | None = _data(
+        None, "items; a search splits them by the seed into train, dev and test", commands=SCORING
+    )
+    train: Path | None = _data(None, "items to learn from")
+    dev: Path | None = _data(None, "items to choose by")
+    test: Path | None = _data(None, "items to judge by, once, at the end")
 
-    @model_validator(mode="after")
-    def _check_method(self) -> RunSpec:
-        if self.method in BEAM_METHODS:
-            check_numbers(self.method, self.host, self.locality)
-        elif self.locality != "enforce":
-            raise ValueError(
-                f"--locality {self.locality} needs --method {', '.join(BEAM_METHODS[:-1])} or {BEAM_METHODS[-1]}"
-            )
-        elif other := self.host.keys() - {"tags"}:
-            raise ValueError(
-                f"{min(other)} is a number of {', '.join(BEAM_METHODS)}; --method {self.method} has only tags"
-            )
-        given = {name: getattr(self, name) for name in ("proposer", "demos", "must_pass", "class_gate")}
-        if self.method in BEAM_METHODS and (own := [name for name, value in given.items() if value]):
-            raise ValueError(f"--{own[0].replace('_', '-')} is for --method lpo or local-search, not {self.method}")
-        return self
+    method: str = _search("auto", "how to search; auto tests what the optimizer model can do", choices=(AUTO, *METHODS.built_in))
+    locality: LocalityMode = _search(
+        "enforce",
+        "how marks bind in ape, apo and pe2: none (off), none but as much thought (think), as advice, as in the paper "
+        "(nudge), or nothing outside them can change (enforce)",
+    )
+    marker: str | None = _search(None, "who chooses the words to edit", choices=tuple(MARKERS.built_in), unset=OWN)
+    proposer: str | None = _search(
+        None, "who writes new words: a model, or edit operators that need none", choices=(AUTO, *PROPOSERS.built_in), unset=OWN
+    )
+    branches: int | None = _search(None, "searches side by side", metavar="N", unset=OWN, ge=1, le=256)
+    steps: int | None = _search(
+        None, "steps of each branch", metavar="N", unset=OWN, commands=SEARCHING_ALL, ge=1, le=1000
+    )
+    proposals: int | None = _search(
+        None, "candidates of each step", metavar="N", unset=OWN, commands=SEARCHING_ALL, ge=1, le=64
+    )
+    race_items: int | None = _search(
+        None, "training items that the best candidates are compared on", metavar="N", unset=OWN, ge=2, le=100_000
+    )
+    demos: int = _search(0, "most few-shot examples that the search may put in", metavar="N", ge=0, le=64)
+    must_pass: Path | None = _search(
+        None, "examples on which the answer may not do worse than the seed prompt", metavar="FILE"
+    )
+    class_gate: float | None = _search(
+        None,
+        "most of the mean score that the answer may lose in one class of targets",
+        metavar="X",
+        unset="any",
+        ge=0.0,
+        le=1.0,
+    )
+    gain: float = _search(
+        0.1,
+        "gain on test that is looked for; a note says where test is too small to show it",
+        metavar="X",
+        gt=0.0,
+        le=1.0,
+    )
+    method_options: dict[str, bool | int | float | str] = _search(
+        {},
+        "numbers of the method that differ from its defaults, such as beam=4",
+        flag="set",
+        metavar="NAME=VALUE",
+        formerly="host",
+        commands=SEARCHING_ALL,
+    )
+
+    model: Annotated[
+        str,
+        _models(
+            ..., "model that answers the items, such as local:smollm2", metavar="PROVIDER:NAME", commands=ALL_AND_WORKER
+        ),
+    ]
+    optimizer_model: str | None = _models(
+        None,
+        "model that marks, proposes and judges",
+        metavar="PROVIDER:NAME",
+        unset="the model that answers",
+        commands=ALL_AND_WORKER,
+    )
+    base_url: str | None = _models(
+        None, "server of the model that answers", metavar="URL", unset="the provider's", commands=ALL_AND_WORKER
+    )
+    optimizer_base_url: str | None = _models(
+        None, "server of the optimizer model", metavar="URL", unset="the provider's", commands=ALL_AND_WORKER
+    )
+    metric: str | None = _models(
+        None,
+        f"how answers are scored: {', '.join(METRICS.built_in)}, FILE.py:FUNCTION or MODULE:FUNCTION",
+        metavar="NAME",
+        unset="by the data",
+    )
+    placement: Placement = _models("before", "where a prompt without {input} stands")
+    max_tokens: int | None = _models(
+        None, "longest answer", metavar="N", unit="tokens", unset="by the data", ge=1, le=100_000
+    )
+    extract: str | None = _models(None, "words that ask for the answer alone, in a second call", metavar="WORDS")
+    extract_tokens: int = _models(10, "longest answer of that second call", metavar="N", unit="tokens", ge=1, le=10_000)
+    temperature: float | None = _models(
+        0.0,
+        "temperature of the answers; `default` is the service's own",
+        metavar="T",
+        unset="the service's own",
+        ge=0.0,
+        le=2.0,
+    )
+    optimizer_temperature: float | None = _models(
+        0.7,
+        "temperature of the optimizer model; `default` is the service's own",
+        metavar="T",
+        unset="the service's own",
+        ge=0.0,
+        le=2.0,
+    )
+    prices: Path | None = _models(None, "TOML file with prices of models", metavar="FILE")
+
+    seed: int = _limits(0, "seed of every random choice, the split included", commands=SCORING)
+    rpm: float | None = _limits(None, "most requests a minute to a model", unset="found out", gt=0)
+    tpm: float | None = _limits(None, "most tokens a minute", unset="found out", gt=0)
+    input_tpm: float | None = _limits(None, "most input tokens a minute, where they are counted apart", gt=0)
+    output_tpm: float | None = _limits(None, "most output tokens a minute, where they are counted apart", gt=0)
+    concurrency: int = _limits(128, "most calls at the same time", ge=1, le=4096)
+    timeout: float | None = _limits(
+        None, "longest wait for one answer", metavar="S", unit="seconds", unset="60, more for long answers", gt=0
+    )
+    budget: Budget = _limits(Budget(), "caps of the run", commands=ALL)
+    cache: bool = _limits(default=True, text="use replies of other runs", commands=ALL)
+    bus: str = _limits("memory", "memory, or nats://HOST:PORT to have workers score", metavar="BUS")
+
+    @field_validator("temperature", "optimizer_temperature", mode="before")
+    @classmethod
+    def _read_default(cls, given: Any) -> Any:
+        return None if given == "default" else given
 
     @field_validator("bus")
     @classmethod
@@ -126,71 +204,43 @@ class RunSpec(BaseModel):
     @field_validator("model", "optimizer_model")
     @classmethod
     def _check_model(cls, name: str | None) -> str | None:
-        if name is not None:
-            split_model(name)
+        provider, colon, rest = (name or "PROVIDER:NAME").partition(":")
+        if not (provider and colon and rest):
+            raise ValueError(f"unknown model {name!r}; write one of {', '.join(f'{p}:NAME' for p in PROVIDERS.names())}")
         return name
-
-
-def check_numbers(method: str, given: Mapping[str, Any], locality: str) -> None:
-    """Raise ValueError for numbers that the method does not have, or that make no sense together."""
-    if unknown := given.keys() - BeamOptions.model_fields.keys():
-        known = ", ".join(BeamOptions.model_fields)
-        raise ValueError(f"{min(unknown)!r} is no number of a host method; known are {known}")
-    try:
-        numbers = beam_options_for(method, dict(given))
-    except ValidationError as exc:
-        error = exc.errors()[0]
-        raise ValueError(f"{error['loc'][0]}: {error['msg'][:1].lower()}{error['msg'][1:]}") from None
-    if numbers.tag_check == "off" and locality == "enforce":
-        raise ValueError("tag_check off cannot be enforced; use it with --locality nudge")
-
-
-def split_model(name: str) -> tuple[str, str]:
-    """Return provider and name of ``PROVIDER:NAME``; raises ValueError."""
-    provider, colon, rest = name.partition(":")
-    if not colon or provider not in PROVIDERS or not rest:
-        known = ", ".join(f"{known}:NAME" for known in PROVIDERS)
-        raise ValueError(f"unknown model {name!r}; write one of {known}")
-    return provider, rest
 
 
 def make_spec(options: Mapping[str, Any]) -> RunSpec:
     """Return a checked spec; raises ConfigError that names the option that is wrong."""
-    try:
-        return RunSpec.model_validate(dict(options))
-    except ValidationError as exc:
-        raise ConfigError("; ".join(_complaint(error) for error in exc.errors())) from None
+    return RunSpec.model_validate(dict(options))
 
 
-def _complaint(error: Any) -> str:
-    where = "-".join(str(part).replace("_", "-") for part in error["loc"])
-    if error["type"] == "missing":
-        return f"--{where} is required"
-    if error["type"] == "extra_forbidden":
-        return f"unknown option {where!r}"
-    text = error["msg"].removeprefix("Value error, ")
-    if not where:
-        return str(text)
-    given = error["input"]
-    shown = f" (got {given!r})" if isinstance(given, (str, int, float)) and len(str(given)) < 80 else ""
-    return f"--{where}: {text[:1].lower()}{text[1:]}{shown}"
+def option_of(name: str) -> Option:
+    """Return an option of a run by its name, such as ``steps`` or ``budget_calls``."""
+    return next(found for found in options_of(RunSpec) if found.name == name)
 
 
-def load_config(path: Path) -> dict[str, Any]:
-    """Return the options of a TOML file, dashes as underscores; raises ConfigError.
+def argument(name: str, text: str | None = None, *, unset: str | None = None, **limits: float) -> FieldInfo:
+    """Return an option's description and range for a tool's argument.
 
-    ``budget-usd`` and its like may also stand in a table ``[budget]``.
+    A tool writes ``steps: Annotated[int | None, argument("steps")] = None``. ``text``,
+    ``unset`` (what None means) and ``limits`` (ge, gt, le, lt) replace the option's own.
+    """
+    return fields.argument(option_of(name), text, unset=unset, **limits)
+
+
+def load_config(path: Path, model: type[OptionModel] = RunSpec) -> dict[str, Any]:
+    """Return the options of a TOML file under the names of a spec's fields (see :func:`fields.by_field`).
+
+    What is no option of a run is returned as it is, dashes as underscores. Raises ConfigError.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return fields.by_field(model, tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such config file") from None
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: not valid TOML: {exc}") from None
-    options = {key.replace("-", "_"): value for key, value in content.items()}
-    for name in ("usd", "calls", "tokens", "seconds"):
-        if (key := f"budget_{name}") in options:
-            options.setdefault("budget", {})[name] = options.pop(key)
-    return options
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc}") from None

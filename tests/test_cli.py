@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pytest
 
 from lpo_agent.cli import args, files, main, options
 from lpo_agent.cli.doctor import examine, reach
+from lpo_agent.core.budget import Budget
+from lpo_agent.core.fields import options_of
 from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
 from lpo_agent.environment import Environment
 from lpo_agent.spec import RunSpec
@@ -202,48 +204,57 @@ def test_bad_commands_get_one_line_and_code_2(lpo: Run, words: list[str]) -> Non
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
 
 
+@pytest.mark.parametrize("command", ["optimize", "evaluate", "compare", "mark", "bench", "worker"])
+def test_a_command_has_the_options_whose_fields_name_it(command: str) -> None:
+    parsers = args.build_parser()._subparsers
+    assert parsers is not None
+    (choices,) = [action.choices for action in parsers._group_actions]
+    assert isinstance(choices, dict)
+    given = {flag for action in choices[command]._actions for flag in action.option_strings}
+    for option in options_of(RunSpec):
+        own = {"--metric"} if command == "worker" else set()
+        assert (option.flag in given - own) == (command in option.commands), option.flag
+
+
+def test_every_option_of_a_search_can_be_given_and_reaches_the_spec(home: Path) -> None:
+    words = ["optimize", "prompt.txt", "--no-cache", "--method", "lpo", "--set", "tags=2", "--set", "tags=3"]
+    for name in ("data", "train", "dev", "test", "prices", "must-pass", "metric", "extract"):
+        words += [f"--{name}", "x"]
+    for name in ("branches", "steps", "proposals", "demos", "class-gate", "gain", "max-tokens", "extract-tokens"):
+        words += [f"--{name}", "1"]
+    for name in ("seed", "rpm", "tpm", "input-tpm", "output-tpm", "timeout", "concurrency", "temperature"):
+        words += [f"--{name}", "1"]
+    words += ["--optimizer-temperature", "default", "--race-items", "2", "--budget-calls", "5", "--budget-usd", "1"]
+    words += ["--budget-tokens", "9", "--budget-seconds", "3", "--locality", "enforce", "--marker", "llm"]
+    words += ["--placement", "after", "--bus", "nats://h:1", "--proposer", "operators"]
+    words += ["--model", "openai:x", "--optimizer-model", "openai:y", "--base-url", "http://a"]
+    words += ["--optimizer-base-url", "http://b"]
+    given = vars(args.build_parser().parse_args(words))
+    assert {found.name for found in options_of(RunSpec) if "optimize" in found.commands} <= given.keys()
+    spec = options.spec(options.settings(given))
+    assert (spec.budget, spec.cache) == (Budget(usd=1, calls=5, tokens=9, seconds=3), False)
+    assert (spec.method_options, spec.optimizer_temperature) == ({"tags": "3"}, None)
+    assert (spec.must_pass, spec.race_items, spec.bus) == (Path("x"), 2, "nats://h:1")
+
+
 @pytest.mark.parametrize(
-    ("choices", "field"),
+    ("words", "heavy"),
     [
-        (args.METHODS, "method"),
-        (args.LOCALITIES, "locality"),
-        (args.MARKERS, "marker"),
-        (args.PLACEMENTS, "placement"),
+        ("['--help']", {"pydantic", "anyio", "rich", "openai", "anthropic", "aiohttp", "sqlite3"}),
+        ("['optimize', '--help']", {"anyio", "rich", "openai", "anthropic", "aiohttp", "sqlite3"}),
     ],
 )
-def test_choices_are_those_of_the_spec(choices: tuple[str, ...], field: str) -> None:
-    annotation = RunSpec.model_fields[field].annotation
-    found = {choice for part in get_args(annotation) for choice in (get_args(part) or (part,))} - {type(None)}
-    assert set(choices) == found
-
-
-def test_every_field_of_the_spec_can_be_set_from_the_command_line() -> None:
-    words = ["optimize", "p", "--no-cache"]
-    for name in ("data", "train", "dev", "test", "metric", "model", "optimizer-model", "base-url"):
-        words += [f"--{name}", "x"]
-    for name in ("optimizer-base-url", "branches", "steps", "proposals", "max-tokens", "temperature", "seed", "rpm"):
-        words += [f"--{name}", "1"]
-    words += ["--set", "beam=2", "--extract", "So:", "--extract-tokens", "5"]
-    for name in ("tpm", "input-tpm", "output-tpm", "timeout", "concurrency", "budget-calls", "prices", "race-items"):
-        words += [f"--{name}", "1"]
-    words += ["--method", "lpo", "--locality", "enforce", "--marker", "llm", "--placement", "after", "--bus", "memory"]
-    words += ["--proposer", "operators", "--demos", "1", "--must-pass", "x", "--class-gate", "1", "--gain", "1"]
-    given = vars(args.build_parser().parse_args(words))
-    in_code_only = {"examples", "optimizer_temperature"}
-    assert RunSpec.model_fields.keys() - in_code_only - {"budget"} <= given.keys()
-
-
-def test_help_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy(words: str, heavy: set[str]) -> None:
     code = (
         "import sys; from lpo_agent.cli import main\n"
-        "try: main(['optimize', '--help'])\n"
+        f"try: main({words})\n"
         "except SystemExit as exc: assert exc.code == 0\n"
-        "heavy = {'pydantic', 'anyio', 'rich', 'openai', 'anthropic', 'sqlite3'} & sys.modules.keys()\n"
+        f"heavy = {heavy} & sys.modules.keys()\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == ""
-    assert "--budget-usd" in done.stdout
+    assert ("--budget-usd" in done.stdout) == ("optimize" in words)
 
 
 def test_version(lpo: Run) -> None:
@@ -385,6 +396,9 @@ def test_a_config_file_gives_what_options_do_not(lpo: Run, home: Path) -> None:
         ("quiet = 'yes'", "quiet must be true or false"),
         ("text = 1", "text must be a text"),
         ("budget = 5", "budget must be a table"),
+        ("host = 5", "host must be a table"),
+        ("no-cache = 1", "lpo.toml: no-cache must be true or false"),
+        ("budget-calls = 0", "--budget-calls"),
         ("method = 'opro'", "--method"),
         ("= 1", "not valid TOML"),
     ],
@@ -394,6 +408,16 @@ def test_a_bad_config_file_is_named(lpo: Run, home: Path, text: str, says: str) 
     ended = lpo("optimize", "plain.txt", *SEARCH[:2], *model(), "--config", "lpo.toml")
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert says in ended.err
+
+
+@pytest.mark.parametrize("table", ["host", "method-options", "method_options"])
+def test_numbers_of_a_method_may_stand_under_either_name_and_options_win(home: Path, table: str) -> None:
+    text = f"method = 'pe2'\nbudget-calls = 7\n[{table}]\nbeam = 2\ntag-words = 3\n[budget]\nusd = 2\n"
+    (home / "lpo.toml").write_text(text, encoding="utf-8")
+    words = ["optimize", "prompt.txt", *model(), "--config", "lpo.toml", "--set", "beam=3", "--budget-usd", "1"]
+    spec = options.spec(options.settings(vars(args.build_parser().parse_args(words))))
+    assert spec.method_options == {"beam": "3", "tag_words": 3}
+    assert spec.budget == Budget(usd=1, calls=7)
 
 
 def test_temperature_can_be_the_services_own(home: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from lpo_agent import plugins
 from lpo_agent.core.messages import (
     CRITIQUE,
     INDUCE,
@@ -26,11 +27,11 @@ from lpo_agent.core.messages import (
     ScoreReply,
 )
 from lpo_agent.core.task_facts import TaskFacts
-from lpo_agent.plugins import Table
 
 if TYPE_CHECKING:
     from lpo_agent.core.messages import Topic
     from lpo_agent.models.base import Model
+    from lpo_agent.plugins import Table
 
 
 class Marker(Protocol):
@@ -109,24 +110,5 @@ class Agents:
 MakeMarker = Callable[[AgentSetting, "Model"], Marker]
 MakeProposer = Callable[[AgentSetting, "Model"], Proposer]
 
-MARKERS: Final[Table[MakeMarker]] = Table(
-    "marker",
-    "lpo_agent.markers",
-    {
-        "llm": "lpo_agent.agents.marker:token_marker",
-        "auto": "lpo_agent.agents.marker:token_marker",
-        "influence": "lpo_agent.agents.marker:influence_marker",
-        "random": "lpo_agent.agents.marker:random_marker",
-        "manual": "lpo_agent.agents.marker:manual_marker",
-    },
-)
-PROPOSERS: Final[Table[MakeProposer]] = Table(
-    "proposer",
-    "lpo_agent.proposers",
-    {
-        "llm": "lpo_agent.agents.proposer:llm_proposer",
-        "operators": "lpo_agent.agents.operators:operator_proposer",
-    },
-)
-OWN: Final = "own"
-"""The name of an object of the caller's own, in place of a built-in name."""
+MARKERS: Final[Table[MakeMarker]] = plugins.MARKERS
+PROPOSERS: Final[Table[MakeProposer]] = plugins.PROPOSERS

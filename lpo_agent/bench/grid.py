@@ -9,16 +9,18 @@ from __future__ import annotations
 import random
 import re
 import tomllib
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lpo_agent import data as data_files
 from lpo_agent.core.beam_options import BEAM_METHODS, LocalityMode
+from lpo_agent.core.fields import by_field, field_of
 from lpo_agent.errors import ConfigError, DataError
-from lpo_agent.spec import MarkerName, MethodName, RunSpec, make_spec
+from lpo_agent.spec import MARKERS, METHODS, RunSpec, make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,13 +32,22 @@ SHUFFLE: Final = 42
 """Seed for cutting official files, as in PE2."""
 SPLITS: Final = ("train", "dev", "test")
 UNMARKED: Final = ("off", "think")
-METHODS: Final = get_args(MethodName)
 COMMON: Final = frozenset(
     {"prompt", "method", "locality", "seed", "model", "metric", "budget", "cache", "bus", "prices", "base_url"}
     | {"optimizer_base_url", "rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout"}
     | {"examples", "data", "train", "dev", "test"}
 )
 """Options that all cells of a task have in common, so that they can be compared."""
+
+
+def _check_name(known: Sequence[str], name: str) -> str:
+    if name not in known:
+        raise ValueError(f"there is no {name!r}; known are {', '.join(known)}")
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(partial(_check_name, METHODS))]
+MarkerName = Annotated[str, AfterValidator(partial(_check_name, MARKERS))]
 
 
 class BenchTask(BaseModel):
@@ -89,7 +100,8 @@ class Bench(BaseModel):
         """Move the tables of single methods out of the options of all."""
         if not isinstance(content, dict) or not isinstance(content.get("options"), dict):
             return content
-        tables = {n: v for n, v in content["options"].items() if isinstance(v, dict) and n not in RunSpec.model_fields}
+        options = content["options"].items()
+        tables = {n: v for n, v in options if isinstance(v, dict) and field_of(RunSpec, n) is None}
         rest = {name: value for name, value in content["options"].items() if name not in tables}
         given = content.get("method_options")
         both = given | tables if isinstance(given, dict) else given or tables
@@ -102,7 +114,7 @@ class Bench(BaseModel):
             if method not in METHODS:
                 raise ValueError(f"there is no method {method!r}; known are {', '.join(METHODS)}")
             for name in options if isinstance(options, dict) else ():
-                if (field := name.replace("-", "_")) not in RunSpec.model_fields:
+                if (field := field_of(RunSpec, name)) is None:
                     raise ValueError(f"{method}: unknown option {name!r}")
                 if field in COMMON:
                     raise ValueError(f"{method}: {name} is the same for all methods")
@@ -177,14 +189,14 @@ def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
     task = next(task for task in bench.tasks if task.name == cell.task)
     numbers = bench.host | bench.hosts.get(cell.method, {}) if cell.method in BEAM_METHODS else {}
     own = bench.method_options.get(cell.method, {})
-    options = {name.replace("-", "_"): value for name, value in (bench.options | task.options | own).items()}
+    options = by_field(RunSpec, bench.options) | by_field(RunSpec, task.options) | by_field(RunSpec, own)
     given = options | {
         "prompt": task_prompt(bench, task),
         "method": cell.method,
         "locality": cell.locality,
         "marker": None if cell.marker == "-" else cell.marker,
         "seed": cell.seed,
-        "host": numbers | options.get("host", {}),
+        "method_options": numbers | options.get("method_options", {}),
     }
     if task.metric is not None:
         given["metric"] = task.metric

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return serve(words[1:])
     try:
-        parser = build_parser()
+        parser = build_parser(words)
         given: dict[str, Any] = vars(parser.parse_args(argv))
         verbose = given.get("verbose", False)
         _prepare(verbose=verbose)

@@ -1,20 +1,27 @@
-"""The command line's words. Imports nothing heavy, so that `--help` is quick."""
+"""The command line's words. What a run is told comes from the fields of its spec, the rest is written here.
+
+`lpo --help` needs only the commands' names, so that a command's options, and what they are made from,
+are loaded when the command is asked for.
+"""
 
 from __future__ import annotations
 
 import argparse
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from lpo_agent.errors import ConfigError
 
-METHODS: Final = ("auto", "lpo", "local-search", "ape", "apo", "pe2")
-LOCALITIES: Final = ("off", "think", "nudge", "enforce")
-PROPOSERS: Final = ("auto", "llm", "operators")
-MARKERS: Final = ("auto", "llm", "influence", "random", "manual")
-PLACEMENTS: Final = ("before", "after", "system")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Mapping
+
+    from pydantic import BaseModel
+
+    from lpo_agent.core.fields import Option
+
 MODELS: Final = ("smollm2",)
-PRESETS: Final = ("smoke", "local-small", "paper-math", "paper-bbh")
 RUN_HELP: Final = "a run's id, a unique beginning of one, or `last`"
+ABOUT: Final = {"data": "JSON lines or CSV with `input` and `target`"}
+"""What a group's heading is followed by."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,9 +35,21 @@ class Parser(argparse.ArgumentParser):
         """Raise ConfigError."""
         raise ConfigError(f"{message} (see `{self.prog} --help`)")
 
+    def actions(self) -> list[argparse.Action]:
+        """Return what was added to it; argparse has no public list."""
+        return self._actions
 
-def build_parser() -> Parser:
-    """Return the parser; a value that was not given is missing in its namespace."""
+    def commands(self) -> dict[str, Parser]:
+        """Return the parsers of its commands by name."""
+        choices = [action.choices for action in self._actions if isinstance(action.choices, dict)]
+        return {name: parser for found in choices for name, parser in found.items()}
+
+
+def build_parser(words: Container[str] | None = None) -> Parser:
+    """Return the parser; a value that was not given is missing in its namespace.
+
+    With ``words``, only the commands that are among them have their options.
+    """
     parser = Parser(
         prog="lpo",
         description="Local Prompt Optimization: better prompts by small, proven-local edits, measured on your data.",
@@ -39,159 +58,134 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (
-        _optimize,
-        _evaluate,
-        _compare,
-        _mark,
-        _bench,
-        _runs,
-        _show,
-        _report,
-        _resume,
-        _models,
-        _worker,
-        _mcp,
-        _doctor,
-    ):
-        add(commands)
+    for name, (text, fill) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if words is None or name in words:
+            fill(command)
     return parser
 
 
-Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse gives its type no public name
+def add_run(
+    parser: Parser, command: str, changes: Mapping[str, str] | None = None, model: type[BaseModel] | None = None
+) -> None:
+    """Add the options of a run that a command has; ``changes``: other help for some, by name.
+
+    ``model`` declares the options; None stands for RunSpec.
+    """
+    from lpo_agent.core.fields import options_of  # noqa: PLC0415 - `lpo --help` must not wait for pydantic
+    from lpo_agent.spec import RunSpec  # noqa: PLC0415
+
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for found in options_of(model or RunSpec):
+        if command not in found.commands:
+            continue
+        if found.group not in groups:
+            groups[found.group] = parser.add_argument_group(found.group, ABOUT.get(found.group))
+        add_option(groups[found.group], found, (changes or {}).get(found.name))
 
 
-def _optimize(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("optimize", help="search for a better prompt and prove it on untouched items")
+def add_option(group: argparse._ActionsContainer, found: Option, text: str | None = None) -> None:
+    """Add one option; its value stays as it was written, because the spec reads and checks it."""
+    settings: dict[str, Any] = {
+        "metavar": found.metavar or (f"{{{','.join(found.choices)}}}" if found.choices else None)
+    }
+    if found.kind is bool:
+        settings = {"action": "store_false" if found.inverted else "store_true"}
+    elif found.is_table:
+        settings["action"] = "append"
+    meaning = text or found.meaning()
+    note = "; may be repeated" if found.is_table else ""
+    words = f"{'do not ' if found.inverted else ''}{meaning}{note}".replace("%", "%%")
+    group.add_argument(found.flag, dest=found.name, help=words, **settings)
+
+
+def _optimize(parser: Parser) -> None:
     _prompt(parser)
-    _data(parser)
-    _search(parser)
-    _task(parser)
-    _limits(parser)
+    add_run(parser, "optimize")
+    _plan(parser)
     _output(parser)
-    parser.add_argument("--out", metavar="FILE", help="write the best prompt there, or the JSON if FILE ends in .json")
+    _best(parser)
 
 
-def _evaluate(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("evaluate", help="score one prompt on every item of a file")
+def _evaluate(parser: Parser) -> None:
     _prompt(parser)
-    parser.add_argument("--data", metavar="FILE", help="the items")
-    _task(parser)
-    _limits(parser)
+    add_run(parser, "evaluate", {"data": "the items"})
+    _plan(parser)
     _output(parser)
 
 
-def _compare(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("compare", help="score two prompts on the same items: is B better than A?")
+def _compare(parser: Parser) -> None:
     parser.add_argument("prompt", metavar="A", help="a prompt's file, or - for standard input")
     parser.add_argument("other", metavar="B", help="the other prompt's file")
-    parser.add_argument("--data", metavar="FILE", help="the items")
-    _task(parser)
-    _limits(parser)
+    add_run(parser, "compare", {"data": "the items"})
+    _plan(parser)
     _output(parser)
 
 
-def _mark(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("mark", help="show which words of a prompt would be edited, and why")
+def _mark(parser: Parser) -> None:
     _prompt(parser)
-    _data(parser)
-    _search(parser)
-    _task(parser)
-    _limits(parser)
+    add_run(parser, "mark")
+    _plan(parser)
     _output(parser)
 
 
-def _bench(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("bench", help="compare methods and kinds of locality on tasks, with tables and curves")
+def _bench(parser: Parser) -> None:
+    from lpo_agent.bench.grid import PRESETS  # noqa: PLC0415 - see build_parser
+    from lpo_agent.spec import option_of  # noqa: PLC0415
+
     parser.add_argument("bench", metavar="BENCH", help=f"{', '.join(PRESETS)}, or a TOML file of the same form")
     group = parser.add_argument_group("grid (each a comma-separated list, in place of the benchmark's own)")
     group.add_argument("--tasks", metavar="LIST", help="names of its tasks")
     group.add_argument("--methods", metavar="LIST", help="methods, as for `lpo optimize`")
-    group.add_argument("--localities", metavar="LIST", help="off, think, nudge, enforce")
-    group.add_argument("--markers", metavar="LIST", help="llm, influence, random, manual, auto")
+    group.add_argument("--localities", metavar="LIST", help=option_of("locality").range)
+    group.add_argument("--markers", metavar="LIST", help=option_of("marker").range)
     group.add_argument("--seeds", metavar="LIST", help="seeds, such as 0,1,2")
     group.add_argument("--search-calls", metavar="N", help="what each search may ask, known replies counted too")
     group.add_argument("--data-dir", metavar="DIR", help="folder with the tasks' data (default: LPO_BENCH_DATA)")
     group.add_argument("--cells", metavar="N", help="cells that run at the same time (default: 8)")
     group.add_argument("--out", metavar="DIR", help="write bench.md, .json, .csv, .png and .svg there")
-    _search_numbers(parser.add_argument_group("search"))
-    _task(parser)
-    _limits(parser, seed=False)
+    add_run(parser, "bench")
+    _plan(parser, config=False)
     _output(parser)
 
 
-def _runs(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("runs", help="list the runs, newest first")
-    _output(parser)
-
-
-def _show(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("show", help="show what a run found")
+def _show(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     _output(parser)
-    parser.add_argument("--out", metavar="FILE", help="write the best prompt there, or the JSON if FILE ends in .json")
+    _best(parser)
 
 
-def _report(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("report", help="write what a run found as one HTML page")
+def _report(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--out", metavar="FILE", help="write it there (default: report-RUN.html; -: standard output)")
-    parser.add_argument("--quiet", action="store_true", help="nothing on standard error but errors")
-    parser.add_argument("--verbose", action="store_true", help="log to standard error")
+    _talk(parser)
 
 
-def _resume(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("resume", help="go on with an interrupted run; nothing is paid for twice")
-    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
-    _output(parser)
-    parser.add_argument("--out", metavar="FILE", help="write the best prompt there, or the JSON if FILE ends in .json")
-
-
-def _models(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("models", help="get the files of models that run on this machine")
+def _pull(parser: Parser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     pull = actions.add_parser("pull", help="download and check a model's file")
     pull.add_argument("name", choices=MODELS, help="the model")
-    pull.add_argument("--quiet", action="store_true", help="nothing on standard error but errors")
-    pull.add_argument("--verbose", action="store_true", help="log to standard error")
+    _talk(pull)
 
 
-def _worker(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("worker", help="score for runs on other machines, over NATS")
-    parser.add_argument(
-        "--bus", required=True, metavar="URL", help="the NATS server: nats://HOST:PORT or tls://HOST:PORT"
-    )
-    parser.add_argument(
-        "--model", required=True, metavar="PROVIDER:NAME", help="answers the items, such as local:smollm2"
-    )
-    parser.add_argument(
-        "--optimizer-model", metavar="PROVIDER:NAME", help="judges, for --metric judge (default: --model)"
-    )
-    parser.add_argument("--base-url", metavar="URL", help="the server of --model")
-    parser.add_argument("--optimizer-base-url", metavar="URL", help="the server of --optimizer-model")
-    parser.add_argument("--concurrency", metavar="N", help="items at the same time here (default: 16)")
-    parser.add_argument(
+def _worker(parser: Parser) -> None:
+    changes = {
+        "bus": "the NATS server: nats://HOST:PORT or tls://HOST:PORT",
+        "concurrency": "items at the same time here (default: 16)",
+    }
+    add_run(parser, "worker", changes)
+    for action in parser.actions():
+        action.required = action.dest in {"bus", "model"}
+    group = parser.add_argument_group("worker (its rates hold for all workers of an account together)")
+    group.add_argument(
         "--metric", metavar="NAME", action="append", help="run this metric too, FILE.py:FUNCTION as the run names it"
     )
-    parser.add_argument("--all-concurrency", metavar="N", help="items at the same time at all workers together")
-    for name, what in (
-        ("rpm", "requests"),
-        ("tpm", "tokens"),
-        ("input-tpm", "input tokens"),
-        ("output-tpm", "output tokens"),
-    ):
-        parser.add_argument(f"--{name}", metavar="N", help=f"{what} a minute, of all workers of this account together")
-    parser.add_argument("--timeout", metavar="S", help="seconds for one answer (default: 60, more for long ones)")
+    group.add_argument("--all-concurrency", metavar="N", help="items at the same time at all workers together")
     _output(parser)
 
 
-def _mcp(commands: Commands[Parser]) -> None:
-    commands.add_parser("mcp", help="serve assistants over the Model Context Protocol (`lpo mcp --help`)")
-
-
-def _doctor(commands: Commands[Parser]) -> None:
-    parser = commands.add_parser("doctor", help="say what works on this machine and what does not")
-    _output(parser)
+def _nothing(_: Parser) -> None:
+    """Leave the parser as it is: `lpo mcp` has a command line of its own."""
 
 
 def _prompt(parser: Parser) -> None:
@@ -200,94 +194,41 @@ def _prompt(parser: Parser) -> None:
     group.add_argument("--text", help="the prompt itself, in place of a file")
 
 
-def _data(parser: Parser) -> None:
-    group = parser.add_argument_group("data (JSON lines or CSV with `input` and `target`)")
-    group.add_argument("--data", metavar="FILE", help="items, split by the seed into train, dev and test")
-    group.add_argument("--train", metavar="FILE", help="items to learn from")
-    group.add_argument("--dev", metavar="FILE", help="items to choose by")
-    group.add_argument("--test", metavar="FILE", help="items to judge by, once, at the end")
-
-
-def _search(parser: Parser) -> None:
-    group = parser.add_argument_group("search")
-    group.add_argument("--method", choices=METHODS, help="default: auto, which tests what the optimizer model can do")
-    group.add_argument(
-        "--locality",
-        choices=LOCALITIES,
-        help="ape, apo, pe2: no marks (off), no marks but as much thought (think), marks as advice (nudge, "
-        "as in the paper); default: enforce, nothing outside the marks can change",
-    )
-    group.add_argument("--marker", choices=MARKERS, help="who chooses the words to edit (default: the method's own)")
-    group.add_argument(
-        "--proposer",
-        choices=PROPOSERS,
-        help="who writes new words: a model, or edit operators (default: by method)",
-    )
-    group.add_argument("--branches", metavar="N", help="searches side by side")
-    group.add_argument("--race-items", metavar="N", help="training items that the best candidates are compared on")
-    group.add_argument("--demos", metavar="N", help="most few-shot examples that the search may put in (default: 0)")
-    group.add_argument("--must-pass", metavar="FILE", help="examples on which the answer may not do worse than before")
-    group.add_argument("--class-gate", metavar="X", help="most of the mean score that it may lose in one class, 0 to 1")
-    group.add_argument("--gain", metavar="X", help="the gain looked for; warn if test cannot show it (default: 0.1)")
-    _search_numbers(group)
-
-
-def _search_numbers(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--steps", metavar="N", help="steps of each branch")
-    group.add_argument("--proposals", metavar="N", help="candidates of each step")
-    group.add_argument(
-        "--set",
-        dest="host",
-        action="append",
-        metavar="NAME=VALUE",
-        help="a number of ape, apo or pe2, such as beam=4 or tags=3; may be repeated (all are in the README)",
-    )
-
-
-def _task(parser: Parser) -> None:
-    group = parser.add_argument_group("models and metric")
-    group.add_argument("--model", metavar="PROVIDER:NAME", help="answers the items, such as local:smollm2")
-    group.add_argument("--optimizer-model", metavar="PROVIDER:NAME", help="marks and proposes (default: --model)")
-    group.add_argument("--base-url", metavar="URL", help="the server of --model")
-    group.add_argument("--optimizer-base-url", metavar="URL", help="the server of --optimizer-model")
-    group.add_argument(
-        "--metric",
-        help="exact, normalized, contains, choice, numeric, regex, f1, json, judge, FILE.py:FUNCTION "
-        "or MODULE:FUNCTION (default: by the data)",
-    )
-    group.add_argument("--placement", choices=PLACEMENTS, help="where a prompt without {input} stands")
-    group.add_argument("--max-tokens", metavar="N", help="longest answer (default: by the data)")
-    group.add_argument("--extract", metavar="WORDS", help="ask with these words for the answer alone, in a second call")
-    group.add_argument("--extract-tokens", metavar="N", help="longest such answer (default: 10)")
-    group.add_argument(
-        "--temperature", metavar="T", help="of the answers: a number, or `default` for the service's own"
-    )
-    group.add_argument("--prices", metavar="FILE", help="TOML file with prices of models")
-
-
-def _limits(parser: Parser, *, seed: bool = True) -> None:
-    group = parser.add_argument_group("limits")
-    if seed:
-        group.add_argument("--seed", metavar="N", help="of every random choice (default: 0)")
-    group.add_argument("--rpm", metavar="N", help="requests a minute (default: found out)")
-    group.add_argument("--tpm", metavar="N", help="tokens a minute (default: found out)")
-    group.add_argument("--input-tpm", metavar="N", help="input tokens a minute, where they are counted apart")
-    group.add_argument("--output-tpm", metavar="N", help="output tokens a minute, where they are counted apart")
-    group.add_argument("--concurrency", metavar="N", help="never more calls at the same time (default: 128)")
-    group.add_argument("--timeout", metavar="S", help="seconds for one answer (default: 60, more for long ones)")
-    for name, unit in (("usd", "US dollars"), ("calls", "calls"), ("tokens", "tokens"), ("seconds", "seconds")):
-        group.add_argument(f"--budget-{name}", metavar="N", help=f"spend at most this many {unit}")
-    group.add_argument("--no-cache", dest="cache", action="store_false", help="use no replies of other runs")
-    group.add_argument(
-        "--bus", metavar="BUS", help="memory, or nats://HOST:PORT to have workers score (default: memory)"
-    )
+def _plan(parser: Parser, *, config: bool = True) -> None:
+    group = parser.add_argument_group("plan")
     group.add_argument("--dry-run", action="store_true", help="say what would be done and spent; call no model")
-    if seed:
+    if config:
         group.add_argument("--config", metavar="FILE", help="TOML file with the same keys; options win")
 
 
 def _output(parser: Parser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="one JSON value on standard output")
+    _talk(group)
+
+
+def _talk(group: argparse._ActionsContainer) -> None:
     group.add_argument("--quiet", action="store_true", help="nothing on standard error but errors")
     group.add_argument("--verbose", action="store_true", help="log to standard error, without prompts, rows or keys")
+
+
+def _best(parser: Parser) -> None:
+    parser.add_argument("--out", metavar="FILE", help="write the best prompt there, or the JSON if FILE ends in .json")
+
+
+COMMANDS: Final[Mapping[str, tuple[str, Callable[[Parser], None]]]] = {
+    "optimize": ("search for a better prompt and prove it on untouched items", _optimize),
+    "evaluate": ("score one prompt on every item of a file", _evaluate),
+    "compare": ("score two prompts on the same items: is B better than A?", _compare),
+    "mark": ("show which words of a prompt would be edited, and why", _mark),
+    "bench": ("compare methods and kinds of locality on tasks, with tables and curves", _bench),
+    "runs": ("list the runs, newest first", _output),
+    "show": ("show what a run found", _show),
+    "report": ("write what a run found as one HTML page", _report),
+    "resume": ("go on with an interrupted run; nothing is paid for twice", _show),
+    "models": ("get the files of models that run on this machine", _pull),
+    "worker": ("score for runs on other machines, over NATS", _worker),
+    "mcp": ("serve assistants over the Model Context Protocol (`lpo mcp --help`)", _nothing),
+    "doctor": ("say what works on this machine and what does not", _output),
+}
+"""Each command with its help in one line, and what adds its options."""

@@ -17,11 +17,13 @@ from lpo_agent.bench.running import AT_ONCE
 from lpo_agent.bench.tables import to_csv, to_markdown
 from lpo_agent.cli import files, options, words
 from lpo_agent.cli.commands import finish, print_json, write_result
+from lpo_agent.core.fields import by_field
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError
 from lpo_agent.runs.estimate import estimate_calls
 from lpo_agent.runs.session import calls_of_test
 from lpo_agent.runs.task import load_task
+from lpo_agent.spec import RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from lpo_agent.runs.kinds import Result
 
 LISTS: Final = ("tasks", "methods", "localities", "markers", "seeds")
-OWN: Final = frozenset({"bench", "data_dir", "cells", "search_calls", "host", *LISTS})
+OWN: Final = frozenset({"bench", "data_dir", "cells", "search_calls", "method_options", *LISTS})
 CURVE: Final = "bench.svg"
 OUTPUT: Final = frozenset({"command", "bench", "json", "quiet", "verbose", "dry_run"})
 """What is given and changes nothing in a result."""
@@ -67,7 +69,7 @@ def _command(given: Mapping[str, Any], planned: Bench) -> str:
     for name, value in given.items():
         if name == "cache":
             words += [] if value else ["--no-cache"]
-        elif name == "host":
+        elif name == "method_options":
             words += [word for pair in value for word in ("--set", pair)]
         elif name not in OUTPUT:
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -86,10 +88,10 @@ def _grid(chosen: Mapping[str, Any]) -> Bench:
     if "tasks" in chosen:
         content["tasks"] = [_task(found, name).model_dump() for name in content["tasks"]]
     rest = {name: value for name, value in chosen.items() if name not in OWN | options.OWN}
-    content["options"] = {name.replace("-", "_"): value for name, value in found.options.items()} | rest
-    content["host"] = found.host | chosen.get("host", {})
+    content["options"] = by_field(RunSpec, found.options) | rest
+    content["host"] = found.host | chosen.get("method_options", {})
     for host in content["hosts"].values():
-        for name in chosen.get("host", {}):
+        for name in chosen.get("method_options", {}):
             host.pop(name, None)
     said = rest.keys() | ({"marker"} if "markers" in chosen else set())
     for method, own in content["method_options"].items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lpo_agent.core.fields import by_field
 from lpo_agent.errors import ConfigError, DataError
 from lpo_agent.spec import RunSpec, load_config, make_spec
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FLAGS: Final = ("json", "quiet", "verbose", "dry_run")
-BUDGETS: Final = ("usd", "calls", "tokens", "seconds")
 OWN: Final = frozenset({"command", "run", "prompt", "other", "text", "config", "out", *FLAGS})
 
 
@@ -35,44 +35,34 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
     if "config" not in own:
         return own
     path = Path(own["config"])
-    file = _spelled(_read_config(path))
+    file = _read_config(path)
     if "prompt" in own or "text" in own:
         file = {name: value for name, value in file.items() if name not in {"prompt", "text"}}
-    host = {name.replace("-", "_"): value for name, value in file.get("host", {}).items()} | own.get("host", {})
-    return file | own | {"budget": file.get("budget", {}) | own.get("budget", {}), "host": host}
+    tables = {name: value | own.get(name, {}) for name, value in file.items() if isinstance(value, dict)}
+    return file | own | tables
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     content = load_config(path)
-    known = (RunSpec.model_fields.keys() | OWN | {"no_cache"}) - {"command", "run", "other", "config"}
+    known = (RunSpec.model_fields.keys() | OWN) - {"command", "run", "other", "config"}
     for name, value in content.items():
         shown = name.replace("_", "-")
         if name not in known:
             raise ConfigError(f"{path}: unknown option {shown!r}")
-        if name in {*FLAGS, "no_cache"} and not isinstance(value, bool):
+        if name in FLAGS and not isinstance(value, bool):
             raise ConfigError(f"{path}: {shown} must be true or false")
         if name in {"prompt", "text", "out"} and not isinstance(value, str):
             raise ConfigError(f"{path}: {shown} must be a text")
-    if not isinstance(content.get("budget", {}), dict):
-        raise ConfigError(f"{path}: budget must be a table with some of {', '.join(BUDGETS)}")
-    if not isinstance(content.get("host", {}), dict):
-        raise ConfigError(f"{path}: host must be a table, with numbers such as beam = 4")
     return content
 
 
 def _spelled(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options under the names that a spec has for them."""
-    named = dict(given)
-    caps = {name: named.pop(f"budget_{name}") for name in BUDGETS if f"budget_{name}" in named}
-    if caps:
-        named["budget"] = caps
-    if "no_cache" in named:
-        named["cache"] = not named.pop("no_cache")
-    if isinstance(named.get("host"), list):
-        named["host"] = dict(_pair(text) for text in named["host"])
-    if named.get("temperature") == "default":
-        named["temperature"] = None
-    return named
+    """Return options under the names that a spec has for them; `--set` gives its pairs as texts."""
+    return by_field(RunSpec, {n: _pairs(v) if n == "method_options" else v for n, v in given.items()})
+
+
+def _pairs(given: Any) -> Any:
+    return dict(_pair(text) for text in given) if isinstance(given, list) else given
 
 
 def _pair(text: str) -> tuple[str, str]:

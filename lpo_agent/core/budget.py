@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from lpo_agent.core.fields import OptionModel, option
 from lpo_agent.errors import BudgetExceeded, BudgetTied
 
 if TYPE_CHECKING:
@@ -22,18 +21,18 @@ SLACK: Final = 1e-9
 """Sums of dollars are rounded."""
 
 
-class Budget(BaseModel):
-    """Caps of a run, each None (no cap) or greater than 0: US dollars, calls, tokens, seconds.
+class Budget(OptionModel):
+    """Caps of a run; None is no cap. They cover task, optimizer and judge calls alike.
 
-    They cover task, optimizer and judge calls alike. Failed calls count as calls.
+    Raises ConfigError for a cap that cannot be one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    prefix: ClassVar[str] = "budget"
 
-    usd: float | None = Field(default=None, gt=0)
-    calls: int | None = Field(default=None, gt=0)
-    tokens: int | None = Field(default=None, gt=0)
-    seconds: float | None = Field(default=None, gt=0)
+    usd: float | None = option(None, "most that the run may cost", metavar="N", unit="US dollars", unset="no cap", gt=0)
+    calls: int | None = option(None, "most model calls, failed ones counted", metavar="N", unset="no cap", gt=0)
+    tokens: int | None = option(None, "most tokens, those read and those written", metavar="N", unset="no cap", gt=0)
+    seconds: float | None = option(None, "most time", metavar="N", unit="seconds", unset="no cap", gt=0)
 
 
 @dataclass(frozen=True, slots=True)

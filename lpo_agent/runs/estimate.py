@@ -10,7 +10,7 @@ from lpo_agent.models.base import Usage
 from lpo_agent.models.prices import load_prices
 from lpo_agent.runs.request import OwnParts, method_of
 from lpo_agent.runs.task import SEARCHES, load_task, settled
-from lpo_agent.search.methods.base import AUTO
+from lpo_agent.plugins import AUTO
 from lpo_agent.search.task import call_tokens, calls_each, fit, warn_of_few
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from lpo_agent.agents.base import OWN
+from lpo_agent.plugins import OWN
 from lpo_agent.agents.team import OwnAgents
 from lpo_agent.errors import ConfigError
 from lpo_agent.metrics import as_metric

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent import data as data_files
-from lpo_agent.agents.base import MARKERS, OWN, PROPOSERS
+from lpo_agent.agents.base import MARKERS, PROPOSERS
+from lpo_agent.plugins import OWN
 from lpo_agent.core.text import parse_prompt
 from lpo_agent.errors import ConfigError, DataError
 from lpo_agent.metrics import answer_tokens, as_metric, default_metric
 from lpo_agent.models.providers.base import PROVIDERS, split_model
 from lpo_agent.runs.request import OwnParts, method_of
-from lpo_agent.search.methods.base import AUTO, check_options
+from lpo_agent.plugins import AUTO
+from lpo_agent.search.methods.base import check_options
 from lpo_agent.search.task import Task
 
 if TYPE_CHECKING:

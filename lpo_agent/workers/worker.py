@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 
-from lpo_agent.agents.base import OWN, AgentSetting
+from lpo_agent.agents.base import AgentSetting
+from lpo_agent.plugins import OWN
 from lpo_agent.agents.team import Models, OwnAgents, Team
 from lpo_agent.core.messages import SCORE, Failure
 from lpo_agent.errors import ConfigError, OutageError, ProviderError, UnreachableError

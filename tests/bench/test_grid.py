@@ -69,7 +69,7 @@ def test_the_papers_settings(preset: str) -> None:
     bench = bench.model_copy(update={"options": bench.options | {"model": "openai:x"}})
     for cell in cells(bench):
         spec = cell_spec(bench, cell)
-        numbers, plan = beam_options_for(cell.method, spec.host), plan_for(cell.method, spec)
+        numbers, plan = beam_options_for(cell.method, spec.method_options), plan_for(cell.method, spec)
         assert (plan.steps, numbers.beam, plan.proposals) == (3, 4, 4)
         assert (numbers.selection, numbers.pool, numbers.induce, numbers.max_words) == ("all", "all", 0, 50)
         assert spec.prompt == "Let's think step by step."
@@ -81,7 +81,7 @@ def test_the_papers_settings(preset: str) -> None:
 
 def test_numbers_of_one_host_win_over_those_of_all() -> None:
     bench = grid(methods=["pe2", "apo"], host={"beam": 2, "errors": 1}, hosts={"apo": {"beam": 3}})
-    found = {cell.method: cell_spec(bench, cell).host for cell in cells(bench)}
+    found = {cell.method: cell_spec(bench, cell).method_options for cell in cells(bench)}
     assert found == {"pe2": {"beam": 2, "errors": 1}, "apo": {"beam": 3, "errors": 1}}
 
 

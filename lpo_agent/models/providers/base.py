@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from lpo_agent import plugins
 from lpo_agent.errors import ConfigError
-from lpo_agent.plugins import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from lpo_agent.models.base import Model
+    from lpo_agent.plugins import Table
 
 
 def _silent(_: str) -> None:
@@ -68,16 +69,7 @@ class Provider(Protocol):
         ...
 
 
-PROVIDERS: Final[Table[Provider]] = Table(
-    "provider",
-    "lpo_agent.providers",
-    {
-        "openai": "lpo_agent.models.providers.openai:PROVIDER",
-        "anthropic": "lpo_agent.models.providers.anthropic:PROVIDER",
-        "local": "lpo_agent.models.providers.local:PROVIDER",
-        "scripted": "lpo_agent.models.providers.scripted:PROVIDER",
-    },
-)
+PROVIDERS: Final[Table[Provider]] = plugins.PROVIDERS
 
 
 def traits_of(provider: Provider) -> Traits:

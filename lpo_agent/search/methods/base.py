@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from lpo_agent import plugins
 from lpo_agent.errors import ConfigError
-from lpo_agent.plugins import Table
 from lpo_agent.search.candidates import Candidate
 from lpo_agent.search.plan import Plan
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lpo_agent.agents.base import AgentSetting, Writers
     from lpo_agent.models.base import Model
+    from lpo_agent.plugins import Table
     from lpo_agent.search.context import Search
     from lpo_agent.search.task import Task
     from lpo_agent.spec import RunSpec
@@ -86,18 +87,7 @@ class FullMethod(Protocol):
         ...
 
 
-METHODS: Final[Table[Method | FullMethod]] = Table(
-    "method",
-    "lpo_agent.methods",
-    {
-        "lpo": "lpo_agent.search.methods.local:LPO",
-        "local-search": "lpo_agent.search.methods.local:LOCAL_SEARCH",
-        "ape": "lpo_agent.search.methods.beam:APE",
-        "apo": "lpo_agent.search.methods.beam:APO",
-        "pe2": "lpo_agent.search.methods.beam:PE2",
-    },
-)
-AUTO: Final = "auto"
+METHODS: Final[Table[Method | FullMethod]] = plugins.METHODS
 OPTIONAL: Final = (
     "branches",
     "steps",

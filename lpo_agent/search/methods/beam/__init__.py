@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lpo_agent.agents.base import MARKERS, OWN, Writers
+from lpo_agent.agents.base import MARKERS, Writers
+from lpo_agent.plugins import OWN
 from lpo_agent.agents.rewriting import Inducer, ReasoningCritic, RewritingProposer, Setting, TaggingMarker
 from lpo_agent.core.beam_options import DEFAULTS, PROPOSALS, STEPS, BeamOptions
 from lpo_agent.errors import ConfigError

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lpo_agent.agents.base import MARKERS, OWN, PROPOSERS, Writers
+from lpo_agent.agents.base import MARKERS, PROPOSERS, Writers
+from lpo_agent.plugins import OWN
 from lpo_agent.agents.critic import CountingCritic, Critic
 from lpo_agent.core import demos, policy
 from lpo_agent.core.guards import Guards
