@@ -11,7 +11,8 @@ import pytest
 from lpo_agent.bench.grid import Cell
 from lpo_agent.bench.plotting import mean_curve, plot
 from lpo_agent.bench.rows import BenchResult, CellRow
-from lpo_agent.bench.statistics import TestScores, compare_arms, compare_reference, compare_with_seed
+from lpo_agent.bench.statistics import TestScores as Scores
+from lpo_agent.bench.statistics import compare_arms, compare_reference, compare_with_seed
 from lpo_agent.bench.tables import to_csv, to_markdown
 from lpo_agent.core.result import UsageResult
 from lpo_agent.core.stats import holm
@@ -108,10 +109,10 @@ def test_csv_has_a_line_for_each_cell() -> None:
     assert "curve" not in lines[0]
 
 
-def values(*scores: int, seed: int = 0) -> TestScores:
+def values(*scores: int, seed: int = 0) -> Scores:
     """Return what a cell's best prompt scored, and its seed prompt, which scored ``seed`` everywhere."""
     rows = [f"test:{n}" for n in range(len(scores))]
-    return TestScores(dict(zip(rows, map(float, scores), strict=True)), dict.fromkeys(rows, float(seed)))
+    return Scores(dict(zip(rows, map(float, scores), strict=True)), dict.fromkeys(rows, float(seed)))
 
 
 def test_arms_are_compared_item_by_item() -> None:
