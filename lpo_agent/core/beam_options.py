@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Host = Literal["ape", "apo", "pe2"]
+BeamMethodName = Literal["ape", "apo", "pe2"]
 BEAM_METHODS: Final = ("ape", "apo", "pe2")
 LocalityMode = Literal["off", "think", "nudge", "enforce"]
 Selection = Literal["all", "bf", "ucb", "ucb-e", "sr", "s-sr", "sh"]
@@ -149,12 +149,11 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
 }
 STEPS: Final = {"ape": 3, "apo": 6, "pe2": 3}
 PROPOSALS: Final = 4
-TAG_NAMES: Final = frozenset(name for name in BeamOptions.model_fields if name.startswith("tag"))
 
 
-def beam_options_for(host: str, given: dict[str, Any]) -> BeamOptions:
+def beam_options_for(method: str, given: dict[str, Any]) -> BeamOptions:
     """Return the host's numbers with those given in their place; raises pydantic's ValidationError."""
-    return BeamOptions.model_validate(DEFAULTS[host] | given)
+    return BeamOptions.model_validate(DEFAULTS[method] | given)
 
 
 def budget_share(schedule: str, step: int, steps: int, floor: float) -> float:

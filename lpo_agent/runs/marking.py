@@ -60,6 +60,6 @@ async def mark_prompt(
             scoring = Scoring(bus, in_flight=spec.concurrency)
             plan = plan_for(choice.method, spec, marker_kind(spec, choice.method))
             looker = PromptAnalyzer(0, bus, scoring, task.seed, task.splits.train[:LOOKED], plan)
-            marks = (await looker.look(1, task.seed, SearchHistory((task.seed,)))).marks
+            marks = (await looker.analyze(1, task.seed, SearchHistory((task.seed,)))).marks
             agents.cancel_scope.cancel()
     return marks.on(task.prompt), marks

@@ -88,7 +88,7 @@ def build_search(setup: Setup, bus: Bus, books: SearchRecords) -> Coordinator:
         chosen = Beam(numbers, plan.steps, expander, scoring, bus, ground, findings, books.emit)
     else:
         chosen = _branches(setup, bus, scoring, books, ground=ground, findings=findings)
-    return Coordinator(chosen, findings, scoring, ground=ground, emit=books.emit)
+    return Coordinator(chosen, findings, scoring, task=ground, emit=books.emit)
 
 
 def _branches(
@@ -110,8 +110,8 @@ def _branches(
         finals,
         panel=panel,
         plan=plan,
-        ground=ground,
-        findings=findings,
+        task=ground,
+        outcome=findings,
         locality=books.checks,
         emit=books.emit,
     )

@@ -16,7 +16,7 @@ from lpo_agent.agents.critic import CountingCritic, Critic
 from lpo_agent.agents.marker import InfluenceMarker, ManualMarker, RandomMarker, TokenMarker
 from lpo_agent.agents.operators import OperatorProposer
 from lpo_agent.agents.proposer import Proposer
-from lpo_agent.agents.rewriting import Inducer, ReasoningCritic, RewritingProposer, Setting, TaggingMarker
+from lpo_agent.agents.rewriting import Inducer, ReasoningCritic, RewritingProposer, RewritingSetting, TaggingMarker
 from lpo_agent.agents.scorer import Scorer
 from lpo_agent.core.beam_options import BEAM_METHODS, beam_options_for
 from lpo_agent.core.messages import CRITIQUE, INDUCE, MARK, PROPOSE, SCORE
@@ -204,8 +204,11 @@ async def serve_agents(
 
 async def _serve_host(tasks: TaskGroup, bus: Bus, *, spec: RunSpec, task: Task, model: Model, method: str) -> None:
     """Start the agents of a host; how many work at a time is the limiter's business."""
-    setting = Setting(
-        method, beam_options_for(method, spec.host), _full(spec, task), cold=spec.optimizer_temperature is None
+    setting = RewritingSetting(
+        method,
+        beam_options_for(method, spec.host),
+        _full(spec, task),
+        use_service_temperatures=spec.optimizer_temperature is None,
     )
     kind, many = marker_kind(spec, method), spec.concurrency
     mark = TaggingMarker(model, setting).mark if kind in {"llm", "auto"} else _marker(kind)

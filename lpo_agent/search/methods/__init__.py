@@ -24,7 +24,7 @@ LPO = Plan(branches=4, steps=4, proposals=4, marks=4, measures=False)
 def plan_for(method: str, spec: RunSpec, marker: str = "llm") -> Plan:
     """Return the method's plan with the spec's own numbers in it; ``marker`` is the one that will be used."""
     if method in BEAM_METHODS:
-        return _host_plan(method, spec)
+        return _beam_plan(method, spec)
     plan = LPO if method == "lpo" else LOCAL_SEARCH
     given = {name: getattr(spec, name) for name in ("branches", "steps", "proposals")}
     if spec.race_items is not None:
@@ -36,15 +36,15 @@ def plan_for(method: str, spec: RunSpec, marker: str = "llm") -> Plan:
     return replace(plan, **chosen, measures=measures, reranks=reranks, demos=spec.demos, seed=spec.seed)
 
 
-def _host_plan(method: str, spec: RunSpec) -> Plan:
-    numbers = beam_options_for(method, spec.host)
-    scored = numbers.selection == "all" and numbers.select_on == "dev"
+def _beam_plan(method: str, spec: RunSpec) -> Plan:
+    options = beam_options_for(method, spec.host)
+    scored = options.selection == "all" and options.select_on == "dev"
     return Plan(
         branches=1,
         steps=spec.steps or STEPS[method],
         proposals=spec.proposals or PROPOSALS,
-        beam=numbers.beam,
-        finalists=0 if scored else numbers.beam,
+        beam=options.beam,
+        finalists=0 if scored else options.beam,
         confirms=False,
         measures=False,
         seed=spec.seed,

@@ -54,28 +54,28 @@ class CandidateBuilder:
         step: int,
         marked: MarkedPrompt,
         proposals: Proposals,
-        lore: SearchHistory,
+        history: SearchHistory,
         scores: Sequence[Mapping[str, float]],
     ) -> list[Candidate]:
         """Return the candidates of a step, each text once; what must not be scored is dropped and reported.
 
-        ``scores``: by panel item, of the prompts in ``lore.pool``.
+        ``scores``: by panel item, of the prompts in ``history.pool``.
         """
         rng = random.Random(seed_of(self.plan.seed, self.number, step, "children"))
         drafts = [Draft(marked, each.replacements, each.note) for each in proposals.proposals]
-        drafts += [*self._crossed(marked.prompt, lore, scores, rng), *self._demonstrated(marked.prompt, rng)]
-        return list(self._admitted(step, drafts, known={marked.prompt.text, *lore.tried}))
+        drafts += [*self._crossed(marked.prompt, history, scores, rng), *self._demonstrated(marked.prompt, rng)]
+        return list(self._admitted(step, drafts, known={marked.prompt.text, *history.tried}))
 
     def _crossed(
-        self, parent: Prompt, lore: SearchHistory, scores: Sequence[Mapping[str, float]], rng: random.Random
+        self, parent: Prompt, history: SearchHistory, scores: Sequence[Mapping[str, float]], rng: random.Random
     ) -> Iterator[Draft]:
         """Yield the parent with the edits that another good prompt made elsewhere; locality makes that exact."""
         own = edits_between(self.seed.prompt, parent.text)
         weights = pool.front(scores)
-        mates = [n for n, c in enumerate(lore.pool) if weights[n] and c.prompt.text != parent.text]
+        mates = [n for n, c in enumerate(history.pool) if weights[n] and c.prompt.text != parent.text]
         if not own or not mates:
             return
-        mate = lore.pool[mates[pool.draw(rng, [weights[n] for n in mates])]]
+        mate = history.pool[mates[pool.draw(rng, [weights[n] for n in mates])]]
         new = grafts(own, edits_between(self.seed.prompt, mate.prompt.text))
         spans = [span for edit in new if (span := landed(own, edit.span)) is not None]
         if new and len(spans) == len(new):
