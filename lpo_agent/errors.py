@@ -20,6 +20,7 @@
     +-- BudgetExceeded            4   the next call would pass a cap
     |   +-- BudgetTied                the same, unless calls under way cost less than they may
     +-- TooManyUnscored           3   so many items failed that a score would mislead
+    +-- MetricError               1   a metric cannot judge one item, which is then unscored
     +-- EditRejected              1   an edit is not local, or breaks a placeholder
     +-- ReplyError                1   a model's reply does not parse
     +-- JournalError              2   the journal cannot be read or written
@@ -34,7 +35,7 @@ Messages say what is wrong, where (file, row, option) and what to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,6 +146,10 @@ class TooManyUnscored(LpoError):
     exit_code = 3
 
 
+class MetricError(LpoError):
+    """A metric failed on one item, which is then unscored; the message gives the reason."""
+
+
 class EditRejected(LpoError):
     """An edit leaves its spans, or adds a tag, or changes the placeholders."""
 
@@ -215,7 +220,15 @@ def _revived(exc: BaseException) -> BaseException:
         return exc
     if exc.__cause__ is not None:
         return exc.__cause__
-    kind = globals().get(exc.failure.kind)
-    if isinstance(kind, type) and issubclass(kind, LpoError) and kind is not RequestFailed:
-        return kind(exc.failure.detail)
-    return exc
+    kind = _BY_NAME.get(exc.failure.kind)
+    return exc if kind is None else kind(exc.failure.detail)
+
+
+def _with_subclasses(kind: type[LpoError]) -> Iterator[type[LpoError]]:
+    yield kind
+    for subclass in kind.__subclasses__():
+        yield from _with_subclasses(subclass)
+
+
+_BY_NAME: Final = {kind.__name__: kind for kind in _with_subclasses(LpoError) if kind is not RequestFailed}
+"""The errors above by the name that :class:`lpo_agent.core.messages.Failure` gives."""

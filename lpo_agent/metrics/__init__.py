@@ -9,9 +9,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from lpo_agent.data import labels_of
-from lpo_agent.errors import ConfigError
+from lpo_agent.errors import ConfigError, MetricError
 from lpo_agent.loading import load_function
-from lpo_agent.metrics.base import Judgement, Metric, MetricError
+from lpo_agent.metrics.base import Judgement, Metric
 from lpo_agent.metrics.choice import Choice
 from lpo_agent.metrics.judges import Custom, ModelJudge
 from lpo_agent.metrics.rules import COMPARISONS, NUMBER, Comparison, Pattern, normalize, number_in

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
 
-from lpo_agent.errors import LpoError
-
 if TYPE_CHECKING:
     from lpo_agent.core.messages import Row
 
 LONGEST_FEEDBACK: Final = 200
-
-
-class MetricError(LpoError):
-    """A metric failed on one item, which is then unscored; the message gives the reason."""
 
 
 class Judgement(NamedTuple):

@@ -8,7 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lpo_agent.metrics.base import Judgement, MetricError, all_or_nothing, quoted
+from lpo_agent.errors import MetricError
+from lpo_agent.metrics.base import Judgement, all_or_nothing, quoted
 from lpo_agent.metrics.rules import as_whole_words
 
 if TYPE_CHECKING:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
 
-from lpo_agent.errors import LpoError, ReplyError
-from lpo_agent.metrics.base import Judgement, MetricError, short
+from lpo_agent.errors import LpoError, MetricError, ReplyError
+from lpo_agent.metrics.base import Judgement, short
 from lpo_agent.models.conversation import ask
 from lpo_agent.prompts import fenced, load
 
@@ -23,17 +24,13 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Model
 
 
-def _template() -> Template:
-    return load("judge", {"input", "target", "output"})
-
-
 @dataclass(frozen=True, slots=True)
 class ModelJudge:
     """A language model grades the answer from 0 to 10; its reason is the feedback."""
 
     model: Model
     name: str = "judge"
-    template: Template = field(default_factory=_template)
+    template: Template = field(default_factory=partial(load, "judge", {"input", "target", "output"}))
 
     async def judge(self, output: str, row: Row) -> Judgement:
         """Return the grade over 10; raises MetricError after one re-ask, and ProviderError."""

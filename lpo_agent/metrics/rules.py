@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Never
 
-from lpo_agent.metrics.base import Judgement, MetricError, all_or_nothing, quoted, short
+from lpo_agent.errors import MetricError
+from lpo_agent.metrics.base import Judgement, all_or_nothing, quoted, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
