@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from lpo_agent.core.stats import mean
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -35,7 +37,7 @@ def choose(finalists: Sequence[Finalist], seed: Mapping[str, float]) -> int | No
 
     It is the shortest of those whose distance to the best is within one standard error of itself.
     """
-    gains = [_mean(_differences(each.scores, seed)) for each in finalists]
+    gains = [mean(_differences(each.scores, seed)) for each in finalists]
     better = [number for number, gain in enumerate(gains) if gain > 0]
     if not better:
         return None
@@ -46,11 +48,11 @@ def choose(finalists: Sequence[Finalist], seed: Mapping[str, float]) -> int | No
 
 def _within_error(best: Mapping[str, float], other: Mapping[str, float]) -> bool:
     differences = _differences(best, other)
-    mean, n = _mean(differences), len(differences)
+    lead, n = mean(differences), len(differences)
     if n < 2:
-        return mean == 0
-    spread = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1))
-    return mean <= spread / math.sqrt(n)
+        return lead == 0
+    spread = math.sqrt(math.fsum((d - lead) ** 2 for d in differences) / (n - 1))
+    return lead <= spread / math.sqrt(n)
 
 
 def regressed(new: Mapping[str, float], old: Mapping[str, float]) -> list[str]:
@@ -63,12 +65,12 @@ def worst_class(new: Mapping[str, float], old: Mapping[str, float], classes: Map
     lost: dict[str, list[float]] = {}
     for item in sorted(new.keys() & old.keys() & classes.keys()):
         lost.setdefault(classes[item], []).append(old[item] - new[item])
-    return max(0.0, *map(_mean, lost.values())) if lost else 0.0
+    return max(0.0, *map(mean, lost.values())) if lost else 0.0
 
 
 def undominated(finalists: Sequence[Finalist]) -> list[int]:
     """Return the Pareto front of score (more is better), words and tokens (less is better), best score first."""
-    points = [(-_mean(list(each.scores.values())), each.words, each.tokens) for each in finalists]
+    points = [(-mean(each.scores.values()), each.words, each.tokens) for each in finalists]
 
     def beaten(point: tuple[float, int, float]) -> bool:
         return any(other != point and all(a <= b for a, b in zip(other, point, strict=True)) for other in points)
@@ -79,7 +81,3 @@ def undominated(finalists: Sequence[Finalist]) -> list[int]:
 
 def _differences(new: Mapping[str, float], old: Mapping[str, float]) -> list[float]:
     return [new[item] - old[item] for item in sorted(new.keys() & old.keys())]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else 0.0

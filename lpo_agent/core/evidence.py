@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
-from lpo_agent.core.stats import log_e_value
+from lpo_agent.core.stats import log_e_value, mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,8 +69,8 @@ def telling_items(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
     found = {}
     for item, values in scores.items():
         padded = [*values, 0.0, 1.0]
-        mean = math.fsum(padded) / len(padded)
-        found[item] = 4 * math.fsum((value - mean) ** 2 for value in padded) / len(padded)
+        centre = mean(padded)
+        found[item] = 4 * math.fsum((value - centre) ** 2 for value in padded) / len(padded)
     return found
 
 
@@ -176,4 +176,4 @@ class Duel:
     @property
     def mean(self) -> float:
         """The mean difference so far."""
-        return math.fsum(self.differences) / len(self.differences) if self.differences else 0.0
+        return mean(self.differences)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
+
+from lpo_agent.core.stats import mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +18,8 @@ def accepts(differences: Sequence[float], parent: str, child: str) -> bool:
     It must have scored more on the same items, or as much with fewer words (hygiene: words that
     do nothing are dropped).
     """
-    mean = _mean(differences)
-    return mean > 0 or (mean == 0 and bool(differences) and len(child.split()) < len(parent.split()))
+    gain = mean(differences)
+    return gain > 0 or (gain == 0 and bool(differences) and len(child.split()) < len(parent.split()))
 
 
 def rungs(first: int, last: int) -> list[int]:
@@ -34,7 +35,3 @@ def telling(traces: Sequence[Trace], failures: int, passes: int) -> tuple[list[T
     wrong = [trace for trace in traces if trace.result.value < 0.5]
     right = [trace for trace in traces if trace.result.value >= 0.5]
     return wrong[:failures], right[:passes]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else 0.0

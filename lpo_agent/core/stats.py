@@ -8,10 +8,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 Z95 = 1.959963984540054
 RESAMPLES = 4000
+
+
+def mean(values: Collection[float]) -> float:
+    """Return the mean of the values, 0 without any; the order of the values does not matter."""
+    return math.fsum(values) / len(values) if values else 0.0
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -20,9 +25,9 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     Wilson's interval (1927), which is exact enough at both ends for 0/1 scores and, because no
     bounded score varies more than a 0/1 score of the same mean, wide enough for all others.
     """
-    n, mean = len(values), math.fsum(values) / len(values)
-    centre = (mean + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 / (1 + Z95**2 / n) * math.sqrt(mean * (1 - mean) / n + Z95**2 / (4 * n * n))
+    n, share = len(values), mean(values)
+    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 

@@ -46,10 +46,6 @@ class Tally:
         """Return the highest leakage of a tagged proposal, None without any."""
         return max((m.leakage for m in self.made if m.leakage is not None), default=None)
 
-    def violations(self) -> int:
-        """Return how many tagged proposals changed something outside their tags."""
-        return sum(measures.local is False for measures in self.made)
-
 
 def calls_to(curve: Sequence[tuple[int, float]]) -> dict[str, int] | None:
     """Return the calls after which 50, 90 and 100 % of the final gain over the first point were there.
