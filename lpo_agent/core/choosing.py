@@ -27,7 +27,7 @@ class Finalist(NamedTuple):
     tokens: float
 
 
-def parted(items: int) -> int:
+def selection_size(items: int) -> int:
     """Return how many of the first dev items choose; the rest confirms what was chosen."""
     return items if items < FEWEST else (items + 1) // 2
 
@@ -68,7 +68,7 @@ def worst_class(new: Mapping[str, float], old: Mapping[str, float], classes: Map
     return max(0.0, *map(mean, lost.values())) if lost else 0.0
 
 
-def undominated(finalists: Sequence[Finalist]) -> list[int]:
+def pareto_front(finalists: Sequence[Finalist]) -> list[int]:
     """Return the Pareto front of score (more is better), words and tokens (less is better), best score first."""
     points = [(-mean(each.scores.values()), each.words, each.tokens) for each in finalists]
 

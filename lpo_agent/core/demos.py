@@ -34,7 +34,7 @@ _OPENING = re.compile(r".*[:\uff1a]|`{3,}.*|~{3,}.*|\"{3}|'{3}|<[^/<>][^<>]*>")
 _GAP = "\n\n"
 
 
-class Move(NamedTuple):
+class DemoEdit(NamedTuple):
     """An edit: ``text`` for the prompt's ``span``, which lies in a region that may change."""
 
     span: Span
@@ -47,7 +47,7 @@ def size(text: str) -> int:
     return len(_SIZE.findall(text))
 
 
-def shown(row: Row) -> str:
+def block_text(row: Row) -> str:
     """Return the row's block, without blank lines around it; values lose outer white space.
 
     Filling a prompt shows the values as they are: braces that would be read as a placeholder are escaped.
@@ -63,11 +63,11 @@ def _literal(value: str) -> str:
 
 
 def usable(rows: Sequence[Row], longest_words: int = 60) -> list[Row]:
-    """Return the rows that can be shown, each text once: short, with an answer, without tags or blocks inside."""
+    """Return the rows that can be block_text, each text once: short, with an answer, without tags or blocks inside."""
     found: dict[str, Row] = {}
     for row in rows:
         if _fit_to_show(row, longest_words):
-            found.setdefault(shown(row), row)
+            found.setdefault(block_text(row), row)
     return list(found.values())
 
 
@@ -77,7 +77,7 @@ def _fit_to_show(row: Row, longest_words: int) -> bool:
         return False
     if sum(map(len, texts)) > longest_words * WORD_LENGTH or sum(map(size, texts)) > longest_words:
         return False
-    body = shown(row)
+    body = block_text(row)
     return not _LIKE_TAG.search(body) and len(_HEAD.findall(f"{body}\n")) == 1
 
 
@@ -85,12 +85,12 @@ def blocks(text: str, rows: Sequence[Row]) -> list[tuple[Row, Span]]:
     """Return the rows (of those that are :func:`usable`) that ``text`` shows, and where, in order."""
     if not _HEAD.search(text):
         return []
-    bodies = {shown(row): row for row in rows}
-    return [(bodies[span.of(text)], span) for span in standing(text, bodies)]
+    bodies = {block_text(row): row for row in rows}
+    return [(bodies[span.of(text)], span) for span in block_spans(text, bodies)]
 
 
-def standing(text: str, bodies: Container[str]) -> list[Span]:
-    """Return where blocks stand that are in ``bodies`` (from :func:`shown`): whole lines, sorted, disjoint."""
+def block_spans(text: str, bodies: Container[str]) -> list[Span]:
+    """Return where blocks stand that are in ``bodies`` (from :func:`block_text`): whole lines, sorted, disjoint."""
     heads = [match.start() for match in _HEAD.finditer(text)]
     found = (_block(text, start, end, bodies) for start, end in zip(heads, [*heads[1:], len(text)], strict=False))
     return [span for span in found if span is not None]
@@ -106,10 +106,10 @@ def _block(text: str, start: int, limit: int, bodies: Container[str]) -> Span | 
     return None
 
 
-def bare(text: str, bodies: Container[str]) -> str:
+def without_blocks(text: str, bodies: Container[str]) -> str:
     """Return ``text`` without the blocks that are in ``bodies``."""
     parts, at = [], 0
-    for span in standing(text, bodies):
+    for span in block_spans(text, bodies):
         parts.append(text[at : span.start])
         at = span.end
     return "".join([*parts, text[at:]])
@@ -152,14 +152,14 @@ def _at_line_edge(text: str, at: int) -> bool:
     return _starts_line(text, at) or at == len(text) or text[at] in "\r\n"
 
 
-def moves(prompt: Prompt, rows: Sequence[Row], most: int, rng: random.Random) -> Move | None:
+def draw_edit(prompt: Prompt, rows: Sequence[Row], most: int, rng: random.Random) -> DemoEdit | None:
     """Draw one edit: put in an example, exchange one for another row, or take one out; None if none can be done.
 
     ``rows`` are :func:`usable`. The new prompt shows no row twice and at most ``most``, or one less than
     before. Answers that are shown least come first. Taking out undoes putting in, exactly.
     """
-    bodies = {shown(row): row for row in rows}
-    spans = standing(prompt.text, bodies)
+    bodies = {block_text(row): row for row in rows}
+    spans = block_spans(prompt.text, bodies)
     for operator in _operators(len(spans), most, rng):
         for move, after in _OPERATORS[operator](prompt, bodies, spans, rng):
             if _leads_to(prompt, move, bodies, after):
@@ -181,7 +181,7 @@ def _operators(count: int, most: int, rng: random.Random) -> list[str]:
 
 def _inserts(
     prompt: Prompt, bodies: Mapping[str, Row], spans: Sequence[Span], rng: random.Random
-) -> Iterator[tuple[Move, list[str]]]:
+) -> Iterator[tuple[DemoEdit, list[str]]]:
     """Yield insertions, each with the blocks that stand in the prompt afterwards."""
     where, now = place(prompt), [span.of(prompt.text) for span in spans]
     if where is None:
@@ -189,23 +189,23 @@ def _inserts(
     number = sum(span.start < where.start for span in spans)
     for body in _fresh(bodies, now, now, rng):
         text = f"{body}{_GAP}" if _starts_line(prompt.text, where.start) else f"{_GAP}{body}"
-        yield Move(where, text, "add an example"), [*now[:number], body, *now[number:]]
+        yield DemoEdit(where, text, "add an example"), [*now[:number], body, *now[number:]]
 
 
 def _swaps(
     prompt: Prompt, bodies: Mapping[str, Row], spans: Sequence[Span], rng: random.Random
-) -> Iterator[tuple[Move, list[str]]]:
+) -> Iterator[tuple[DemoEdit, list[str]]]:
     """Yield exchanges of one block, each with the blocks that stand in the prompt afterwards."""
     now = [span.of(prompt.text) for span in spans]
     number = rng.randrange(len(spans))
     before, after = now[:number], now[number + 1 :]
     for body in _fresh(bodies, now, [*before, *after], rng):
-        yield Move(spans[number], body, "swap an example"), [*before, body, *after]
+        yield DemoEdit(spans[number], body, "swap an example"), [*before, body, *after]
 
 
 def _drops(
     prompt: Prompt, _bodies: Mapping[str, Row], spans: Sequence[Span], rng: random.Random
-) -> Iterator[tuple[Move, list[str]]]:
+) -> Iterator[tuple[DemoEdit, list[str]]]:
     """Yield ways to take out one block with its blank line, each with the blocks that stay."""
     text, numbers = prompt.text, rng.sample(range(len(spans)), len(spans))
     for number in numbers:
@@ -214,7 +214,7 @@ def _drops(
         wider = (Span(start, end + len(_GAP)), Span(max(0, start - len(_GAP)), end))
         cuts = [cut for cut in wider if _GAP in (text[cut.start : start], text[end : cut.end])]
         for cut in [*cuts, spans[number]]:
-            yield Move(cut, "", "drop an example"), left
+            yield DemoEdit(cut, "", "drop an example"), left
 
 
 _OPERATORS = {"insert": _inserts, "swap": _swaps, "drop": _drops}
@@ -232,10 +232,10 @@ def _fresh(bodies: Mapping[str, Row], taken: Sequence[str], kept: Sequence[str],
         yield rng.choice(groups[target])
 
 
-def _leads_to(prompt: Prompt, move: Move, bodies: Mapping[str, Row], after: Sequence[str]) -> bool:
+def _leads_to(prompt: Prompt, move: DemoEdit, bodies: Mapping[str, Row], after: Sequence[str]) -> bool:
     """Tell whether the edit is allowed, and the blocks in the prompt are then those of ``after``."""
     try:
         child = splice(MarkedPrompt(prompt=prompt, spans=(move.span,)), [Replacement(0, move.text)])
     except (EditRejected, ValueError):
         return False
-    return [span.of(child.text) for span in standing(child.text, bodies)] == list(after)
+    return [span.of(child.text) for span in block_spans(child.text, bodies)] == list(after)

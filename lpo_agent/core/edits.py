@@ -151,7 +151,7 @@ def reverted(seed: Prompt, edits: Sequence[Edit], number: int) -> Prompt:
     return applied(seed, [edit for other, edit in enumerate(edits) if other != number])
 
 
-def standing(edits: Sequence[Edit]) -> list[Span]:
+def new_spans(edits: Sequence[Edit]) -> list[Span]:
     """Return where the new texts of the edits stand in the edited text."""
     found, shift = [], 0
     for edit in edits:
@@ -175,7 +175,7 @@ def origin(edits: Sequence[Edit], span: Span) -> Span:
 def _place(edits: Sequence[Edit], at: Span) -> Span:
     """Return the seed's place of one character of the edited text, or of an empty span."""
     shift = 0
-    for edit, new in zip(edits, standing(edits), strict=True):
+    for edit, new in zip(edits, new_spans(edits), strict=True):
         if new.start <= at.start and at.end <= new.end:
             return edit.span
         if new.start > at.start:
@@ -184,7 +184,7 @@ def _place(edits: Sequence[Edit], at: Span) -> Span:
     return Span(at.start - shift, at.end - shift)
 
 
-def landed(edits: Sequence[Edit], place: Span) -> Span | None:
+def moved_place(edits: Sequence[Edit], place: Span) -> Span | None:
     """Return where a place of the seed is in the edited text, None if an edit touches it."""
     if any(touch(edit.span, place) for edit in edits):
         return None
@@ -197,6 +197,6 @@ def touch(one: Span, other: Span) -> bool:
     return one.start <= other.end and other.start <= one.end
 
 
-def grafts(parent: Sequence[Edit], other: Sequence[Edit]) -> list[Edit]:
+def mergeable_edits(parent: Sequence[Edit], other: Sequence[Edit]) -> list[Edit]:
     """Return the other prompt's edits that the parent lacks and that touch none of its own."""
     return [edit for edit in other if not any(touch(edit.span, own.span) for own in parent)]

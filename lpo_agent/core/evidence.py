@@ -5,7 +5,7 @@ An e-process is a bet against a hypothesis: under it, the chance that the winnin
 Grünwald, Vovk and Shafer 2023). Tests that repeat a t-test at every look are wrong far more often.
 
 Two of them: :func:`stats.log_e_value <lpo_agent.core.stats.log_e_value>` is McNemar's test for 0/1 scores, mixed
-over win rates; :class:`Bets` takes any bounded scores, drawn without replacement and with any known
+over win rates; :class:`BettingProcess` takes any bounded scores, drawn without replacement and with any known
 chances, so that telling items may be asked first without bending the test.
 """
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 STAKES: Final = (0.05, 0.12, 0.22, 0.35, 0.5, 0.65, 0.8, 0.92)
 """Shares of the largest safe bet; their average needs no tuning to the size of a difference."""
-BOLDEST: Final = 3.0
-"""How many times as likely the most telling item is drawn first as the least telling one."""
+LARGEST_WEIGHT: Final = 3.0
+"""How many times as likely the most informative item is drawn first as the least telling one."""
 ROUNDING: Final = 1e-9
 """Sums of scores that differ by less are equal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class ItemOrder:
     """The order of a race's items, drawn one after another with chances in proportion to ``weights``.
 
     All runners of a race meet the items in this order, so every comparison is paired. ``weights`` are
@@ -47,20 +47,20 @@ class Course:
         return len(set(self.weights)) <= 1
 
 
-def draw_course(items: Sequence[str], telling: Mapping[str, float], seed: str) -> Course:
+def draw_item_order(items: Sequence[str], discrimination: Mapping[str, float], seed: str) -> ItemOrder:
     """Return a seeded order of ``items`` in which telling ones tend to come first.
 
     ``telling``: from 0 (all prompts so far did alike on it) to 1; items that are missing have none.
     """
-    weight = {item: 1.0 + (BOLDEST - 1.0) * telling.get(item, 0.0) for item in items}
+    weight = {item: 1.0 + (LARGEST_WEIGHT - 1.0) * discrimination.get(item, 0.0) for item in items}
     rng = random.Random(seed)
     # the smallest of exponential times with these rates is a draw in proportion (Efraimidis and Spirakis 2006)
     times = {item: rng.expovariate(1.0) / weight[item] for item in items}
     order = sorted(items, key=lambda item: (times[item], item))
-    return Course(tuple(order), tuple(weight[item] for item in order))
+    return ItemOrder(tuple(order), tuple(weight[item] for item in order))
 
 
-def telling_items(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def item_discrimination(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Return how much items have told prompts apart so far: four times the variance of their scores.
 
     ``scores``: of all prompts that an item was asked under. Two prompts more, one right and one wrong,
@@ -75,7 +75,7 @@ def telling_items(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 @dataclass(slots=True)
-class Bets:
+class BettingProcess:
     """Winnings of betting that a runner is better than the reference.
 
     Differences in [-1, 1] come in the order of ``course``. In a plain order the items stand for all that
@@ -86,7 +86,7 @@ class Bets:
     are fair (as in audits with weighted sampling: Shekhar, Xu, Lipton, Liang and Ramdas 2023).
     """
 
-    course: Course
+    item_order: ItemOrder
     sum: float = 0.0
     count: int = 0
     _logs: list[float] = field(default_factory=lambda: [0.0] * len(STAKES))
@@ -94,13 +94,13 @@ class Bets:
     _least: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
-        backwards = self.course.weights[::-1]
+        backwards = self.item_order.weights[::-1]
         self._left = list(accumulate(backwards))[::-1]
         self._least = list(accumulate(backwards, min))[::-1]
 
-    def note(self, difference: float) -> None:
+    def add(self, difference: float) -> None:
         """Take the next item's difference in."""
-        estimate, worst = (difference, 1.0) if self.course.plain else self._whole(difference)
+        estimate, worst = (difference, 1.0) if self.item_order.plain else self._whole(difference)
         for number, stake in enumerate(STAKES):
             if worst > ROUNDING:
                 self._logs[number] += math.log1p(stake * estimate / worst)
@@ -110,9 +110,9 @@ class Bets:
         self.count += 1
 
     def _whole(self, difference: float) -> tuple[float, float]:
-        """Return an unbiased estimate of the sum over the course, and how far below 0 it can lie."""
+        """Return an unbiased estimate of the sum over the item_order, and how far below 0 it can lie."""
         left, at = self._left[self.count], self.count
-        return self.sum + difference * left / self.course.weights[at], left / self._least[at] - self.sum
+        return self.sum + difference * left / self.item_order.weights[at], left / self._least[at] - self.sum
 
     @property
     def log_e(self) -> float:
@@ -124,26 +124,28 @@ class Bets:
 
 
 @dataclass(slots=True)
-class Duel:
+class PairedComparison:
     """A runner against the reference: the evidence that it is better, and that it is worse.
 
     For 0/1 scores in a plain order by McNemar's test, else by bets. ``better`` and ``worse`` are the logs
     of the evidence now. ``differences`` leaves out items that one of the two has no score for.
     """
 
-    course: Course
+    item_order: ItemOrder
     differences: list[float] = field(default_factory=list)
     count: int = 0
     better: float = 0.0
     worse: float = 0.0
     _wins: int = 0
     _losses: int = 0
-    _bets: tuple[Bets, Bets] | None = field(init=False)
+    _bets: tuple[BettingProcess, BettingProcess] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self._bets = None if self.course.plain else (Bets(self.course), Bets(self.course))
+        self._bets = (
+            None if self.item_order.plain else (BettingProcess(self.item_order), BettingProcess(self.item_order))
+        )
 
-    def note(self, difference: float | None) -> None:
+    def add(self, difference: float | None) -> None:
         """Take the next item's difference in; None: one of the two is unscored, so it tells nothing."""
         value = difference or 0.0
         if self._bets is None and value not in {-1.0, 0.0, 1.0}:
@@ -157,11 +159,11 @@ class Duel:
 
     def _begin_to_bet(self) -> None:
         """Bet on what came so far too, as these are no 0/1 scores after all; a gap is a difference of 0."""
-        up, down = Bets(self.course), Bets(self.course)
+        up, down = BettingProcess(self.item_order), BettingProcess(self.item_order)
         gaps = [0.0] * (self.count - len(self.differences))
         for earlier in [*self.differences, *gaps]:
-            up.note(earlier)
-            down.note(-earlier)
+            up.add(earlier)
+            down.add(-earlier)
         self._bets = up, down
 
     def _look(self, value: float) -> None:
@@ -169,8 +171,8 @@ class Duel:
             self.better, self.worse = log_e_value(self._wins, self._losses), log_e_value(self._losses, self._wins)
         else:
             up, down = self._bets
-            up.note(value)
-            down.note(-value)
+            up.add(value)
+            down.add(-value)
             self.better, self.worse = up.log_e, down.log_e
 
     @property

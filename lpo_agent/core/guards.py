@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lpo_agent.core.demos import TIGHT, bare, size
+from lpo_agent.core.demos import TIGHT, size, without_blocks
 from lpo_agent.core.diff import repetition
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ class Guards:
     def refuse(self, text: str, demos: frozenset[str] = frozenset()) -> str | None:
         """Return in plain words why a prompt with this text must not be scored, or None; never quotes a row.
 
-        ``demos`` are blocks (from ``demos.shown``) that may stand in a prompt: they are passed over.
+        ``demos`` are blocks (from ``demos.block_text``) that may stand in a prompt: they are passed over.
         """
-        own = bare(text, demos) if demos else text
+        own = without_blocks(text, demos) if demos else text
         words = size(own)
         if words > self.most_words:
             return f"it has {words} words, and at most {self.most_words} are allowed"

@@ -30,7 +30,7 @@ def rungs(first: int, last: int) -> list[int]:
     return counts
 
 
-def telling(traces: Sequence[Trace], failures: int, passes: int) -> tuple[list[Trace], list[Trace]]:
+def failures_and_passes(traces: Sequence[Trace], failures: int, passes: int) -> tuple[list[Trace], list[Trace]]:
     """Return the first ``failures`` wrong and the first ``passes`` right answers (wrong: below one half)."""
     wrong = [trace for trace in traces if trace.result.value < 0.5]
     right = [trace for trace in traces if trace.result.value >= 0.5]

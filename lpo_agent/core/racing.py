@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from lpo_agent.core.evidence import Course, Duel
+from lpo_agent.core.evidence import ItemOrder, PairedComparison
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,18 +31,18 @@ Fate = Literal["running", "dropped", "outrun", "finished", "promoted"]
 
 
 @dataclass(slots=True)
-class Lane:
+class RaceEntry:
     """One candidate in a race."""
 
-    duel: Duel
+    comparison: PairedComparison
     fate: Fate = "running"
 
     @property
     def log_e(self) -> float:
         """The log of the evidence that the candidate is better, or minus that it is worse; at most CERTAIN."""
-        if self.duel.better >= self.duel.worse:
-            return min(self.duel.better, CERTAIN)
-        return max(-self.duel.worse, -CERTAIN)
+        if self.comparison.better >= self.comparison.worse:
+            return min(self.comparison.better, CERTAIN)
+        return max(-self.comparison.worse, -CERTAIN)
 
 
 @dataclass(slots=True)
@@ -53,80 +53,80 @@ class Race:
     doubling of that; ``first`` None: nobody is outrun.
     """
 
-    course: Course
+    item_order: ItemOrder
     runners: int
     look: int = 4
     first: int | None = 8
     alpha: float = ALPHA
-    lanes: list[Lane] = field(init=False)
+    entries: list[RaceEntry] = field(init=False)
     _rung: int | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lanes = [Lane(Duel(self.course)) for _ in range(self.runners)]
+        self.entries = [RaceEntry(PairedComparison(self.item_order)) for _ in range(self.runners)]
         self._rung = self.first
 
     @property
     def target(self) -> int:
-        """How many items of the course the running candidates, and the parent, should have answered next."""
-        done = [lane.duel.count for lane in self.lanes if lane.fate == "running"]
-        goal = min(done, default=len(self.course.items)) + self.look
-        return min(goal, len(self.course.items), self._rung or goal)
+        """How many items of the item_order the running candidates, and the parent, should have answered next."""
+        done = [entry.comparison.count for entry in self.entries if entry.fate == "running"]
+        goal = min(done, default=len(self.item_order.items)) + self.look
+        return min(goal, len(self.item_order.items), self._rung or goal)
 
     @property
     def running(self) -> list[int]:
         """The numbers of the candidates that are in the race."""
-        return [number for number, lane in enumerate(self.lanes) if lane.fate == "running"]
+        return [number for number, entry in enumerate(self.entries) if entry.fate == "running"]
 
-    def note(self, new: Mapping[int, Scores], old: Scores) -> None:
+    def add(self, new: Mapping[int, Scores], old: Scores) -> None:
         """Take in the running candidates' scores, by number, and the parent's, up to ``target``.
 
         All move on one item at a time and are judged after each, so a candidate that is dropped at an
         item is dropped there, whatever was asked beyond it.
         """
         target = self.target
-        while behind := [number for number in self.running if self.lanes[number].duel.count < target]:
+        while behind := [number for number in self.running if self.entries[number].comparison.count < target]:
             for number in behind:
-                lane = self.lanes[number]
-                item = self.course.items[lane.duel.count]
+                entry = self.entries[number]
+                item = self.item_order.items[entry.comparison.count]
                 one, other = new[number].get(item), old.get(item)
-                lane.duel.note(None if one is None or other is None else one - other)
-            self._judge("dropped", [lane.duel.worse for lane in self.lanes])
-            self._judge("promoted", [lane.duel.better for lane in self.lanes])
+                entry.comparison.add(None if one is None or other is None else one - other)
+            self._judge("dropped", [entry.comparison.worse for entry in self.entries])
+            self._judge("promoted", [entry.comparison.better for entry in self.entries])
 
     def _judge(self, fate: Literal["dropped", "promoted"], logs: Sequence[float]) -> None:
         for number in proven(logs, self.alpha):
-            if self.lanes[number].fate == "running":
-                self.lanes[number].fate = fate
+            if self.entries[number].fate == "running":
+                self.entries[number].fate = fate
 
     def settle(self) -> None:
         """Judge the field after a round: who has finished, who is outrun, who comes back."""
-        for lane in self.lanes:
-            if lane.fate == "running" and lane.duel.count == len(self.course.items):
-                lane.fate = "finished"
+        for entry in self.entries:
+            if entry.fate == "running" and entry.comparison.count == len(self.item_order.items):
+                entry.fate = "finished"
         self._halve()
-        if not any(lane.fate in {"running", "finished", "promoted"} for lane in self.lanes):
+        if not any(entry.fate in {"running", "finished", "promoted"} for entry in self.entries):
             self._bring_back()
 
     def _halve(self) -> None:
         running = self.running
-        done = min((self.lanes[number].duel.count for number in running), default=0)
+        done = min((self.entries[number].comparison.count for number in running), default=0)
         if self._rung is None or done < self._rung:
             return
-        order = sorted(running, key=lambda number: (-self.lanes[number].duel.mean, number))
+        order = sorted(running, key=lambda number: (-self.entries[number].comparison.mean, number))
         for number in order[math.ceil(len(order) / 2) :]:
-            self.lanes[number].fate = "outrun"
+            self.entries[number].fate = "outrun"
         self._rung *= 2
 
     def _bring_back(self) -> None:
-        outrun = [number for number, lane in enumerate(self.lanes) if lane.fate == "outrun"]
+        outrun = [number for number, entry in enumerate(self.entries) if entry.fate == "outrun"]
         if outrun:
-            best = max(outrun, key=lambda number: (self.lanes[number].duel.mean, -number))
-            self.lanes[best].fate = "running"
+            best = max(outrun, key=lambda number: (self.entries[number].comparison.mean, -number))
+            self.entries[best].fate = "running"
 
     def order(self) -> list[int]:
         """Return the candidates that came through, best first: by mean difference, then by number."""
-        through = [n for n, lane in enumerate(self.lanes) if lane.fate in {"finished", "promoted"}]
-        return sorted(through, key=lambda number: (-self.lanes[number].duel.mean, number))
+        through = [n for n, entry in enumerate(self.entries) if entry.fate in {"finished", "promoted"}]
+        return sorted(through, key=lambda number: (-self.entries[number].comparison.mean, number))
 
 
 def proven(logs: Sequence[float], alpha: float = ALPHA) -> list[int]:
@@ -152,5 +152,5 @@ def proven(logs: Sequence[float], alpha: float = ALPHA) -> list[int]:
 
 def evaluations(race: Race) -> int:
     """Return how many answers the race took, the parent's among them."""
-    counts: Sequence[int] = [lane.duel.count for lane in race.lanes]
+    counts: Sequence[int] = [entry.comparison.count for entry in race.entries]
     return sum(counts) + max(counts, default=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lpo_agent.core.edits import applied, edits_between, reverted, standing
+from lpo_agent.core.edits import applied, edits_between, new_spans, reverted
 from lpo_agent.core.result import EditResult
 from lpo_agent.core.scores import paired, values
 from lpo_agent.core.stats import mean, paired_interval
@@ -71,7 +71,7 @@ async def pruned(
             best, gone = score, sorted([*gone, number])
     if not gone or len(gone) == len(edits):
         return None
-    places = standing(edits)
+    places = new_spans(edits)
     marked = MarkedPrompt(prompt=parent, spans=tuple(places[number] for number in gone))
     return marked, splice(marked, [Replacement(at, edits[n].span.of(seed.text)) for at, n in enumerate(gone)])
 

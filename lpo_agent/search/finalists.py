@@ -39,7 +39,7 @@ class Finals:
     async def settle(self, finalists: Sequence[Candidate]) -> None:
         """Choose, confirm, and note both; raises RequestFailed when the budget is spent."""
         dev, must, seed = self.task.dev, self.task.must_pass, self.outcome.seed
-        cut = choosing.parted(len(dev))
+        cut = choosing.selection_size(len(dev))
         first, fresh = dev[:cut], dev[cut:]
         texts = [each.prompt.text for each in finalists]
         self.emit(PhaseStarted(phase="confirm", total=len(dev) + len(first) * len(finalists) + len(fresh)))
@@ -105,7 +105,7 @@ class Finals:
     def _front(self, candidates: Sequence[Candidate], rows: Sequence[Row]) -> tuple[FrontPoint, ...]:
         entries = [self._entry(each, rows) for each in candidates]
         whole = [number for number, entry in enumerate(entries) if entry.scores]
-        best = choosing.undominated([entries[number] for number in whole])
+        best = choosing.pareto_front([entries[number] for number in whole])
         return tuple(self._point(candidates[whole[n]], entries[whole[n]], rows) for n in best)
 
     def _point(self, candidate: Candidate, entry: Finalist, rows: Sequence[Row]) -> FrontPoint:

@@ -78,7 +78,7 @@ class PromptAnalyzer:
         outcomes = await self.scoring.score(parent.prompt.text, self.panel)
         traces = [Trace(row=row, result=o) for row in self.panel if isinstance(o := outcomes.get(row.id), Scored)]
         random.Random(seed).shuffle(traces)
-        return policy.telling(traces, self.plan.failures, self.plan.passes)
+        return policy.failures_and_passes(traces, self.plan.failures, self.plan.passes)
 
     async def _ask_critic(
         self, parent: Candidate, failures: Sequence[Trace], passes: Sequence[Trace], seed: int

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lpo_agent.core import credit, policy, pool
 from lpo_agent.core.events import CandidateRaced, Marked, StepStarted
-from lpo_agent.core.evidence import Course, draw_course, telling_items
+from lpo_agent.core.evidence import ItemOrder, draw_item_order, item_discrimination
 from lpo_agent.core.messages import PROPOSE, ProposeAsk
 from lpo_agent.core.scores import paired, values
 from lpo_agent.errors import RequestFailed
@@ -61,8 +61,8 @@ class Branch:
                 raise
             return StepReport(self.number, step, skipped=failed.failure.detail)
         children = self.builder.children(step, marked, proposals, history, scores)
-        course = self._course(step, scores)
-        standings = await race(self.scoring, parent, children, course, rows=self.analyzer.panel, plan=self.plan)
+        item_order = self._item_order(step, scores)
+        standings = await race(self.scoring, parent, children, item_order, rows=self.analyzer.panel, plan=self.plan)
         accepted = await self._accept(parent, standings)
         return self._report(step, standings, accepted, pairs=analysis.pairs, asked=analysis.asked + proposals.calls)
 
@@ -89,12 +89,12 @@ class Branch:
         )
         return await self.bus.request(PROPOSE, ask, timeout=TIMEOUT)
 
-    def _course(self, step: int, scores: Sequence[Mapping[str, float]]) -> Course:
+    def _item_order(self, step: int, scores: Sequence[Mapping[str, float]]) -> ItemOrder:
         """Return the order of this step's race: items that told the prompts of the pool apart tend to come first."""
         items = [row.id for row in self.analyzer.panel]
         answered = {item: [found[item] for found in scores if item in found] for item in items}
-        telling = telling_items(answered) if len(scores) > 1 else {}
-        return draw_course(items, telling, f"{self.plan.seed}:{self.number}:{step}")
+        discrimination = item_discrimination(answered) if len(scores) > 1 else {}
+        return draw_item_order(items, discrimination, f"{self.plan.seed}:{self.number}:{step}")
 
     async def _accept(self, parent: Candidate, standings: Sequence[Standing]) -> Candidate | None:
         """Return the best candidate that came through if it beats its parent on the whole panel."""

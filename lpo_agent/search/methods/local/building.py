@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lpo_agent.core import demos, pool
 from lpo_agent.core.diff import measure
-from lpo_agent.core.edits import edits_between, grafts, landed
+from lpo_agent.core.edits import edits_between, mergeable_edits, moved_place
 from lpo_agent.core.events import Proposed
 from lpo_agent.core.text import MarkedPrompt, Replacement, splice
 from lpo_agent.errors import EditRejected
@@ -76,15 +76,15 @@ class CandidateBuilder:
         if not own or not mates:
             return
         mate = history.pool[mates[pool.draw(rng, [weights[n] for n in mates])]]
-        new = grafts(own, edits_between(self.seed.prompt, mate.prompt.text))
-        spans = [span for edit in new if (span := landed(own, edit.span)) is not None]
+        new = mergeable_edits(own, edits_between(self.seed.prompt, mate.prompt.text))
+        spans = [span for edit in new if (span := moved_place(own, edit.span)) is not None]
         if new and len(spans) == len(new):
             texts = [Replacement(number, edit.text) for number, edit in enumerate(new)]
             yield Draft(MarkedPrompt(prompt=parent, spans=tuple(spans)), texts, "crossover")
 
     def _demonstrated(self, parent: Prompt, rng: random.Random) -> Iterator[Draft]:
         """Yield the parent with a demonstration more, less, or exchanged."""
-        move = demos.moves(parent, self.shown, self.plan.demos, rng) if self.plan.demos else None
+        move = demos.draw_edit(parent, self.shown, self.plan.demos, rng) if self.plan.demos else None
         if move is not None:
             span, text, note = move
             yield Draft(MarkedPrompt(prompt=parent, spans=(span,)), [Replacement(0, text)], note)
@@ -108,7 +108,7 @@ class CandidateBuilder:
             return "nothing would be left of the prompt"
         if prompt.text in known:
             return "the same text was tried before"
-        return self.guards.refuse(prompt.text, frozenset(map(demos.shown, self.shown)))
+        return self.guards.refuse(prompt.text, frozenset(map(demos.block_text, self.shown)))
 
     def _tell(self, step: int, draft: Draft, child: Prompt | None, lost: str | None = None) -> None:
         marked = draft.marked
