@@ -61,7 +61,7 @@ def prompts(draw: st.DrawFn) -> Prompt:
 
 @st.composite
 def row_lists(draw: st.DrawFn) -> list[Row]:
-    """Draw rows that can be block_text, some with the same answer, some alike."""
+    """Draw rows that can be shown, some with the same answer, some alike."""
     shape = draw(st.sampled_from([ONE, TWO]))
     pairs = draw(st.lists(st.tuples(shape, st.one_of(st.sampled_from(["yes", "no"]), WORDS)), max_size=6))
     return usable([Row(id=str(n), variables=values, target=target) for n, (values, target) in enumerate(pairs)])

@@ -279,7 +279,13 @@ def test_discriminating_items_come_earlier_on_average() -> None:
 
 
 def test_items_tell_as_much_as_scores_vary_on_them() -> None:
-    scores = {"new": [], "split": [1, 0, 1, 0], "right": [1] * 8, "wrong": [0] * 8, "half": [0.5, 0.5]}
+    scores: dict[str, list[float]] = {
+        "new": [],
+        "split": [1, 0, 1, 0],
+        "right": [1] * 8,
+        "wrong": [0] * 8,
+        "half": [0.5, 0.5],
+    }
     found = item_discrimination(scores)
     assert found == pytest.approx({"new": 1.0, "split": 1.0, "right": 0.36, "wrong": 0.36, "half": 0.5})
 
