@@ -1,7 +1,7 @@
-"""Examples from files as people have them, and honest splits.
+"""Reads examples from files, and divides them into train, dev and test splits without overlap.
 
-Read: JSON lines and CSV with ``input`` and ``target``, a JSON list of such objects, and three sets
-as they are published: BIG-bench Hard JSON, GSM8K JSON lines, MultiArith JSON.
+Supported are JSON lines and CSV with ``input`` and ``target``, a JSON list of such objects, and three data
+sets in the form in which they are published: BIG-bench Hard (JSON), GSM8K (JSON lines) and MultiArith (JSON).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ LABEL_WORDS: Final = 5
 _NAME: Final = re.compile(r"[A-Za-z_]\w*")
 _SOLUTION: Final = re.compile(r"(-?\d+)(?:\.0+)?|-?\d+\.\d+")
 _JSON: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
-"""Keeps numbers as they are written: 1.50 stays 1.50, and no digit is lost."""
+"""Reads numbers as the text that is in the file: 1.50 stays "1.50", and no digit is lost."""
 
 
 @slim(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Example:
-    """One example: the ``input`` (text, or the template's variables by name) and the wanted answer.
+    """One example: the ``input`` (a text, or the values of the prompt's variables by name) and the wanted answer.
 
-    Names of variables are what a prompt can hold as ``{name}``. The target may be empty.
+    The names of variables must be valid as ``{name}`` in a prompt. The target may be empty.
     """
 
     input: str | dict[str, str]
@@ -69,9 +69,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Rows to learn from, to choose by, and to judge by once; ``must`` rows may not get worse.
+    """The splits: ``train`` to search on, ``dev`` to choose the prompt, ``test`` for one final comparison.
 
-    ``leaked``: rows dropped elsewhere because they stand in test too.
+    On the ``must`` rows the chosen prompt may not score less than the seed prompt. ``leaked``: the number of
+    rows that were removed from the other splits because they are in ``test`` too.
     """
 
     train: tuple[Row, ...]
@@ -82,10 +83,10 @@ class Splits:
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Return the examples of a file; raises DataError with file, line or row, and what to do.
+    """Return the examples of a file; raises DataError, which names the file, the line or row, and the remedy.
 
-    Other keys or columns beside ``input`` and ``target`` are ignored. A CSV file without a column
-    ``input`` has a variable in each column other than ``target``.
+    Keys or columns other than ``input`` and ``target`` are ignored. In a CSV file without a column ``input``,
+    each column other than ``target`` is a variable.
     """
     examples: list[Example] = []
     for where, record in _records(_read_text(path), path):
@@ -112,7 +113,7 @@ def _read_text(path: Path) -> str:
 
 
 def _records(text: str, path: Path) -> Iterator[tuple[str, object]]:
-    """Yield each row with the place where it stands, for messages."""
+    """Yield each row with its place (file and line or row), for error messages."""
     if path.suffix.lower() == ".csv":
         return _from_csv(text, path)
     rows = _document(text, path)
@@ -122,7 +123,7 @@ def _records(text: str, path: Path) -> Iterator[tuple[str, object]]:
 
 
 def _document(text: str, path: Path) -> list[object] | None:
-    """Return the rows of a text that is one JSON value; None if there is a value on each line."""
+    """Return the rows of a text that is a single JSON value, None if the text has one value on each line."""
     start = len(text) - len(text.lstrip())
     if text.startswith("[", start):
         value = _decode(text, path)
@@ -182,7 +183,7 @@ def _from_csv(text: str, path: Path) -> Iterator[tuple[str, object]]:
 
 
 def _gathered(row: Mapping[str, str]) -> Mapping[str, object]:
-    """Return a CSV row with its columns as the input's variables, unless it has an input."""
+    """Return a CSV row with its columns as the variables of the input, unless it has a column ``input``."""
     if "input" in row or "target" not in row:
         return row
     return {"input": {name: value for name, value in row.items() if name != "target"}, "target": row["target"]}
@@ -209,7 +210,7 @@ def _example(record: object, where: str) -> Example:
 
 
 def _published(record: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return a row of GSM8K or MultiArith as input and target; other rows as they are."""
+    """Return a row of GSM8K or MultiArith with input and target; return other rows unchanged."""
     if {"question", "answer"} <= record.keys() and "input" not in record:
         _, mark, answer = str(record["answer"]).rpartition("####")
         if not mark:
@@ -220,7 +221,7 @@ def _published(record: dict[str, Any], where: str) -> dict[str, Any]:
         solutions = record["lSolutions"]
         number = _SOLUTION.fullmatch(str(solutions[0])) if isinstance(solutions, list) and len(solutions) == 1 else None
         if number is None:
-            raise DataError(f"{where}: lSolutions is not a list of one number, as MultiArith has it")
+            raise DataError(f"{where}: lSolutions is not a list of one number, as in MultiArith")
         return {"input": _text(record["sQuestion"], where, "sQuestion").strip(), "target": number[1] or number[0]}
     return record
 
@@ -239,7 +240,7 @@ def _kind(value: object) -> str:
 
 
 def variables(given: str | dict[str, str]) -> tuple[str, ...]:
-    """Return the names of the template's variables that an input gives, sorted."""
+    """Return the names of the variables that an input has, sorted."""
     return tuple(sorted(given)) if isinstance(given, dict) else ("input",)
 
 
@@ -262,16 +263,16 @@ def split(
     seed: int = 0,
     keep_leaks: bool = False,
 ) -> Splits:
-    """Return the splits: those given as they are, the others from ``data``.
+    """Return the splits: given splits are used unchanged, the others are made from ``data``.
 
-    ``data`` is shuffled by ``seed`` and divided 40/20/40 into train, dev and test, each class in
-    proportion where there are at most 20 different targets; below ten rows nothing is kept for
-    test. Without ``data``, ``train`` alone is divided two to one into train and dev, and ``dev`` alone serves
-    as train too. Rows that stand in test too are dropped from train, dev and must, unless ``keep_leaks``
-    (to reproduce published splits).
+    ``data`` is shuffled by ``seed`` and divided 40/20/40 into train, dev and test. With at most 20 different
+    targets the division is stratified by target. With fewer than ten rows there is no test split. Without
+    ``data``, a ``train`` split without ``dev`` is divided two to one into train and dev, and a ``dev`` split
+    without ``train`` is used as train too. Rows that are also in test are removed from train, dev and must,
+    unless ``keep_leaks`` is set (to reproduce published splits).
 
-    Raises DataError for fewer than two different rows to learn and choose by, for rows with
-    different variables, and if nothing is left for ``data`` to fill.
+    Raises DataError if train and dev have fewer than two different rows, if rows have different variables,
+    and if ``data`` is given together with all three splits.
     """
     given = {"train": train, "dev": dev, "test": test}
     parts = {name: list(rows) for name, rows in given.items() if rows is not None}
@@ -288,7 +289,7 @@ def split(
 
 
 def _divide(data: Sequence[Example], names: Sequence[str], seed: int) -> dict[str, list[Example]]:
-    """Deal the examples to the named splits by their shares, class by class."""
+    """Divide the examples among the named splits in proportion to SHARES, stratified by target if targets are few."""
     rng, examples = random.Random(seed), list(data)
     rng.shuffle(examples)
     if len({example.target for example in examples}) <= LABELS:
@@ -324,10 +325,11 @@ def _without_leaks(parts: Mapping[str, list[Example]], tested: Sequence[Example]
     train = fresh.get("train", dev)
     if leaked and not (train and dev):
         empty = "dev" if train else "train"
-        raise DataError(f"every row of {empty} stands in the test split too; give {empty} rows of its own")
+        raise DataError(f"every row of {empty} is in the test split too; give {empty} rows of its own")
     if not dev or not train or len({_identity(example) for example in (*train, *dev)}) < 2:
         raise DataError(
-            "one example only, or none, to learn and choose by is too few; give at least 2 different ones, better 100"
+            "train and dev together have one example, or none (equal ones count once), which is too few; "
+            "give at least 2 different ones, better 100"
         )
     test, must = parts.get("test", ()), fresh.get("must", ())
     return Splits(_rows("train", train), _rows("dev", dev), _rows("test", test), leaked, _rows("must", must))
@@ -349,7 +351,7 @@ def _rows(name: str, examples: Iterable[Example]) -> tuple[Row, ...]:
 
 
 def whole(examples: Sequence[Example]) -> Splits:
-    """Return splits with every example in dev and nothing elsewhere, for evaluation.
+    """Return splits with all examples in dev and none in train and test, for an evaluation.
 
     Raises DataError for rows with different variables.
     """
@@ -358,14 +360,14 @@ def whole(examples: Sequence[Example]) -> Splits:
 
 
 def variables_of(rows: Sequence[Row]) -> frozenset[str]:
-    """Return the names of the variables that the rows give; splits give all rows the same."""
+    """Return the names of the rows' variables, which are the same for all rows of a run."""
     return frozenset(rows[0].variables) if rows else frozenset()
 
 
 def labels_of(rows: Sequence[Row], most: int = LABELS) -> tuple[str, ...]:
-    """Return the possible answers, sorted, where they are few and short; else nothing.
+    """Return the possible answers, sorted, if they are few and short; otherwise an empty tuple.
 
-    Few: two to ``most``, and each seen twice on average. Short: one to five words.
+    Few: two to ``most`` different ones, and on average two rows or more for each. Short: one to five words.
     """
     labels = {row.target for row in rows}
     few = 1 < len(labels) <= most and 2 * len(labels) <= len(rows)
@@ -374,13 +376,13 @@ def labels_of(rows: Sequence[Row], most: int = LABELS) -> tuple[str, ...]:
 
 
 def digest(rows: Iterable[Row]) -> str:
-    """Return 32 hexadecimal digits that stand for the rows' content and order; ids do not count."""
+    """Return a hash of the rows' content and order, as 32 hexadecimal digits; ids are ignored."""
     content = json.dumps([[row.variables, row.target] for row in rows], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def to_json(splits: Splits) -> bytes:
-    """Return the splits as JSON, to be kept with a run."""
+    """Return the splits as JSON, to be stored with a run."""
     return TypeAdapter(Splits).dump_json(splits)
 
 

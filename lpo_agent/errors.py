@@ -1,4 +1,4 @@
-"""Every error the package raises on purpose, in one tree.
+"""All exceptions that the package raises on purpose, in one class tree, with the exit codes of the command line.
 
 ::
 
@@ -7,34 +7,35 @@
     |   +-- ConfigError               an option, a config file, a metric, a model name
     |   +-- DataError                 a data file or a row of it
     |   +-- MarkupError               <edit>/<keep> tags or placeholders of a prompt
-    +-- ProviderError             3   a model's service said no (``retry`` says whether to ask again)
+    +-- ProviderError             3   a model service gave no usable answer (``retry``: whether to repeat)
     |   +-- AuthError                 key missing or refused
     |   +-- QuotaError                account out of credit
     |   +-- UnknownModelError         the service does not have the model
-    |   +-- UnreachableError          nothing answers at the address
-    |   +-- OutageError               the service answered before and stopped for good
-    |   +-- RequestRejected           this one request is refused; others may pass
+    |   +-- UnreachableError          no service answers at the address
+    |   +-- OutageError               the service answered before, but has stopped for too long
+    |   +-- RequestRejected           this one request is refused; others may succeed
     |   +-- RateLimited               too many requests or tokens
     |   +-- TransientError            time-out, overload, broken connection
-    |       +-- BrokenReply               a reply came and cannot be used
-    +-- BudgetExceeded            4   the next call would pass a cap
-    |   +-- BudgetTied                the same, unless calls under way cost less than they may
-    +-- TooManyUnscored           3   so many items failed that a score would mislead
-    +-- EditRejected              1   an edit is not local, or breaks a placeholder
-    +-- ReplyError                1   a model's reply does not parse
+    |       +-- BrokenReply               a reply came, but cannot be used
+    +-- BudgetExceeded            4   the next call could exceed a limit of the budget
+    |   +-- BudgetTied                the same, but calls in progress may turn out cheaper than reserved
+    +-- TooManyUnscored           3   so many items failed that a score would be misleading
+    +-- MetricError               1   a metric cannot judge one item, which is then unscored
+    +-- EditRejected              1   an edit changes protected text, or breaks a placeholder
+    +-- ReplyError                1   a model's reply does not have the requested form
     +-- JournalError              2   the journal cannot be read or written
-    +-- NotKnown                  1   the journal does not have the answer
-    +-- BusError                  1
+    +-- NotKnown                  1   the journal does not have the recorded answer
+    +-- BusError                  1   a request over the bus got no reply
         +-- DeadlineExceeded          no reply in time
         +-- BusClosed                 the bus was closed while waiting
         +-- RequestFailed             the handler failed (``failure`` says how)
 
-Messages say what is wrong, where (file, row, option) and what to do.
+A message says what is wrong, where (file, row, option), and what to do about it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,11 +69,11 @@ class MarkupError(InputError):
 
 
 class ProviderError(LpoError):
-    """A model's service did not give a usable answer.
+    """A model service did not give a usable answer.
 
-    ``retry`` is the advice for this failure; None means: asking again will not help.
-    ``fatal`` means that no other request to the same model can succeed either. ``unsure`` means
-    that the service may have charged for the request, though no usable answer came.
+    ``retry``: whether and when to repeat the call; None if a repetition cannot succeed. ``fatal``: whether all
+    other requests to the same model will fail too. ``unsure``: whether the service may have charged for the
+    request, although no usable answer came.
     """
 
     exit_code = 3
@@ -102,7 +103,7 @@ class UnknownModelError(ProviderError):
 
 
 class UnreachableError(ProviderError):
-    """Nothing answers at the service's address."""
+    """No service answers at the address."""
 
     fatal = True
 
@@ -114,11 +115,11 @@ class OutageError(ProviderError):
 
 
 class RequestRejected(ProviderError):
-    """This request is refused (too long, filtered, malformed); others may pass."""
+    """This request is refused (too long, filtered, malformed); others may succeed."""
 
 
 class RateLimited(ProviderError):
-    """The service asks to slow down."""
+    """The service refused the request because a rate limit was exceeded."""
 
 
 class TransientError(ProviderError):
@@ -126,27 +127,34 @@ class TransientError(ProviderError):
 
 
 class BrokenReply(TransientError):
-    """A reply came and cannot be used: not of the expected form, or without content."""
+    """A reply came, but cannot be used: it has not the expected form, or no content."""
 
 
 class BudgetExceeded(LpoError):
-    """The next call would pass one of the run's caps, so it was not made."""
+    """The next call could exceed a limit of the run's budget, so it was not made."""
 
     exit_code = 4
 
 
 class BudgetTied(BudgetExceeded):
-    """The next call would pass a cap if the calls under way cost as much as they may; ask again when one has ended."""
+    """The next call could exceed a limit, but only if the calls in progress cost as much as was reserved for them.
+
+    Try again when one of them has ended.
+    """
 
 
 class TooManyUnscored(LpoError):
-    """So many items could not be scored that a mean over the rest would mislead."""
+    """So many items could not be scored that a mean over the others would be misleading."""
 
     exit_code = 3
 
 
+class MetricError(LpoError):
+    """A metric failed on one item, which is then unscored; the message gives the reason."""
+
+
 class EditRejected(LpoError):
-    """An edit leaves its spans, or adds a tag, or changes the placeholders."""
+    """An edit changes text outside its spans, adds a tag, or changes the placeholders."""
 
 
 class ReplyError(LpoError):
@@ -160,7 +168,7 @@ class JournalError(LpoError):
 
 
 class NotKnown(LpoError):
-    """The journal does not have the answer."""
+    """The journal does not have the recorded answer that was asked for."""
 
 
 class BusError(LpoError):
@@ -176,7 +184,7 @@ class BusClosed(BusError):
 
 
 class RequestFailed(BusError):
-    """The handler failed; ``failure`` is what it said, on every kind of bus."""
+    """The handler of a request failed; ``failure`` is the error that it reported, on every kind of bus."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(f"{failure.kind}: {failure.detail}")
@@ -184,7 +192,7 @@ class RequestFailed(BusError):
 
     @property
     def single(self) -> bool:
-        """Whether this one request was at fault, or its reply, so that others may well succeed."""
+        """Whether the failure concerns only this request or its reply, so that other requests can succeed."""
         alone = (ReplyError, RequestRejected, TransientError, BrokenReply)
         return self.failure.kind in {kind.__name__ for kind in alone}
 
@@ -199,9 +207,9 @@ def leaves(exc: BaseException) -> Iterator[BaseException]:
 
 
 def worst(exc: BaseException) -> LpoError | None:
-    """Return the one error to tell the user about, or None if a leaf is a bug or a cancellation.
+    """Return the error to report to the user, None if one of the errors is a bug or a cancellation.
 
-    Failures that came over the bus turn back into what the handler raised.
+    A failure that came over the bus is converted back into the error that the handler raised.
     """
     found = [_revived(leaf) for leaf in leaves(exc)]
     known = [error for error in found if isinstance(error, LpoError)]
@@ -215,7 +223,15 @@ def _revived(exc: BaseException) -> BaseException:
         return exc
     if exc.__cause__ is not None:
         return exc.__cause__
-    kind = globals().get(exc.failure.kind)
-    if isinstance(kind, type) and issubclass(kind, LpoError) and kind is not RequestFailed:
-        return kind(exc.failure.detail)
-    return exc
+    kind = _BY_NAME.get(exc.failure.kind)
+    return exc if kind is None else kind(exc.failure.detail)
+
+
+def _with_subclasses(kind: type[LpoError]) -> Iterator[type[LpoError]]:
+    yield kind
+    for subclass in kind.__subclasses__():
+        yield from _with_subclasses(subclass)
+
+
+_BY_NAME: Final = {kind.__name__: kind for kind in _with_subclasses(LpoError) if kind is not RequestFailed}
+"""The errors above by the name that :class:`lpo_agent.core.messages.Failure` gives."""

@@ -1,4 +1,4 @@
-"""Functions of the user's own, from a file or a module."""
+"""Loads functions that a user names, from a Python file or an importable module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def load_function(place: str, name: str, *, what: str) -> Callable[..., Any]:
-    """Return the function ``name`` of a Python file or module; raises ConfigError."""
+    """Return the function ``name`` of ``place``, a path that ends in ``.py`` or the name of a module.
+
+    ``what`` begins the error messages, such as "metric file.py:name". Raises ConfigError.
+    """
     try:
         module = _from_file(Path(place), what) if place.endswith(".py") else importlib.import_module(place)
     except ConfigError:
@@ -34,7 +37,7 @@ def _from_file(path: Path, what: str) -> ModuleType:
         raise ConfigError(f"{what}: there is no file {path}")
     spec = importlib.util.spec_from_file_location(f"lpo_user_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{what}: {path} is no Python file")
+        raise ConfigError(f"{what}: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -16,7 +16,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from lpo_agent.core.evidence import Course, draw_course, telling_items
+from lpo_agent.core.evidence import ItemOrder, draw_item_order, item_discrimination
 from lpo_agent.core.racing import Race, evaluations
 
 PARENT = 0.6
@@ -82,14 +82,14 @@ def run_race(world: World, gaps: list[float], tally: Tally, *, graded: bool, wei
     """
     parent = world.scores(PARENT, graded=graded)
     runners = [world.scores(PARENT + gap, graded=graded) for gap in gaps]
-    course = world_course(world, weighted=weighted)
-    race = Race(course, len(runners), look=1, first=first)
+    item_order = world_course(world, weighted=weighted)
+    race = Race(item_order, len(runners), look=1, first=first)
     while race.running:
-        race.note(dict(enumerate(runners)), parent)
+        race.add(dict(enumerate(runners)), parent)
         race.settle()
     means = [sum(scores.values()) - sum(parent.values()) for scores in runners]
     worth = means if weighted else gaps
-    fates = [lane.fate for lane in race.lanes]
+    fates = [entry.fate for entry in race.entries]
     tally.races += 1
     tally.wrong += any(fate == "dropped" and value >= 0 for fate, value in zip(fates, worth, strict=True))
     tally.wrong_up += any(fate == "promoted" and value <= 0 for fate, value in zip(fates, worth, strict=True))
@@ -99,13 +99,13 @@ def run_race(world: World, gaps: list[float], tally: Tally, *, graded: bool, wei
     tally.right += bool(order) and gaps[order[0]] == max(gaps) if max(gaps) > 0 else not order or means[order[0]] > 0
 
 
-def world_course(world: World, *, weighted: bool) -> Course:
-    """Return an order of the items; a weighted one has learned from six earlier prompts which are telling."""
+def world_course(world: World, *, weighted: bool) -> ItemOrder:
+    """Return an order of the items; a weighted one has learned from six earlier prompts which discriminate."""
     if not weighted:
-        return draw_course(world.items, {}, str(world.rng.random()))
+        return draw_item_order(world.items, {}, str(world.rng.random()))
     earlier = [world.scores(PARENT + world.rng.uniform(-0.2, 0.1), graded=False) for _ in range(6)]
-    telling = telling_items({item: [scores[item] for scores in earlier] for item in world.items})
-    return draw_course(world.items, telling, str(world.rng.random()))
+    discrimination = item_discrimination({item: [scores[item] for scores in earlier] for item in world.items})
+    return draw_item_order(world.items, discrimination, str(world.rng.random()))
 
 
 def main() -> None:
@@ -128,9 +128,9 @@ def main() -> None:
     }
     kinds = [
         ("0/1 scores, plain order (McNemar)", False, False, None),
-        ("0/1 scores, telling items first (bets)", False, True, None),
+        ("0/1 scores, discriminating items first (bets)", False, True, None),
         ("graded scores, plain order (bets)", True, False, None),
-        ("0/1 scores, telling items first, with successive halving from 8 items", False, True, 8),
+        ("0/1 scores, discriminating items first, with successive halving from 8 items", False, True, 8),
     ]
     print(f"{given.races} races a line, {given.runners} candidates, {given.items} items, parent at {PARENT}")
     for title, graded, weighted, first in kinds:

@@ -265,7 +265,7 @@ async def test_the_first_group_of_a_pattern_is_compared() -> None:
 async def test_without_a_pattern_the_target_is_one() -> None:
     assert await value(load_metric("regex"), "It is red.", r"\b(red|blue)\b") == 1
     assert await value(load_metric("regex"), "It is green.", r"\b(red|blue)\b") == 0
-    with pytest.raises(MetricError, match="the target is no regular expression"):
+    with pytest.raises(MetricError, match="the target is not a regular expression"):
         await load_metric("regex").judge("x", row("("))
 
 
@@ -286,7 +286,7 @@ async def test_without_a_pattern_the_target_is_one() -> None:
         ("numeric", "none", "18", "expected 18, the reply has no number"),
         ("f1", "red cat", "cat sat", 'expected "cat sat", 1 of 2 expected words are among the reply\'s 2'),
         ("json", "{}", "[]", 'the reply is JSON, but does not equal "[]"'),
-        ("json", "x", "[]", "the reply is not JSON, and holds no fenced block of JSON"),
+        ("json", "x", "[]", "the reply is not JSON, and contains no fenced block of JSON"),
         ("regex:a(.)", "ab", "c", 'expected "c", the pattern finds "b"'),
         ("regex:a(.)", "x", "c", 'expected "c", the pattern is not in the reply'),
         ("regex", "x", "c", "the wanted pattern is not in the reply"),
@@ -505,9 +505,9 @@ def test_an_unknown_metric_is_refused_with_what_there_is(name: str) -> None:
 def test_a_metric_that_cannot_work_is_refused() -> None:
     with pytest.raises(ConfigError, match="judge needs a model"):
         load_metric("judge")
-    with pytest.raises(ConfigError, match="'\\(' is no regular expression"):
+    with pytest.raises(ConfigError, match="'\\(' is not a regular expression"):
         load_metric("regex:(")
-    with pytest.raises(ConfigError, match="is no regular expression"):
+    with pytest.raises(ConfigError, match="is not a regular expression"):
         load_metric("regex", pattern="(")
 
 

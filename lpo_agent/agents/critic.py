@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lpo_agent.agents.rendering import show_traces
@@ -19,10 +20,6 @@ WHOLE = 6_000
 """Characters of an input or an answer that the critic reads: long enough for whole traces of reasoning."""
 
 
-def _template() -> Template:
-    return load("critique", {"prompt", "failures", "passes"})
-
-
 @dataclass(frozen=True, slots=True)
 class Critic:
     """Explains failures by reading them with a capable model: ProTeGi's textual gradient
@@ -30,7 +27,7 @@ class Critic:
 
     model: Model
     temperature: float | None = 0.7
-    template: Template = field(default_factory=_template)
+    template: Template = field(default_factory=partial(load, "critique", {"prompt", "failures", "passes"}))
 
     async def critique(self, ask: CritiqueAsk) -> Critique:
         """Return the model's explanation; raises ProviderError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lpo_agent.agents.parsing import tagged_spans
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Model
 
 
-def _template() -> Template:
-    return load("mark", {"prompt", "critique", "budget", "protected", "learned"})
-
-
 @dataclass(frozen=True, slots=True)
 class TokenMarker:
     """Lets a capable model put ``<edit>`` tags into the prompt, as the paper does (section 2.2).
@@ -37,7 +34,9 @@ class TokenMarker:
 
     model: Model
     temperature: float | None = 0.5
-    template: Template = field(default_factory=_template)
+    template: Template = field(
+        default_factory=partial(load, "mark", {"prompt", "critique", "budget", "protected", "learned"})
+    )
 
     async def mark(self, ask: MarkAsk) -> Marks:
         """Return the model's spans; raises ReplyError after one re-ask, and ProviderError.

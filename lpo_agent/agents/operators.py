@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lpo_agent.core.messages import Proposal, Proposals, ProposeAsk
@@ -31,10 +32,6 @@ ODDS = {"near": (6, 4, 0, 0), "wide": (4, 4, 2, 0), "all": (0, 3, 4, 3)}
 PARAPHRASE_TOKENS = 24
 
 
-def _template() -> Template:
-    return load("paraphrase", {"phrase"})
-
-
 @dataclass(frozen=True, slots=True)
 class OperatorProposer:
     """Draws one or two operators for each proposal, up to four with a wider reach, seeded.
@@ -44,7 +41,7 @@ class OperatorProposer:
 
     facts: TaskFacts
     model: Model | None = None
-    template: Template = field(default_factory=_template)
+    template: Template = field(default_factory=partial(load, "paraphrase", {"phrase"}))
 
     async def propose(self, ask: ProposeAsk) -> Proposals:
         """Return up to ``ask.n`` proposals whose texts differ from each other and from ``ask.tried``.

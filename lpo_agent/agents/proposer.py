@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lpo_agent.agents.parsing import slot_options
@@ -24,10 +25,6 @@ REMEMBERED = 6
 REJECTED = 24
 
 
-def _template() -> Template:
-    return load("propose", {"slotted", "critique", "failures", "tried", "rejected", "n"})
-
-
 @dataclass(frozen=True, slots=True)
 class Proposer:
     """Fills the spans as numbered slots, so the rest of the prompt is never in the model's hands.
@@ -37,7 +34,9 @@ class Proposer:
 
     model: Model
     temperature: float | None = 0.7
-    template: Template = field(default_factory=_template)
+    template: Template = field(
+        default_factory=partial(load, "propose", {"slotted", "critique", "failures", "tried", "rejected", "n"})
+    )
 
     async def propose(self, ask: ProposeAsk) -> Proposals:
         """Return at most ``ask.n`` fillings; raises ReplyError after one re-ask, and ProviderError."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lpo_agent.prompts import fenced
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lpo_agent.core.messages import Trace
 
@@ -16,9 +16,8 @@ def show_traces(traces: Sequence[Trace], limit: int = 600) -> str:
     """Return examples with their answers as fenced data for a meta-prompt."""
     blocks = []
     for trace in traces:
-        given = "; ".join(f"{name}: {value}" for name, value in trace.row.variables.items())
         lines = [
-            f"input: {given[:limit]}",
+            f"input: {_given(trace.row.variables)[:limit]}",
             f"wanted: {trace.row.target[:limit]}",
             f"given: {trace.result.output[:limit]}",
         ]
@@ -26,3 +25,10 @@ def show_traces(traces: Sequence[Trace], limit: int = 600) -> str:
             lines.append(f"remark: {trace.result.feedback[:limit]}")
         blocks.append("\n".join(lines))
     return fenced("\n\n".join(blocks), limit=40_000) if blocks else "(none)"
+
+
+def _given(variables: Mapping[str, str]) -> str:
+    """Return the variables with their names; the only variable of the usual name ``input`` needs none."""
+    if variables.keys() == {"input"}:
+        return variables["input"]
+    return "; ".join(f"{name}: {value}" for name, value in variables.items())

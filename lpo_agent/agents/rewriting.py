@@ -43,28 +43,26 @@ LONGEST_PROMPT = 40_000
 THOUGHT_TOKENS = 400
 INDUCED_TOKENS = 50
 
-Edit = MarkAsk | ProposeAsk | CritiqueAsk
-
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What all agents of a host share. ``cold``: the service's own temperatures, as some models want.
+class RewritingSetting:
+    """What all agents of a beam method share.
 
     ``full`` shows where the input goes: "{prompt}" stands for the prompt in it.
     """
 
-    host: str
-    numbers: BeamOptions
+    method: str
+    options: BeamOptions
     full: str = "{prompt}"
-    cold: bool = False
+    use_service_temperatures: bool = False
 
     def temperature(self, wanted: float) -> float | None:
         """Return the temperature to ask for."""
-        return None if self.cold else wanted
+        return None if self.use_service_temperatures else wanted
 
     def context(self, ask: MarkAsk | ProposeAsk, prompt: Prompt) -> tuple[Turn, ...]:
         """Return the conversation up to where the host tags, thinks or writes."""
-        if self.host == "pe2":
+        if self.method == "pe2":
             asked = Turn("user", self.inspection(prompt, ask.failures, ask.history))
             return (asked, Turn("assistant", ask.critique.text)) if ask.critique.text else (asked,)
         shown = fenced(prompt.text, limit=LONGEST_PROMPT)
@@ -129,13 +127,13 @@ class TaggingMarker:
     """The token marker in a host's conversation."""
 
     model: Model
-    setting: Setting
+    setting: RewritingSetting
 
     async def mark(self, ask: MarkAsk) -> Marks:
         """Return the model's spans; raises ReplyError when too many replies are malformed, and ProviderError."""
-        numbers = self.setting.numbers
+        options = self.setting.options
         turns = self.setting.context(ask, ask.prompt)
-        wanted = numbers.rewrite_temperature if numbers.tag_temperature < 0 else numbers.tag_temperature
+        wanted = options.rewrite_temperature if options.tag_temperature < 0 else options.tag_temperature
         call = Call(
             then(turns, tag_instruction(ask.prompt, ask.purpose, (ask.budget, ask.words))),
             max_tokens=len(ask.prompt.text) // 2 + 96,
@@ -145,8 +143,8 @@ class TaggingMarker:
         answer = await converse(
             self.model,
             call,
-            lambda reply: ruled_spans(reply, ask.prompt, count=ask.budget, words=ask.words, check=numbers.tag_check),
-            reasks=numbers.tag_reasks,
+            lambda reply: ruled_spans(reply, ask.prompt, count=ask.budget, words=ask.words, check=options.tag_check),
+            reasks=options.tag_reasks,
         )
         marks = tuple(Mark(span=span, reason="tagged by the model") for span in answer.value)
         return Marks(marks=marks, said=answer.reply, malformed=answer.malformed, calls=answer.malformed + 1)
@@ -157,11 +155,11 @@ class ReasoningCritic:
     """The critic of APO (reasons, "textual gradients": ProTeGi, section 2.2) and of PE2 (its checklist)."""
 
     model: Model
-    setting: Setting
+    setting: RewritingSetting
 
     async def critique(self, ask: CritiqueAsk) -> Critique:
         """Return the model's reasons, or its reasoning; raises ProviderError."""
-        if self.setting.host == "pe2":
+        if self.setting.method == "pe2":
             question = self.setting.inspection(ask.prompt, ask.failures, ask.history)
         else:
             question = load("host_reasons", {"prompt", "examples", "n"}).substitute(
@@ -169,11 +167,11 @@ class ReasoningCritic:
                 examples=_examples(ask.failures),
                 n=_several(ask.reasons, "reason"),
             )
-        numbers = self.setting.numbers
-        temperature = self.setting.temperature(numbers.critique_temperature)
-        call = Call((Turn("user", question),), numbers.critique_tokens, temperature, ask.replicate)
+        options = self.setting.options
+        temperature = self.setting.temperature(options.critique_temperature)
+        call = Call((Turn("user", question),), options.critique_tokens, temperature, ask.replicate)
         reply = (await self.model.complete(call)).text.strip()
-        if self.setting.host == "pe2":
+        if self.setting.method == "pe2":
             return Critique(text=reply, reasons=(reply,))
         found = tuple(reasons(reply)[: ask.reasons])
         return Critique(text="\n".join(found), reasons=found)
@@ -184,7 +182,7 @@ class RewritingProposer:
     """The proposer in a host's conversation, in each of the four kinds of locality."""
 
     model: Model
-    setting: Setting
+    setting: RewritingSetting
 
     async def propose(self, ask: ProposeAsk) -> Proposals:
         """Return new prompts, or for "enforce" fillings of the spans; all of them can be applied.
@@ -200,17 +198,17 @@ class RewritingProposer:
             self.model,
             call,
             (lambda reply: _fillings(reply, ask)) if scoped else (lambda reply: _texts(reply, prompt, ask.n)),
-            reasks=self.setting.numbers.tag_reasks,
+            reasks=self.setting.options.tag_reasks,
         )
         calls = thought + answer.malformed + 1
         return Proposals(proposals=tuple(answer.value), malformed=answer.malformed, calls=calls)
 
     def _tokens(self, prompt: Prompt) -> int:
-        return max(self.setting.numbers.rewrite_tokens, len(prompt.text) // 2)
+        return max(self.setting.options.rewrite_tokens, len(prompt.text) // 2)
 
     def _temperature(self, ask: ProposeAsk) -> float | None:
-        numbers = self.setting.numbers
-        wanted = numbers.vary_temperature if ask.purpose == "vary" else numbers.rewrite_temperature
+        options = self.setting.options
+        wanted = options.vary_temperature if ask.purpose == "vary" else options.rewrite_temperature
         return self.setting.temperature(wanted)
 
     async def _opening(self, ask: ProposeAsk, call: Call) -> tuple[tuple[Turn, ...], int]:
@@ -218,8 +216,8 @@ class RewritingProposer:
         prompt = ask.marked.prompt
         turns = self.setting.context(ask, prompt)
         if ask.locality == "think":
-            numbers = self.setting.numbers
-            wanted = numbers.rewrite_temperature if numbers.tag_temperature < 0 else numbers.tag_temperature
+            options = self.setting.options
+            wanted = options.rewrite_temperature if options.tag_temperature < 0 else options.tag_temperature
             turns = then(turns, load("host_think", {"goal"}).substitute(goal=_goal(ask.purpose)))
             asked = replace(call, turns=turns, max_tokens=THOUGHT_TOKENS, temperature=self.setting.temperature(wanted))
             return (*turns, Turn("assistant", (await self.model.complete(asked)).text)), 1
@@ -299,7 +297,7 @@ class Inducer:
     """Guesses instructions from examples: APE's forward generation (Zhou et al. 2022, section 3.1)."""
 
     model: Model
-    setting: Setting
+    setting: RewritingSetting
 
     async def induce(self, ask: InduceAsk) -> Induced:
         """Return an instruction; raises ReplyError if there is none after a re-ask, and ProviderError."""
@@ -309,7 +307,7 @@ class Inducer:
         ]
         template = load("host_induce", {"examples"})
         question = template.substitute(examples=fenced("\n\n".join(pairs), limit=20_000))
-        temperature = self.setting.temperature(self.setting.numbers.induce_temperature)
+        temperature = self.setting.temperature(self.setting.options.induce_temperature)
         call = Call((Turn("user", question),), INDUCED_TOKENS, temperature, ask.replicate)
         answer = await converse(self.model, call, lambda reply: new_prompts(reply)[0], reasks=1)
         return Induced(text=answer.value, calls=answer.malformed + 1)

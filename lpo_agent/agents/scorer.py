@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from lpo_agent.core.messages import ScoreAsk, ScoreReply
 from lpo_agent.core.scores import Scored, Unscored
 from lpo_agent.core.text import PLACEHOLDER, fill
-from lpo_agent.errors import ProviderError
-from lpo_agent.metrics import MetricError
+from lpo_agent.errors import MetricError, ProviderError
 from lpo_agent.models.base import Call, Turn
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""The pure heart: text, scores, statistics, decisions. No await, no I/O, no clock."""
+"""Pure values and decisions: prompt text, scores, statistics, messages, events, results. No I/O and no async code."""

@@ -1,13 +1,13 @@
-"""The numbers of the host methods APE, APO and PE2, and the choices that Local Prompt Optimization leaves open.
+"""The options of the beam methods APE, APO and PE2, and of tagging where the LPO paper leaves a choice open.
 
-Every one of them is an option; the defaults are the originals' numbers:
+The defaults are the numbers of the original papers and of their code:
 
 * APE: Zhou et al. 2022 (arXiv 2211.01910), its ``simple_ape`` (5 sets of 5 examples, 10 instructions
   each); iterative paraphrase with the beam of PE2's re-implementation (temperature 0.7).
 * APO: ProTeGi, Pryzant et al. 2023 (arXiv 2305.03495), the released code's defaults.
 * PE2: Ye et al. 2024 (arXiv 2311.05661), the released scripts.
 * Tags: Local Prompt Optimization, Jain and Chowdhary 2025 (arXiv 2504.20355), section 2.2; what the
-  paper leaves open is decided here and said in the field's description.
+  paper leaves open is decided here and described at the field.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Host = Literal["ape", "apo", "pe2"]
+BeamMethodName = Literal["ape", "apo", "pe2"]
 BEAM_METHODS: Final = ("ape", "apo", "pe2")
 LocalityMode = Literal["off", "think", "nudge", "enforce"]
 Selection = Literal["all", "bf", "ucb", "ucb-e", "sr", "s-sr", "sh"]
 
 AUTO_WORDS: Final = 50
+"""With ``max_words`` -1, a new prompt may always have this many words,"""
 ROOM: Final = 1.5
+"""or this many times the words of the seed prompt, whichever is more."""
 
 
 def _number(default: Any, text: str, **limits: Any) -> Any:
@@ -31,7 +33,7 @@ def _number(default: Any, text: str, **limits: Any) -> Any:
 
 
 class BeamOptions(BaseModel):
-    """All numbers of one host method; see each field's description. Defaults here are those of PE2."""
+    """All options of one beam method; see each field's description. Defaults of fields are those of PE2."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -116,7 +118,7 @@ class BeamOptions(BaseModel):
     )
 
     def shrunk(self, step: int, steps: int) -> BeamOptions:
-        """Return the numbers for ``step`` of ``steps`` (from 1): tags and growth by the schedule, at least 1."""
+        """The options for ``step`` of ``steps`` (from 1). ``tag_schedule`` lowers ``tags`` and ``tag_growth``."""
         share = budget_share(self.tag_schedule, step, steps, self.tag_floor)
         if share >= 1:
             return self
@@ -126,7 +128,7 @@ class BeamOptions(BaseModel):
         return self.model_copy(update=scaled)
 
     def word_cap(self, seed_words: int) -> int:
-        """Return the words that a new prompt should stay under, 0 for no cap."""
+        """Return the number of words that a new prompt should stay under, 0 for no cap."""
         return max(AUTO_WORDS, math.ceil(ROOM * seed_words)) if self.max_words < 0 else self.max_words
 
 
@@ -149,12 +151,11 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
 }
 STEPS: Final = {"ape": 3, "apo": 6, "pe2": 3}
 PROPOSALS: Final = 4
-TAG_NAMES: Final = frozenset(name for name in BeamOptions.model_fields if name.startswith("tag"))
 
 
-def beam_options_for(host: str, given: dict[str, Any]) -> BeamOptions:
-    """Return the host's numbers with those given in their place; raises pydantic's ValidationError."""
-    return BeamOptions.model_validate(DEFAULTS[host] | given)
+def beam_options_for(method: str, given: dict[str, Any]) -> BeamOptions:
+    """Return the method's defaults, with the values in ``given`` in their place; raises pydantic's ValidationError."""
+    return BeamOptions.model_validate(DEFAULTS[method] | given)
 
 
 def budget_share(schedule: str, step: int, steps: int, floor: float) -> float:

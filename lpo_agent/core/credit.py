@@ -1,10 +1,10 @@
-"""What edits at each place of the prompt were worth so far: a bandit over places.
+"""Learns at which places of a prompt edits pay: a bandit over places, with Thompson sampling.
 
-Places stand in the seed prompt's offsets, so that what was learned of one holds in all of its
-descendants. Each race gives its candidate's places a reward, the chance that the edit pays by what was
-measured; places are then drawn by Thompson sampling from beta distributions over these (Thompson 1933;
-fractional rewards: Agrawal and Goyal 2012). Where edits paid, more follow; barren places rest; those
-never tried stay in the draw.
+A place is a span in the offsets of the seed prompt, so what is learned about it holds for every prompt
+that descends from the seed. Each raced edit gives its place a reward from 0 to 1: the probability that the
+edit is worthwhile, given its measured gain. Places to edit next are drawn from beta distributions over
+these rewards (Thompson 1933; fractional rewards: Agrawal and Goyal 2012). So places where edits paid are
+edited more often, places where they did not are edited less often, and untried places can still be drawn.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span
 
 SPREAD: Final = 0.5
-"""Standard deviation of the difference that one item makes: that of 0/1 scores which differ on a quarter of items."""
+"""Assumed standard deviation of the score difference on one item: that of 0/1 scores which differ on 25 % of items."""
 WORTHWHILE: Final = 0.05
-"""The gain from which on an edit pays: so that edits which change nothing let their place rest."""
+"""The smallest gain that counts as worthwhile, so that edits without any effect lower the credit of their place."""
 INFLUENCE: Final = 2.0
-"""What a point of measured influence weighs against a point of credit."""
+"""The weight of a measured influence relative to credit, when places are ranked."""
 
 
 class Try(NamedTuple):
-    """An edit that was raced: at ``place`` of the seed prompt, ``text`` was put in.
+    """An edit that was raced: ``text`` was put at ``place``, a span of the seed prompt.
 
-    ``gain``: mean score minus its parent's, over ``items`` items.
+    ``gain``: mean score minus the parent's mean score, over ``items`` items.
     """
 
     place: Span
@@ -44,14 +44,17 @@ class Try(NamedTuple):
 
     @property
     def reward(self) -> float:
-        """The chance that the edit is worthwhile, from 0 to 1, if its gain is one standard error less than measured."""
+        """The probability, 0 to 1, that the edit is worthwhile, with the gain taken one standard error too low."""
         return NormalDist().cdf((self.gain - WORTHWHILE) * math.sqrt(self.items) / SPREAD - 1)
 
 
 def tries_of(
     seed: Prompt, marked: MarkedPrompt, filled: Iterable[Replacement], *, gain: float, items: int
 ) -> list[Try]:
-    """Return what a race told about the places where texts were put into a marked parent."""
+    """Return one try for each text that was put into a span of a marked parent and changed it.
+
+    ``gain`` and ``items`` are those of the candidate that holds all of these texts.
+    """
     own = edits_between(seed, marked.prompt.text)
     new = [(marked.spans[each.span], each.text) for each in filled]
     changed = [(span, text) for span, text in new if text != span.of(marked.prompt.text)]
@@ -59,12 +62,15 @@ def tries_of(
 
 
 def same_place(one: Span, other: Span) -> bool:
-    """Tell whether two places are one, or share text."""
+    """Return whether two places are equal or overlap."""
     return one == other or (one.start < other.end and other.start < one.end)
 
 
 def learned(seed: Prompt, prompt: Prompt, tries: Sequence[Try], spans: Iterable[Span] | None = None) -> list[Credit]:
-    """Return the credit of spans of ``prompt`` (default: all phrases and insertion points) that were tried."""
+    """Return the credit of each span of ``prompt`` whose place was edited before.
+
+    ``spans`` default to all phrases and insertion points of the prompt.
+    """
     own = edits_between(seed, prompt.text)
     found = []
     for span in dict.fromkeys([*phrases(prompt), *insertion_points(prompt)] if spans is None else spans):
@@ -77,7 +83,7 @@ def learned(seed: Prompt, prompt: Prompt, tries: Sequence[Try], spans: Iterable[
 
 
 def rejected(seed: Prompt, marked: MarkedPrompt, tries: Sequence[Try]) -> tuple[Rejected, ...]:
-    """Return the texts that did not pay where the spans are now, each once."""
+    """Return the texts that were put at the places of the marked spans before and gained nothing, each once."""
     own = edits_between(seed, marked.prompt.text)
     found = {
         Rejected(span=number, text=each.text): None
@@ -89,13 +95,16 @@ def rejected(seed: Prompt, marked: MarkedPrompt, tries: Sequence[Try]) -> tuple[
 
 
 def drawn(rng: random.Random, credit: Credit | None, influence: float | None) -> float:
-    """Return how much a span deserves the next edit: a draw of its credit, less for words that help."""
+    """Return the priority of a span for the next edit: a draw from the beta distribution of its credit.
+
+    It is lowered by the measured influence of the span's words, so that words which help are kept.
+    """
     paid, barren = (0.0, 0.0) if credit is None else (credit.paid, credit.barren)
     return rng.betavariate(1 + paid, 1 + barren) - INFLUENCE * (influence or 0.0)
 
 
 class Record(NamedTuple):
-    """A place of the seed prompt: how often it was edited, how often that scored more, and its mean gain."""
+    """Statistics of one place of the seed prompt: edits tried, edits that gained, and the mean gain."""
 
     place: Span
     tried: int
@@ -104,7 +113,7 @@ class Record(NamedTuple):
 
 
 def records(tries: Iterable[Try]) -> list[Record]:
-    """Return the places that were edited, in the order of the prompt."""
+    """Return the statistics of all places that were edited, sorted by their position in the prompt."""
     gains: dict[Span, list[float]] = {}
     for each in tries:
         gains.setdefault(each.place, []).append(each.gain)

@@ -1,7 +1,8 @@
-"""Examples shown in a prompt: blocks of text made from rows, put in, exchanged and taken out as local edits.
+"""Few-shot demonstrations in a prompt: blocks of text made from rows, added, swapped and removed by local edits.
 
-A block reads ``Example:``, one line for each variable, ``Answer: ...``; blank lines set it apart. It is
-recognized by its exact text, so an edit inside a block makes ordinary words of it.
+A block consists of the line ``Example:``, one line for each variable, and the line ``Answer: ...``; blank
+lines separate it from other text. A block is recognized by its exact text, so once an edit changes a block,
+it counts as ordinary text.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 TIGHT = (
     "\u0e01-\u0e4e\u0e81-\u0ede\u1000-\u103f\u1780-\u17d3\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-"""Letters of scripts that put no spaces between words, for a class of a regular expression."""
+"""Letters of scripts without spaces between words (such as Chinese and Thai), as part of a regex character class."""
 WORD_LENGTH = 12
+"""Characters allowed for each allowed word, when it is decided whether a row is short enough to be shown."""
 TARGETS = 5
+"""The most answers for which a new block is tried in one edit."""
 _SIZE = re.compile(rf"[{TIGHT}]|[^\s{TIGHT}]+")
 _READ_AS_HOLE = re.compile(f"{ESCAPED.pattern}|{PLACEHOLDER.pattern}")
 _LIKE_TAG = re.compile(r"</?\s*(?:edit|keep)\b", re.IGNORECASE)
@@ -34,8 +37,8 @@ _OPENING = re.compile(r".*[:\uff1a]|`{3,}.*|~{3,}.*|\"{3}|'{3}|<[^/<>][^<>]*>")
 _GAP = "\n\n"
 
 
-class Move(NamedTuple):
-    """An edit: ``text`` for the prompt's ``span``, which lies in a region that may change."""
+class DemoEdit(NamedTuple):
+    """One edit of a prompt: ``text`` replaces ``span``, which lies in a region that may change."""
 
     span: Span
     text: str
@@ -43,14 +46,15 @@ class Move(NamedTuple):
 
 
 def size(text: str) -> int:
-    """Return the number of words between white space; of scripts without spaces, every letter is one."""
+    """Return the number of words in a text. In scripts without spaces, each letter counts as one word."""
     return len(_SIZE.findall(text))
 
 
-def shown(row: Row) -> str:
-    """Return the row's block, without blank lines around it; values lose outer white space.
+def block_text(row: Row) -> str:
+    """Return the block that shows a row as an example, without blank lines around it.
 
-    Filling a prompt shows the values as they are: braces that would be read as a placeholder are escaped.
+    White space around values is removed. Braces that would be read as a placeholder are escaped, so that
+    filling the prompt restores the values.
     """
     named = {"Input": next(iter(row.variables.values()))} if len(row.variables) == 1 else row.variables
     lines = [f"{name}: {_literal(value)}" for name, value in named.items()]
@@ -63,11 +67,15 @@ def _literal(value: str) -> str:
 
 
 def usable(rows: Sequence[Row], longest_words: int = 60) -> list[Row]:
-    """Return the rows that can be shown, each text once: short, with an answer, without tags or blocks inside."""
+    """Return the rows that can be shown as examples, without duplicates.
+
+    Usable rows have an input and an answer, have at most ``longest_words`` words together, and contain
+    neither ``<edit>`` or ``<keep>`` tags nor the line that begins a block.
+    """
     found: dict[str, Row] = {}
     for row in rows:
         if _fit_to_show(row, longest_words):
-            found.setdefault(shown(row), row)
+            found.setdefault(block_text(row), row)
     return list(found.values())
 
 
@@ -77,27 +85,27 @@ def _fit_to_show(row: Row, longest_words: int) -> bool:
         return False
     if sum(map(len, texts)) > longest_words * WORD_LENGTH or sum(map(size, texts)) > longest_words:
         return False
-    body = shown(row)
+    body = block_text(row)
     return not _LIKE_TAG.search(body) and len(_HEAD.findall(f"{body}\n")) == 1
 
 
 def blocks(text: str, rows: Sequence[Row]) -> list[tuple[Row, Span]]:
-    """Return the rows (of those that are :func:`usable`) that ``text`` shows, and where, in order."""
+    """Return the rows whose blocks ``text`` contains, with their spans, in order. ``rows`` are :func:`usable`."""
     if not _HEAD.search(text):
         return []
-    bodies = {shown(row): row for row in rows}
-    return [(bodies[span.of(text)], span) for span in standing(text, bodies)]
+    bodies = {block_text(row): row for row in rows}
+    return [(bodies[span.of(text)], span) for span in block_spans(text, bodies)]
 
 
-def standing(text: str, bodies: Container[str]) -> list[Span]:
-    """Return where blocks stand that are in ``bodies`` (from :func:`shown`): whole lines, sorted, disjoint."""
+def block_spans(text: str, bodies: Container[str]) -> list[Span]:
+    """Return the spans of blocks of ``bodies`` (from :func:`block_text`) in ``text``: whole lines, sorted, disjoint."""
     heads = [match.start() for match in _HEAD.finditer(text)]
     found = (_block(text, start, end, bodies) for start, end in zip(heads, [*heads[1:], len(text)], strict=False))
     return [span for span in found if span is not None]
 
 
 def _block(text: str, start: int, limit: int, bodies: Container[str]) -> Span | None:
-    """Return the longest known block from ``start`` on, None if there is none."""
+    """Return the longest known block that begins at ``start`` and ends before ``limit``, None if there is none."""
     end = limit
     while end > start:
         if (end == len(text) or text[end] == "\n") and text[start:end] in bodies:
@@ -106,21 +114,21 @@ def _block(text: str, start: int, limit: int, bodies: Container[str]) -> Span | 
     return None
 
 
-def bare(text: str, bodies: Container[str]) -> str:
-    """Return ``text`` without the blocks that are in ``bodies``."""
+def without_blocks(text: str, bodies: Container[str]) -> str:
+    """Return ``text`` without the blocks in ``bodies``."""
     parts, at = [], 0
-    for span in standing(text, bodies):
+    for span in block_spans(text, bodies):
         parts.append(text[at : span.start])
         at = span.end
     return "".join([*parts, text[at:]])
 
 
 def place(prompt: Prompt) -> Span | None:
-    """Return the insertion point for one more block, None if there is none.
+    """Return the insertion point for one more block, an empty span; None if there is none.
 
-    It is before the line of the first placeholder, or before the lines that introduce it ("Text:", a
-    fence); where that is not free, or there is no placeholder, at the end of the last free region before
-    it that ends with a line.
+    It is before the line of the first placeholder, or before the lines that introduce that line ("Text:",
+    an opening fence). If this point may not change, or there is no placeholder, it is the end of the last
+    free region before it that ends at the end of a line.
     """
     text, free = prompt.text, prompt.free_spans()
     hole = PLACEHOLDER.search(text)
@@ -132,7 +140,7 @@ def place(prompt: Prompt) -> Span | None:
 
 
 def _before(text: str, hole: int) -> int:
-    """Return the start of the line at ``hole``, or of the lines above it that only introduce it."""
+    """Return the start of the line of the placeholder at ``hole``, or of the lines above that only introduce it."""
     start = text.rfind("\n", 0, hole) + 1
     if any(char.isalnum() for char in text[start:hole]):
         return start
@@ -152,14 +160,15 @@ def _at_line_edge(text: str, at: int) -> bool:
     return _starts_line(text, at) or at == len(text) or text[at] in "\r\n"
 
 
-def moves(prompt: Prompt, rows: Sequence[Row], most: int, rng: random.Random) -> Move | None:
-    """Draw one edit: put in an example, exchange one for another row, or take one out; None if none can be done.
+def draw_edit(prompt: Prompt, rows: Sequence[Row], most: int, rng: random.Random) -> DemoEdit | None:
+    """Draw one random edit that adds, swaps or removes an example; None if no such edit is possible.
 
-    ``rows`` are :func:`usable`. The new prompt shows no row twice and at most ``most``, or one less than
-    before. Answers that are shown least come first. Taking out undoes putting in, exactly.
+    ``rows`` are :func:`usable`. After the edit the prompt shows no row twice and at most ``most`` rows (or one
+    less than before, if it showed more). Rows whose answers are shown least are preferred. Removing a block
+    restores the exact text from before it was added.
     """
-    bodies = {shown(row): row for row in rows}
-    spans = standing(prompt.text, bodies)
+    bodies = {block_text(row): row for row in rows}
+    spans = block_spans(prompt.text, bodies)
     for operator in _operators(len(spans), most, rng):
         for move, after in _OPERATORS[operator](prompt, bodies, spans, rng):
             if _leads_to(prompt, move, bodies, after):
@@ -181,32 +190,32 @@ def _operators(count: int, most: int, rng: random.Random) -> list[str]:
 
 def _inserts(
     prompt: Prompt, bodies: Mapping[str, Row], spans: Sequence[Span], rng: random.Random
-) -> Iterator[tuple[Move, list[str]]]:
-    """Yield insertions, each with the blocks that stand in the prompt afterwards."""
+) -> Iterator[tuple[DemoEdit, list[str]]]:
+    """Yield insertions, each with the list of blocks that the prompt then has."""
     where, now = place(prompt), [span.of(prompt.text) for span in spans]
     if where is None:
         return
     number = sum(span.start < where.start for span in spans)
     for body in _fresh(bodies, now, now, rng):
         text = f"{body}{_GAP}" if _starts_line(prompt.text, where.start) else f"{_GAP}{body}"
-        yield Move(where, text, "add an example"), [*now[:number], body, *now[number:]]
+        yield DemoEdit(where, text, "add an example"), [*now[:number], body, *now[number:]]
 
 
 def _swaps(
     prompt: Prompt, bodies: Mapping[str, Row], spans: Sequence[Span], rng: random.Random
-) -> Iterator[tuple[Move, list[str]]]:
-    """Yield exchanges of one block, each with the blocks that stand in the prompt afterwards."""
+) -> Iterator[tuple[DemoEdit, list[str]]]:
+    """Yield replacements of one block by another, each with the list of blocks that the prompt then has."""
     now = [span.of(prompt.text) for span in spans]
     number = rng.randrange(len(spans))
     before, after = now[:number], now[number + 1 :]
     for body in _fresh(bodies, now, [*before, *after], rng):
-        yield Move(spans[number], body, "swap an example"), [*before, body, *after]
+        yield DemoEdit(spans[number], body, "swap an example"), [*before, body, *after]
 
 
 def _drops(
     prompt: Prompt, _bodies: Mapping[str, Row], spans: Sequence[Span], rng: random.Random
-) -> Iterator[tuple[Move, list[str]]]:
-    """Yield ways to take out one block with its blank line, each with the blocks that stay."""
+) -> Iterator[tuple[DemoEdit, list[str]]]:
+    """Yield removals of one block with a blank line next to it, each with the list of blocks that remain."""
     text, numbers = prompt.text, rng.sample(range(len(spans)), len(spans))
     for number in numbers:
         start, end = spans[number]
@@ -214,14 +223,14 @@ def _drops(
         wider = (Span(start, end + len(_GAP)), Span(max(0, start - len(_GAP)), end))
         cuts = [cut for cut in wider if _GAP in (text[cut.start : start], text[end : cut.end])]
         for cut in [*cuts, spans[number]]:
-            yield Move(cut, "", "drop an example"), left
+            yield DemoEdit(cut, "", "drop an example"), left
 
 
 _OPERATORS = {"insert": _inserts, "swap": _swaps, "drop": _drops}
 
 
 def _fresh(bodies: Mapping[str, Row], taken: Sequence[str], kept: Sequence[str], rng: random.Random) -> Iterator[str]:
-    """Yield a few blocks that are not ``taken``, from the answers that ``kept`` shows least, drawn evenly."""
+    """Yield random blocks that are not ``taken``, one for each of the answers that are rarest in ``kept``."""
     counts = Counter(bodies[body].target for body in kept)
     groups: dict[str, list[str]] = {}
     for body, row in bodies.items():
@@ -232,10 +241,10 @@ def _fresh(bodies: Mapping[str, Row], taken: Sequence[str], kept: Sequence[str],
         yield rng.choice(groups[target])
 
 
-def _leads_to(prompt: Prompt, move: Move, bodies: Mapping[str, Row], after: Sequence[str]) -> bool:
-    """Tell whether the edit is allowed, and the blocks in the prompt are then those of ``after``."""
+def _leads_to(prompt: Prompt, move: DemoEdit, bodies: Mapping[str, Row], after: Sequence[str]) -> bool:
+    """Return whether the edit is allowed and leaves exactly the blocks ``after`` in the prompt."""
     try:
         child = splice(MarkedPrompt(prompt=prompt, spans=(move.span,)), [Replacement(0, move.text)])
     except (EditRejected, ValueError):
         return False
-    return [span.of(child.text) for span in standing(child.text, bodies)] == list(after)
+    return [span.of(child.text) for span in block_spans(child.text, bodies)] == list(after)

@@ -1,6 +1,7 @@
-"""What a proposal did to its parent: tags, leakage, length, repetition. Pure functions of the texts.
+"""Measures how a proposed prompt differs from its parent: tags, leakage, length, repetition.
 
-The paper reports none of these; without them nobody can tell a local edit from a rewrite.
+All measures are functions of the two texts and the tags. The LPO paper reports none of them, but they are
+needed to tell a local edit from a rewrite of the whole prompt.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ GRAM = 3
 
 
 class Measures(BaseModel):
-    """Measures of one proposal; the first five are None where nothing was tagged.
+    """Measures of one proposal; the first five are None if nothing was tagged.
 
-    ``tags``: spans tagged; ``tag_words``: mean words in a tag; ``tagged_fraction``: share of the
-    parent's words inside tags. ``local``: proved byte for byte that all untagged text is there,
-    unchanged and in order. ``leakage``: share of the untagged words that changed, 0 to 1, exactly 0
-    where ``local``. ``changed``: share of the parent's words that changed, wherever they stood.
-    ``length_ratio``: words of the proposal over words of the parent. ``repetition``: share of the
-    proposal's runs of three words that occurred before in it.
+    ``tags``: number of tagged spans; ``tag_words``: mean number of words in a tag; ``tagged_fraction``: share
+    of the parent's words that are inside tags. ``local``: whether all untagged text of the parent is in the
+    proposal, unchanged and in order (see :func:`lpo_agent.core.text.is_local`). ``leakage``: share of the
+    untagged words that changed, 0 to 1, and exactly 0 if ``local``. ``changed``: share of the parent's words
+    that changed, tagged or not. ``length_ratio``: words of the proposal divided by words of the parent.
+    ``repetition``: share of the proposal's word trigrams that occurred earlier in it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,15 +64,15 @@ def measure(parent: str, child: str, marked: MarkedPrompt | None) -> Measures:
 def _leakage(marked: MarkedPrompt, old: Sequence[str], new: Sequence[str]) -> float:
     """Return the share of untagged words that changed.
 
-    Words are aligned by longest common blocks (Ratcliff and Obershelp, as in difflib). Untagged
-    words that are gone count, and so do words added where no tag is near.
+    Words are aligned by longest common blocks (Ratcliff and Obershelp, as in difflib). Removed untagged
+    words count, and so do words that were added at a place that touches no tag.
     """
     tagged, open_at = _tagged(marked)
     return _share(_edits(old, new, tagged, open_at), tagged.count(False))
 
 
 def _tagged(marked: MarkedPrompt) -> tuple[list[bool], list[bool]]:
-    """Return for each word whether it is in a tag, and for each gap whether words may be added there."""
+    """Return for each word whether it is in a tag, and for each gap between words whether it touches a tag."""
     text, words = marked.prompt.text, marked.prompt.text.split()
     tagged, open_at, at = [False] * len(words), [False] * (len(words) + 1), 0
     starts = []
@@ -90,7 +91,7 @@ def _tagged(marked: MarkedPrompt) -> tuple[list[bool], list[bool]]:
 
 
 def _edits(old: Sequence[str], new: Sequence[str], tagged: Sequence[bool], open_at: Sequence[bool]) -> int:
-    """Count the words that were changed without leave."""
+    """Return the number of words that were changed outside of tags."""
     count = 0
     for what, i, j, k, m in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
         if what == "equal":
@@ -106,13 +107,13 @@ def _share(count: int, words: int) -> float:
 
 
 def repetition(text: str) -> float:
-    """Return the share of runs of three words that stood earlier in the text, 0 to 1."""
+    """Return the share of word trigrams that occurred earlier in the text, 0 to 1."""
     words = text.casefold().split()
     grams = [tuple(words[i : i + GRAM]) for i in range(len(words) - GRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
-    """Return the mean of what is not None, None if that is nothing; the order does not matter."""
+    """Return the mean of the values that are not None, None if all are; the order of the values does not matter."""
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None

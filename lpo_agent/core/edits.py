@@ -1,8 +1,8 @@
-"""What a prompt changed of the seed prompt, as disjoint edits that can be taken out and put together.
+"""Computes how a prompt differs from the seed prompt, as disjoint edits that can be reverted and combined.
 
-Edits stand in the seed's offsets. So one edit can be reverted, to see what it is worth; edits of two
-prompts at different places can be merged exactly; and a place keeps its name while the text around it
-changes. They follow from the two texts alone, whatever method made the prompt.
+The span of an edit is in the offsets of the seed prompt. So a single edit can be reverted to measure its
+worth, edits of two prompts at different places can be combined exactly, and a place keeps its span while
+the text around it changes. Edits are computed from the two texts alone, whatever method made the prompt.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _WORD = re.compile(r"\w")
 
 
 class Edit(NamedTuple):
-    """The seed's text at ``span`` is replaced by ``text``; an empty span is an insertion."""
+    """``text`` replaces the seed prompt's text at ``span``; an empty span makes it an insertion."""
 
     span: Span
     text: str
 
 
 def edits_between(seed: Prompt, text: str) -> tuple[Edit, ...]:
-    """Return the edits that lead from the seed to ``text``, sorted and disjoint, word by word.
+    """Return the edits that turn the seed into ``text``, sorted and disjoint, with word boundaries.
 
-    Changes with no word between them are one edit. Raises EditRejected if ``text`` changes what
-    must be kept.
+    Changes without a word between them are joined into one edit. Raises EditRejected if ``text`` changes
+    protected text.
     """
     marked, replacements = aligned(seed, text)
     new = [replacement.text for replacement in replacements]
@@ -46,9 +46,10 @@ def edits_between(seed: Prompt, text: str) -> tuple[Edit, ...]:
 
 
 def _nearest(old: str, regions: Sequence[Span], text: str) -> Iterator[str]:
-    """Yield the new text of each region where kept text, such as a space between two regions, is found twice.
+    """Yield the new text of each region, where protected text between regions occurs more than once in ``text``.
 
-    Of all places where it could be, it is taken to be at the one nearest to where the words around it went.
+    Such protected text may be a single space. Of all its occurrences, the one is taken that is nearest to
+    the new position of the words around it.
     """
     first, *kept, last = outside(old, regions)
     latest = [len(text) - len(last)]
@@ -66,7 +67,7 @@ def _nearest(old: str, regions: Sequence[Span], text: str) -> Iterator[str]:
 
 
 def _moves(old: str, new: str) -> list[int]:
-    """Return for each offset of the old text where its words are in the new one."""
+    """Return for each offset of the old text the corresponding offset in the new text, by aligning words."""
     one, other = _TOKEN.findall(old), _TOKEN.findall(new)
     starts, ends = [list(accumulate(map(len, tokens), initial=0)) for tokens in (one, other)]
     moved, at = [0] * (len(old) + 1), 0
@@ -97,7 +98,10 @@ def _diff(text: str, region: Span, new: str) -> Iterator[Edit]:
 
 
 def _leftmost(old: str, least: int, start: int, gone: str, added: str) -> tuple[int, str, str]:
-    """Return an insertion or a deletion as one of what follows the blanks before it, not of what they follow."""
+    """Move an insertion or deletion to the left over white space that it could equally well begin with.
+
+    The same change can often be described at two places; this makes the description unique.
+    """
     while start > least and not (gone and added) and (gone or added)[-1] == old[start - 1] and old[start - 1].isspace():
         blank, start = old[start - 1], start - 1
         gone, added = (blank + gone[:-1], "") if gone else ("", blank + added[:-1])
@@ -105,9 +109,10 @@ def _leftmost(old: str, least: int, start: int, gone: str, added: str) -> tuple[
 
 
 def _changes(old: str, new: str) -> Iterator[tuple[int, int, int, int]]:
-    """Yield where the texts differ, as offsets: first by words with the blanks after them, then more finely.
+    """Yield the differences of the texts, as offsets (old start, old end, new start, new end).
 
-    Blanks apart are so frequent that comparing them all takes quadratic time.
+    The texts are compared by words with the white space after them, then the differences are compared by
+    single tokens. Comparing single tokens at once would take quadratic time, as spaces are so frequent.
     """
     for i, j, k, m in _compared(old, new, _COARSE):
         for a, b, c, d in _compared(old[i:j], new[k:m], _TOKEN):
@@ -127,7 +132,7 @@ def _compared(old: str, new: str, token: re.Pattern[str]) -> Iterator[tuple[int,
 
 
 def _shared(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
-    """Return how many tokens are the same at the start of both, and at the end of what is left."""
+    """Return the lengths, in tokens, of the common prefix and of the common suffix of what is left."""
     least = min(len(one), len(other))
     ahead = next((n for n in range(least) if one[n] != other[n]), least)
     behind = next((n for n in range(least - ahead) if one[-1 - n] != other[-1 - n]), least - ahead)
@@ -135,24 +140,24 @@ def _shared(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
 
 
 def _alike(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
-    """Return how many characters the tokens have in common at the start of both, and at the end."""
+    """Return the lengths, in characters, of the common prefix and the common suffix of two lists of tokens."""
     ahead, behind = _shared(one, other)
     return sum(map(len, one[:ahead])), sum(map(len, one[len(one) - behind :]))
 
 
 def applied(seed: Prompt, edits: Sequence[Edit]) -> Prompt:
-    """Return the seed with these edits; raises EditRejected for ones that it does not allow."""
+    """Return the seed with these edits applied; raises EditRejected if they change protected text."""
     marked = MarkedPrompt(prompt=seed, spans=tuple(edit.span for edit in edits))
     return splice(marked, [Replacement(number, edit.text) for number, edit in enumerate(edits)])
 
 
 def reverted(seed: Prompt, edits: Sequence[Edit], number: int) -> Prompt:
-    """Return the prompt without the edit of this number."""
+    """Return the seed with all of the edits applied except the one with index ``number``."""
     return applied(seed, [edit for other, edit in enumerate(edits) if other != number])
 
 
-def standing(edits: Sequence[Edit]) -> list[Span]:
-    """Return where the new texts of the edits stand in the edited text."""
+def new_spans(edits: Sequence[Edit]) -> list[Span]:
+    """Return the spans of the edits' new texts in the edited text."""
     found, shift = [], 0
     for edit in edits:
         start = edit.span.start + shift
@@ -162,9 +167,9 @@ def standing(edits: Sequence[Edit]) -> list[Span]:
 
 
 def origin(edits: Sequence[Edit], span: Span) -> Span:
-    """Return the place of the seed that a span of the edited text stands for.
+    """Return the span of the seed that corresponds to a span of the edited text.
 
-    What lies in an edit's new text, or is a place at its end, stands for the edit's whole place.
+    A position inside an edit's new text, or at its end, corresponds to the whole span of that edit.
     """
     if span.start == span.end:
         return _place(edits, span)
@@ -173,9 +178,9 @@ def origin(edits: Sequence[Edit], span: Span) -> Span:
 
 
 def _place(edits: Sequence[Edit], at: Span) -> Span:
-    """Return the seed's place of one character of the edited text, or of an empty span."""
+    """Return the span of the seed that corresponds to one character, or to an empty span, of the edited text."""
     shift = 0
-    for edit, new in zip(edits, standing(edits), strict=True):
+    for edit, new in zip(edits, new_spans(edits), strict=True):
         if new.start <= at.start and at.end <= new.end:
             return edit.span
         if new.start > at.start:
@@ -184,8 +189,8 @@ def _place(edits: Sequence[Edit], at: Span) -> Span:
     return Span(at.start - shift, at.end - shift)
 
 
-def landed(edits: Sequence[Edit], place: Span) -> Span | None:
-    """Return where a place of the seed is in the edited text, None if an edit touches it."""
+def moved_place(edits: Sequence[Edit], place: Span) -> Span | None:
+    """Return the span of the edited text that corresponds to a span of the seed, None if an edit touches it."""
     if any(touch(edit.span, place) for edit in edits):
         return None
     shift = sum(len(e.text) - (e.span.end - e.span.start) for e in edits if e.span.end <= place.start)
@@ -193,10 +198,10 @@ def landed(edits: Sequence[Edit], place: Span) -> Span | None:
 
 
 def touch(one: Span, other: Span) -> bool:
-    """Tell whether two places share text or a border, so that edits there may depend on each other."""
+    """Return whether two spans overlap or are adjacent, so that edits of them may depend on each other."""
     return one.start <= other.end and other.start <= one.end
 
 
-def grafts(parent: Sequence[Edit], other: Sequence[Edit]) -> list[Edit]:
-    """Return the other prompt's edits that the parent lacks and that touch none of its own."""
+def mergeable_edits(parent: Sequence[Edit], other: Sequence[Edit]) -> list[Edit]:
+    """Return the edits of ``other`` that touch no edit of ``parent``, so that both can be applied together."""
     return [edit for edit in other if not any(touch(edit.span, own.span) for own in parent)]

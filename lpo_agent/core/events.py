@@ -1,8 +1,8 @@
-"""Facts about a run, in the order they happened. Events never steer; anyone may listen.
+"""The events of a run: one message for each thing that happened, in order.
 
-The stream drives the live view, the logs and the journal; :mod:`lpo_agent.core.state` folds it
-into the state of a run. Prompts stand in events because observers need them; telemetry leaves
-them out of the logs.
+Events are for observers only and never influence the search. The live view, the logs and the journal are
+made from them; :mod:`lpo_agent.core.state` folds them into the state of a run. Events contain prompts,
+because observers need them; telemetry leaves prompts out of the logs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Event(BaseModel):
 
 
 class RunStarted(Event):
-    """The run is set up; nothing has been asked yet. ``why`` says why this method was chosen."""
+    """The run is set up; no model has been called yet. ``why``: the reason why this method was chosen."""
 
     type: Literal["run_started"] = "run_started"
     run_id: str
@@ -46,7 +46,7 @@ class RunStarted(Event):
 
 
 class PhaseStarted(Event):
-    """The run enters a phase; ``total`` scorings are expected in it (0: not known)."""
+    """The run enters a phase. ``total``: the number of scorings expected in it, 0 if not known."""
 
     type: Literal["phase_started"] = "phase_started"
     phase: Literal["search", "confirm", "test", "explain"]
@@ -70,7 +70,7 @@ class StepStarted(Event):
 
 
 class Marked(Event):
-    """A branch marked spans of its parent; ``rendered`` shows them as ``<edit>`` tags."""
+    """A branch marked spans of its parent; ``rendered`` is the parent with these spans in ``<edit>`` tags."""
 
     type: Literal["marked"] = "marked"
     branch: int
@@ -81,10 +81,11 @@ class Marked(Event):
 
 
 class Proposed(Event):
-    """A proposal was made (``candidate`` None: nothing usable came) and measured against its parent.
+    """A proposal was made and measured against its parent.
 
-    ``locality`` is what was really done: "off" with ``fallback`` where tags were wanted and could
-    not be had. ``malformed`` counts tagged or filled replies that could not be used, of ``replies``.
+    ``candidate`` is None if nothing usable was proposed, and ``lost`` then says why. ``locality`` is the mode
+    that was really used: "off" with ``fallback`` if tags were wanted and the model gave none that are valid.
+    Of the ``replies`` with tags or filled slots, ``malformed`` could not be used.
     """
 
     type: Literal["proposed"] = "proposed"
@@ -102,7 +103,10 @@ class Proposed(Event):
 
 
 class CandidateScored(Event):
-    """A candidate's mean in selection over ``items`` items; ``calls``: all calls up to it, one after another."""
+    """A candidate's mean score over ``items`` items in a selection.
+
+    ``calls``: model calls of the search up to here, counted as if they were made one after another.
+    """
 
     type: Literal["candidate_scored"] = "candidate_scored"
     step: int
@@ -113,7 +117,7 @@ class CandidateScored(Event):
 
 
 class BeamSelected(Event):
-    """The prompts that a step keeps, best first."""
+    """The ids of the candidates that a step keeps, best first."""
 
     type: Literal["beam_selected"] = "beam_selected"
     step: int
@@ -121,11 +125,12 @@ class BeamSelected(Event):
 
 
 class CandidateRaced(Event):
-    """A candidate left its race: with what mean over how many items, and whether it won.
+    """A candidate left its race with this mean score over ``items`` items; ``survived``: it became the new parent.
 
-    ``fate``: "dropped" (shown to be worse than its parent), "outrun" (others came first), "finished" (all
-    items), "promoted" (shown to be better before the end). ``log_e``: log of the evidence that it is better
-    than its parent, or worse where negative. ``note``: how it was made.
+    ``fate``: "dropped" (shown to be worse than its parent), "outrun" (other candidates scored higher),
+    "finished" (scored on all items), "promoted" (shown to be better before the last item). ``log_e``: log of
+    the e-value that it is better than its parent, negative for evidence that it is worse. ``note``: how it
+    was made.
     """
 
     type: Literal["candidate_raced"] = "candidate_raced"
@@ -144,7 +149,7 @@ class CandidateRaced(Event):
 
 
 class StepFinished(Event):
-    """A branch ended a step; ``accepted`` is the id of its new parent, None if none was better."""
+    """A branch ended a step. ``accepted``: the id of its new parent, None if no candidate was better."""
 
     type: Literal["step_finished"] = "step_finished"
     branch: int
@@ -193,7 +198,7 @@ class BenchStarted(Event):
 
 
 class CellFinished(Event):
-    """A search of a benchmark ended: scores on test of the seed prompt and of the best one on dev."""
+    """One search of a benchmark ended. Scores on test: of the seed prompt, and of the prompt that is best on dev."""
 
     type: Literal["cell_finished"] = "cell_finished"
     cell: str

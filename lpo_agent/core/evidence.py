@@ -1,12 +1,13 @@
-"""Evidence from paired scores that may be looked at after every item: e-processes.
+"""Sequential tests on paired scores that stay valid when they are evaluated after every item: e-processes.
 
-An e-process is a bet against a hypothesis: under it, the chance that the winnings ever pass
-``1 / alpha`` is at most ``alpha``, however often one looks and whenever one stops (Ville 1939; Ramdas,
-Grünwald, Vovk and Shafer 2023). Tests that repeat a t-test at every look are wrong far more often.
+An e-process is the capital of somebody who bets against a hypothesis. If the hypothesis is true, the
+probability that the capital ever exceeds ``1 / alpha`` is at most ``alpha``, however often it is evaluated
+and whenever one stops (Ville 1939; Ramdas, Grünwald, Vovk and Shafer 2023). A t-test that is repeated after
+every item has a far higher error rate.
 
 Two of them: :func:`stats.log_e_value <lpo_agent.core.stats.log_e_value>` is McNemar's test for 0/1 scores, mixed
-over win rates; :class:`Bets` takes any bounded scores, drawn without replacement and with any known
-chances, so that telling items may be asked first without bending the test.
+over win rates. :class:`BettingProcess` takes any bounded scores, drawn without replacement with known
+probabilities, so that items which tell prompts apart can be asked first and the test stays valid.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
-from lpo_agent.core.stats import log_e_value
+from lpo_agent.core.stats import log_e_value, mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 STAKES: Final = (0.05, 0.12, 0.22, 0.35, 0.5, 0.65, 0.8, 0.92)
-"""Shares of the largest safe bet; their average needs no tuning to the size of a difference."""
-BOLDEST: Final = 3.0
-"""How many times as likely the most telling item is drawn first as the least telling one."""
+"""Bets, as shares of the largest bet that is safe; averaging over them suits differences of any size."""
+LARGEST_WEIGHT: Final = 3.0
+"""The weight of the most discriminating item in a draw; an item without any discrimination has weight 1."""
 ROUNDING: Final = 1e-9
-"""Sums of scores that differ by less are equal."""
+"""Sums of scores that differ by less than this are treated as equal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """The order of a race's items, drawn one after another with chances in proportion to ``weights``.
+class ItemOrder:
+    """The order of a race's items, drawn without replacement with probabilities proportional to ``weights``.
 
-    All runners of a race meet the items in this order, so every comparison is paired. ``weights`` are
-    those of ``items``, greater than 0; all equal: a plain random order.
+    All candidates of a race are scored on the items in this order, so every comparison is paired. ``weights``
+    are those of ``items``, each greater than 0; if all are equal, the order is a plain random permutation.
     """
 
     items: tuple[str, ...]
@@ -43,50 +44,51 @@ class Course:
 
     @property
     def plain(self) -> bool:
-        """Whether all orders were equally likely."""
+        """Whether all permutations of the items were equally likely."""
         return len(set(self.weights)) <= 1
 
 
-def draw_course(items: Sequence[str], telling: Mapping[str, float], seed: str) -> Course:
-    """Return a seeded order of ``items`` in which telling ones tend to come first.
+def draw_item_order(items: Sequence[str], discrimination: Mapping[str, float], seed: str) -> ItemOrder:
+    """Return a seeded random order of ``items`` in which discriminating items tend to come first.
 
-    ``telling``: from 0 (all prompts so far did alike on it) to 1; items that are missing have none.
+    ``discrimination``: by item, from 0 (all prompts so far scored the same on it) to 1; 0 for missing items.
     """
-    weight = {item: 1.0 + (BOLDEST - 1.0) * telling.get(item, 0.0) for item in items}
+    weight = {item: 1.0 + (LARGEST_WEIGHT - 1.0) * discrimination.get(item, 0.0) for item in items}
     rng = random.Random(seed)
     # the smallest of exponential times with these rates is a draw in proportion (Efraimidis and Spirakis 2006)
     times = {item: rng.expovariate(1.0) / weight[item] for item in items}
     order = sorted(items, key=lambda item: (times[item], item))
-    return Course(tuple(order), tuple(weight[item] for item in order))
+    return ItemOrder(tuple(order), tuple(weight[item] for item in order))
 
 
-def telling_items(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Return how much items have told prompts apart so far: four times the variance of their scores.
+def item_discrimination(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return how well each item has told prompts apart so far, 0 to 1: four times the variance of its scores.
 
-    ``scores``: of all prompts that an item was asked under. Two prompts more, one right and one wrong,
-    are added to each, so that little is believed from few.
+    ``scores``: by item, one score for each prompt. Two pseudo-scores, 0 and 1, are added to each item, so
+    that few scores are not taken as certain.
     """
     found = {}
     for item, values in scores.items():
         padded = [*values, 0.0, 1.0]
-        mean = math.fsum(padded) / len(padded)
-        found[item] = 4 * math.fsum((value - mean) ** 2 for value in padded) / len(padded)
+        centre = mean(padded)
+        found[item] = 4 * math.fsum((value - centre) ** 2 for value in padded) / len(padded)
     return found
 
 
 @dataclass(slots=True)
-class Bets:
-    """Winnings of betting that a runner is better than the reference.
+class BettingProcess:
+    """An e-process that tests, by betting, whether a candidate is better than its reference.
 
-    Differences in [-1, 1] come in the order of ``course``. In a plain order the items stand for all that
-    could have been drawn, and the hypothesis that is bet against is a true mean difference of 0 or less
-    (Waudby-Smith and Ramdas 2023). In a weighted order it is one about the course's own items: that all
-    their differences add up to 0 or less. With ``S`` the sum so far and ``q`` the chance with which the next
-    item was drawn among those left, ``S + difference / q`` has that whole sum as its mean, so stakes on it
-    are fair (as in audits with weighted sampling: Shekhar, Xu, Lipton, Liang and Ramdas 2023).
+    Differences (candidate minus reference, in [-1, 1]) are added in the order of ``item_order``. In a plain
+    order the items are a sample of a population, and the null hypothesis is that the population's mean
+    difference is 0 or less (Waudby-Smith and Ramdas 2023). In a weighted order the null hypothesis is about
+    the listed items only: that the sum of all their differences is 0 or less. With ``S`` the sum so far and
+    ``q`` the probability of the next item among the items left, ``S + difference / q`` is an unbiased estimate
+    of the whole sum, so bets on it are fair (as in audits with weighted sampling: Shekhar, Xu, Lipton, Liang
+    and Ramdas 2023).
     """
 
-    course: Course
+    item_order: ItemOrder
     sum: float = 0.0
     count: int = 0
     _logs: list[float] = field(default_factory=lambda: [0.0] * len(STAKES))
@@ -94,29 +96,29 @@ class Bets:
     _least: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
-        backwards = self.course.weights[::-1]
+        backwards = self.item_order.weights[::-1]
         self._left = list(accumulate(backwards))[::-1]
         self._least = list(accumulate(backwards, min))[::-1]
 
-    def note(self, difference: float) -> None:
-        """Take the next item's difference in."""
-        estimate, worst = (difference, 1.0) if self.course.plain else self._whole(difference)
+    def add(self, difference: float) -> None:
+        """Add the difference of the next item in ``item_order``."""
+        estimate, worst = (difference, 1.0) if self.item_order.plain else self._whole(difference)
         for number, stake in enumerate(STAKES):
             if worst > ROUNDING:
                 self._logs[number] += math.log1p(stake * estimate / worst)
-            elif estimate > ROUNDING:  # nothing that is left can undo the sum so far, and not all of it is lost
+            elif estimate > ROUNDING:  # the estimate cannot be negative, so a positive one refutes the hypothesis
                 self._logs[number] = math.inf
         self.sum += difference
         self.count += 1
 
     def _whole(self, difference: float) -> tuple[float, float]:
-        """Return an unbiased estimate of the sum over the course, and how far below 0 it can lie."""
+        """Return an unbiased estimate of the sum over all items, and the largest loss that a bet on it can have."""
         left, at = self._left[self.count], self.count
-        return self.sum + difference * left / self.course.weights[at], left / self._least[at] - self.sum
+        return self.sum + difference * left / self.item_order.weights[at], left / self._least[at] - self.sum
 
     @property
     def log_e(self) -> float:
-        """The log of the winnings, of 1 at the start."""
+        """The natural log of the capital, which is 1 at the start: the log of the e-value."""
         most = max(self._logs)
         if math.isinf(most):
             return most
@@ -124,27 +126,30 @@ class Bets:
 
 
 @dataclass(slots=True)
-class Duel:
-    """A runner against the reference: the evidence that it is better, and that it is worse.
+class PairedComparison:
+    """Compares a candidate with its reference, item by item: the evidence that it is better, and that it is worse.
 
-    For 0/1 scores in a plain order by McNemar's test, else by bets. ``better`` and ``worse`` are the logs
-    of the evidence now. ``differences`` leaves out items that one of the two has no score for.
+    ``better`` and ``worse`` are the current logs of the two e-values. For 0/1 scores in a plain order they
+    come from McNemar's test, otherwise from two betting processes. ``differences`` holds the differences of
+    all items that both have a score for.
     """
 
-    course: Course
+    item_order: ItemOrder
     differences: list[float] = field(default_factory=list)
     count: int = 0
     better: float = 0.0
     worse: float = 0.0
     _wins: int = 0
     _losses: int = 0
-    _bets: tuple[Bets, Bets] | None = field(init=False)
+    _bets: tuple[BettingProcess, BettingProcess] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self._bets = None if self.course.plain else (Bets(self.course), Bets(self.course))
+        self._bets = (
+            None if self.item_order.plain else (BettingProcess(self.item_order), BettingProcess(self.item_order))
+        )
 
-    def note(self, difference: float | None) -> None:
-        """Take the next item's difference in; None: one of the two is unscored, so it tells nothing."""
+    def add(self, difference: float | None) -> None:
+        """Add the next item's difference; None if one of the two has no score, which counts as no evidence."""
         value = difference or 0.0
         if self._bets is None and value not in {-1.0, 0.0, 1.0}:
             self._begin_to_bet()
@@ -153,27 +158,30 @@ class Duel:
         self._losses += value < 0
         if difference is not None:
             self.differences.append(difference)
-        self._look(value)
+        self._update(value)
 
     def _begin_to_bet(self) -> None:
-        """Bet on what came so far too, as these are no 0/1 scores after all; a gap is a difference of 0."""
-        up, down = Bets(self.course), Bets(self.course)
+        """Change from McNemar's test to betting, as the scores are not all 0 or 1; earlier differences are bet on too.
+
+        An item without a score counts as a difference of 0.
+        """
+        up, down = BettingProcess(self.item_order), BettingProcess(self.item_order)
         gaps = [0.0] * (self.count - len(self.differences))
         for earlier in [*self.differences, *gaps]:
-            up.note(earlier)
-            down.note(-earlier)
+            up.add(earlier)
+            down.add(-earlier)
         self._bets = up, down
 
-    def _look(self, value: float) -> None:
+    def _update(self, value: float) -> None:
         if self._bets is None:
             self.better, self.worse = log_e_value(self._wins, self._losses), log_e_value(self._losses, self._wins)
         else:
             up, down = self._bets
-            up.note(value)
-            down.note(-value)
+            up.add(value)
+            down.add(-value)
             self.better, self.worse = up.log_e, down.log_e
 
     @property
     def mean(self) -> float:
-        """The mean difference so far."""
-        return math.fsum(self.differences) / len(self.differences) if self.differences else 0.0
+        """The mean difference so far, 0 without any."""
+        return mean(self.differences)

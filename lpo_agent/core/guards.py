@@ -1,6 +1,6 @@
-"""What keeps proposals sane: no swelling, no stuttering, no broken text, no copied examples.
+"""Rejects proposed prompts that are too long, repetitive, malformed, or that copy training examples.
 
-All limits are measured against the seed prompt: what it has itself is never held against a proposal.
+All limits are relative to the seed prompt: a flaw that the seed has itself never rejects a proposal.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lpo_agent.core.demos import TIGHT, bare, size
+from lpo_agent.core.demos import TIGHT, size, without_blocks
 from lpo_agent.core.diff import repetition
 
 if TYPE_CHECKING:
@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from lpo_agent.core.text import Prompt
 
 GROWTH = (3, 80)
-"""A prompt may have this many times the seed's words, or this many more, whichever is more."""
+"""A prompt may have (this many times, this many more) words than the seed, whichever limit is higher."""
 MORE_REPETITION = 0.25
+"""How much higher than the seed's the repetition of a prompt may be (a share, 0 to 1)."""
 SHORT = 12
+"""Prompts with fewer words are not checked for repetition."""
 RUN, WHOLE = 6, 4
-"""This many words in succession are copying, and this many if they are all of an input.
+"""A prompt copies an input if it has this many of its words in succession, or all of an input of this many words.
 
-Of scripts without spaces, twice as many letters.
+In scripts without spaces, twice as many letters.
 """
 COMMON = (3, 0.2)
-"""What stands in this many rows, and in this share of them, belongs to the task and not to a row."""
+"""A run of words in at least this many rows, and in this share of all rows, belongs to the task, not to a row."""
 
 _PUNCTUATION = (
     r"\s!-/:-@\[-`{-~\u00a1-\u00bf\u2000-\u206f\u2e00-\u2e7f\u3000-\u303f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40"
@@ -59,11 +61,11 @@ _INCH = re.compile(r"(?<=\d)\"")
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """The limits of one run.
+    """The limits for the prompts of one run.
 
-    ``flaws``: kinds of broken text that the seed has already. ``runs``: hashes of runs of words that
-    stand in training rows, and neither in the seed, nor in answers that several rows have, nor in
-    many rows.
+    ``flaws``: the kinds of malformed text that the seed itself contains. ``runs``: hashes of the runs of words
+    that must not be copied: those of training rows, without runs that are in the seed, in the answer of
+    several rows, or in many rows.
     """
 
     most_words: int
@@ -73,7 +75,7 @@ class Guards:
 
     @classmethod
     def of(cls, seed: Prompt, rows: Sequence[Row], most_words: int | None = None) -> Guards:
-        """Measure the seed and index the rows; ``most_words`` takes the place of the cap from the seed's words."""
+        """Return the limits for a seed prompt and training rows; ``most_words`` overrides the default limit."""
         words, (times, more) = size(seed.text), GROWTH
         return cls(
             most_words=max(times * words, words + more) if most_words is None else most_words,
@@ -83,11 +85,12 @@ class Guards:
         )
 
     def refuse(self, text: str, demos: frozenset[str] = frozenset()) -> str | None:
-        """Return in plain words why a prompt with this text must not be scored, or None; never quotes a row.
+        """Return the reason why a prompt with this text is rejected, None if it is accepted; the reason quotes no row.
 
-        ``demos`` are blocks (from ``demos.shown``) that may stand in a prompt: they are passed over.
+        ``demos`` are the demonstration blocks (from ``demos.block_text``) that a prompt may contain: they are
+        left out of all checks.
         """
-        own = bare(text, demos) if demos else text
+        own = without_blocks(text, demos) if demos else text
         words = size(own)
         if words > self.most_words:
             return f"it has {words} words, and at most {self.most_words} are allowed"
@@ -106,7 +109,7 @@ def _repetition(text: str) -> float:
 
 
 def _rows_runs(rows: Sequence[Row]) -> frozenset[int]:
-    """Return the runs of words that belong to single rows."""
+    """Return the hashes of the runs of words that belong to single rows rather than to the task."""
     targets = Counter(row.target for row in rows)
     seen: set[int] = set()
     again: Counter[int] = Counter()
@@ -123,7 +126,7 @@ def _rows_runs(rows: Sequence[Row]) -> frozenset[int]:
 
 
 def _runs_of_value(value: str) -> Iterator[int]:
-    """Yield the runs of an input that are copying: of six words, or all of it if it has four or five."""
+    """Yield the runs of an input that must not be copied: those of six words, or all of it if it has four or five."""
     for tokens, scale, alone in _streams(value):
         if len(tokens) >= scale * RUN:
             yield from _grams(tokens, scale * RUN)
@@ -132,16 +135,17 @@ def _runs_of_value(value: str) -> Iterator[int]:
 
 
 def _runs(text: str, whole: int = WHOLE) -> Iterator[int]:
-    """Yield all runs of a text that could be an input's; with ``whole`` 0, only the long ones."""
+    """Yield all runs of a text with a length that is compared with inputs; with ``whole`` 0, only the long ones."""
     for tokens, scale, _ in _streams(text):
         for length in range(scale * (whole or RUN), scale * RUN + 1):
             yield from _grams(tokens, length)
 
 
 def _streams(text: str) -> Iterator[tuple[list[int], int, bool]]:
-    """Yield the words, and the letters of scripts without spaces: hashes, letters to a word, whether it is all.
+    """Yield the words of a text, then the letters of scripts without spaces, if there are any.
 
-    Case and punctuation make no difference.
+    Each item is: hashes of the words or letters; how many of them count as one word; whether the text has
+    nothing else. Case and punctuation are ignored.
     """
     text = text.casefold().replace("'", "").replace("\u2019", "")
     words = _WORD.findall(text)
@@ -156,7 +160,7 @@ def _grams(tokens: list[int], length: int) -> Iterator[int]:
 
 
 def _flaws(text: str) -> dict[str, str]:
-    """Return the text's flaws: a name that tells them apart, and what to say. Code is passed over."""
+    """Return the flaws of a text: an identifying name, and the reason as shown to users. Code is ignored."""
     prose = _CODE.sub("`code`", text)
     found = {
         f"doubled {match[1].casefold()}": "a word stands twice in succession"
@@ -174,7 +178,7 @@ def _flaws(text: str) -> dict[str, str]:
 
 
 def _odd_pair(text: str, pair: str) -> bool:
-    """Tell whether a bracket lacks its pair; list items such as "1)" and faces do not count."""
+    """Return whether a bracket has no counterpart; list items such as "1)" and emoticons do not count."""
     if pair[0] not in text and pair[1] not in text:
         return False
     opened: list[int] = []
@@ -189,6 +193,6 @@ def _odd_pair(text: str, pair: str) -> bool:
 
 
 def _odd(text: str, marks: str) -> bool:
-    """Tell whether the quotation marks are odd in number, with inch signs and without."""
+    """Return whether the number of quotation marks is odd, whether or not inch signs are counted."""
     count = sum(map(text.count, marks))
     return count % 2 == 1 and (marks != '"' or (count - len(_INCH.findall(text))) % 2 == 1)

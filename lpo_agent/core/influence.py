@@ -1,8 +1,8 @@
-"""Which words of a prompt matter, and in which direction: phrases, and what leaving each out does.
+"""Measures which phrases of a prompt help or hurt, by leaving each one out (signed ablation).
 
-The measure is signed leave-one-out on examples: positive where the phrase helps, negative where it
-hurts. (Word importance by deletion: Hackmann et al. 2024, arXiv 2403.03028, which takes absolute
-values; the sign is what tells harmful words from helpful ones.)
+The influence of a phrase is the mean score with it minus the mean score without it, on the same examples:
+positive if the phrase helps, negative if it hurts. (Word importance by deletion: Hackmann et al. 2024,
+arXiv 2403.03028. They take absolute values; here the sign is kept, to tell harmful words from helpful ones.)
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _SENTENCE_END = re.compile(r"[.!?:](?=\s|$)|\n+")
 
 
 def phrases(prompt: Prompt) -> list[Span]:
-    """Return the free text as phrases of one to five words, in order.
+    """Return the text that may change as phrases of one to five words, in order.
 
-    Phrases end at punctuation and before small joining words; punctuation belongs to its phrase.
+    Phrases end after punctuation and before conjunctions and prepositions such as "and" or "with".
     """
     return [phrase for region in prompt.free_spans() for phrase in _phrases_in(prompt.text, region)]
 
@@ -49,7 +49,7 @@ def _phrases_in(text: str, region: Span) -> Iterator[Span]:
 
 
 def insertion_points(prompt: Prompt) -> list[Span]:
-    """Return the empty spans where text may be added: region ends and after sentences, in order."""
+    """Return the empty spans where text may be added: at the ends of free regions and after sentences, in order."""
     points = set()
     for region in prompt.free_spans():
         points |= {region.start, region.end}
@@ -58,7 +58,7 @@ def insertion_points(prompt: Prompt) -> list[Span]:
 
 
 def without(prompt: Prompt, span: Span) -> Prompt | None:
-    """Return the prompt with the span's text left out, or None where that is not allowed."""
+    """Return the prompt without the span's text, None if that is not allowed or leaves nothing."""
     end = span.end + (prompt.text[span.end : span.end + 1] == " ")
     for cut in (Span(span.start, end), span):
         try:
@@ -75,7 +75,7 @@ def effect(
     ablated: Mapping[str, Scored | Unscored],
     items: Sequence[str],
 ) -> Effect | None:
-    """Return what the phrase at ``span`` is worth on ``items``, or None if nothing was scored twice."""
+    """Return the influence of the phrase at ``span`` on ``items``, None if no item has a score with and without it."""
     differences = paired(whole, ablated, items)
     if not differences:
         return None
@@ -85,11 +85,11 @@ def effect(
 def reranked(
     marks: Sequence[Mark], effects: Sequence[Effect], budget: int, drawn: Callable[[Mark], float] | None = None
 ) -> tuple[Mark, ...]:
-    """Return the marks that are worth editing by what was measured, at most ``budget`` (0: all), by position.
+    """Return the marks that are most worth editing by measured influence, at most ``budget`` (0: all), by position.
 
-    Words that help are left alone as long as others are marked; then the most harmful come first, or
-    those with the highest ``drawn``. What could not be measured, such as a place for new words, counts
-    as making no difference.
+    Marks of words that help are left out, unless all marks are of such words. The others are ranked by
+    ``drawn`` (highest first) or, without it, by influence (most harmful first). A mark that could not be
+    measured, such as an insertion point, counts as influence 0.
     """
     found = {effect.span: effect for effect in effects}
     known = [_with_effect(mark, found.get(mark.span)) for mark in marks]
@@ -108,6 +108,6 @@ def _with_effect(mark: Mark, effect: Effect | None) -> Mark:
 
 
 def describe(effect: Effect) -> str:
-    """Return in words what a phrase was measured to be worth."""
+    """Return a measured influence in words."""
     verb = "hurts" if effect.influence < 0 else "helps" if effect.influence > 0 else "makes no difference"
     return f"{verb}: {effect.influence:+.2f} on {effect.n} items"

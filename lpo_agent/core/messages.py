@@ -1,7 +1,7 @@
-"""What agents are asked and what they answer: frozen messages and the typed topics they go by.
+"""The messages between the search and its agents: requests, replies, and the typed topics that connect them.
 
-A topic pairs one request type with one reply type, so a wrong message is a type error, not a
-surprise at run time. All messages survive a round trip through JSON.
+A topic pairs one request type with one reply type, so the type checker finds a wrong message. All messages
+are frozen and can be written to JSON and read back without loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span
 
 
 class Message(BaseModel):
-    """Base of everything that crosses the bus."""
+    """Base of all messages that are sent over the bus."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ R = TypeVar("R", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Topic(Generic[Q, R]):
-    """A name to send requests to, with the types of request and reply."""
+    """A topic of the bus: its name, and the types of its requests and replies."""
 
     name: str
     request: type[Q]
@@ -37,10 +37,10 @@ class Topic(Generic[Q, R]):
 
 
 class Failure(Message):
-    """Why a handler gave no reply.
+    """The reason why a handler sent no reply.
 
-    ``kind`` is the name of the error's class; ``retryable`` tells that the same request may
-    succeed at another worker or at another time, ``unsure`` that a service may have charged for it.
+    ``kind``: the name of the error's class. ``retryable``: whether the same request may succeed at another
+    worker or at another time. ``unsure``: whether a service may have charged for the request.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class Failure(Message):
 
 @slim(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Row:
-    """One example: its id (unique in a run), the template's variables, and the wanted answer."""
+    """One example: an id that is unique in the run, the values of the prompt's variables, and the wanted answer."""
 
     id: str
     variables: dict[str, str]
@@ -72,7 +72,7 @@ class ScoreReply(Message):
 
 
 class Trace(Message):
-    """One example with what the task model made of it."""
+    """One example with the task model's answer and its score."""
 
     row: Row
     result: Scored
@@ -82,13 +82,13 @@ Placement = Literal["before", "after", "system"]
 """Where a prompt without a placeholder stands: before the input, after it, or as the system message."""
 
 Purpose = Literal["mend", "vary"]
-"""What an edit is for: to mend what a critique found, or to say the same in other words."""
+"""The purpose of an edit: to fix what a critique found, or to say the same in other words."""
 
 
 class CritiqueAsk(Message):
-    """Explain why ``prompt`` fails on ``failures`` and not on ``passes``.
+    """Asks to explain why ``prompt`` fails on ``failures`` but not on ``passes``.
 
-    ``reasons``: how many to name. ``history`` tells how the prompt came about.
+    ``reasons``: how many reasons to give. ``history``: the prompt's ancestors with their scores, as text.
     """
 
     prompt: Prompt
@@ -100,11 +100,11 @@ class CritiqueAsk(Message):
 
 
 class Critique(Message):
-    """The explanation (a "textual gradient" in ProTeGi's words).
+    """The critic's explanation (a "textual gradient" in ProTeGi's terms).
 
-    ``offtopic`` is the share of the failed answers that name none of the possible answers:
-    high means that the form of the answers is wrong rather than their content. ``reasons`` are the
-    single reasons in the text, where they were asked for. A model was asked ``calls`` times.
+    ``offtopic``: the share of the failed answers that name none of the possible answers; if it is high, the
+    form of the answers is wrong rather than their content. ``reasons``: the single reasons in the text, if
+    they were asked for. ``calls``: how often a model was called.
     """
 
     text: str
@@ -114,9 +114,9 @@ class Critique(Message):
 
 
 class Effect(Message):
-    """The measured worth of a phrase: mean score with it minus mean score without it.
+    """The measured influence of a phrase: mean score with it minus mean score without it, on ``n`` items.
 
-    Positive: the phrase helps. In [-1, 1]; ``n`` items were compared.
+    In [-1, 1]; positive if the phrase helps.
     """
 
     span: Span
@@ -125,7 +125,7 @@ class Effect(Message):
 
 
 class Credit(Message):
-    """What was learned of a span: edits there that paid and that did not, each as a sum of chances."""
+    """What earlier edits at a span showed: expected number of edits that paid, and that did not (``barren``)."""
 
     span: Span
     paid: float
@@ -133,18 +133,18 @@ class Credit(Message):
 
 
 class Rejected(Message):
-    """A text that was put into the span with number ``span`` before, and did not help."""
+    """A text that was put into the span with index ``span`` before and did not help."""
 
     span: int
     text: str
 
 
 Reach = Literal["near", "wide", "all"]
-"""How much of a prompt an edit may take hold of: as planned, twice as much, or all that may change."""
+"""How much of a prompt an edit may change: the planned number of spans, twice as many, or all that may change."""
 
 
 class Mark(Message):
-    """A span to edit and why."""
+    """A span to edit, the reason, and the measured influence of its words, if it was measured."""
 
     span: Span
     reason: str
@@ -152,11 +152,11 @@ class Mark(Message):
 
 
 class MarkAsk(Message):
-    """Choose the spans of ``prompt`` to edit next, at most ``budget`` of them (0: as many as are right).
+    """Asks for the spans of ``prompt`` to edit next, at most ``budget`` of them (0: no limit).
 
-    ``words``: the most words of a span. ``purpose``, ``failures`` and ``history`` are what the
-    proposer will be told too. ``credits``: what earlier edits there were worth. With the reach "all",
-    everything that may change is marked.
+    ``words``: the highest number of words in a span. ``purpose``, ``failures`` and ``history`` are the same as
+    in the request to the proposer. ``credits``: what earlier edits of the prompt's spans showed. With the
+    reach "all", all text that may change is marked.
     """
 
     prompt: Prompt
@@ -175,8 +175,8 @@ class MarkAsk(Message):
 class Marks(Message):
     """The chosen spans, sorted by position.
 
-    ``said`` is the reply of the model that tagged, if one did, after ``malformed`` replies that
-    could not be used; ``calls`` is how often it was asked.
+    ``said``: the reply of the model that placed the tags, empty if no model was used. ``malformed``: the number
+    of earlier replies that could not be used. ``calls``: how often the model was called.
     """
 
     marks: tuple[Mark, ...]
@@ -190,7 +190,7 @@ class Marks(Message):
 
 
 class Proposal(Message):
-    """One way to fill the marked spans; or, where ``text`` is given, a new text for the whole prompt."""
+    """New text for some of the marked spans or, if ``text`` is given, for the whole prompt."""
 
     replacements: tuple[Replacement, ...] = ()
     note: str = ""
@@ -198,14 +198,17 @@ class Proposal(Message):
 
 
 class ProposeAsk(Message):
-    """Write ``n`` different fillings for the marked spans, or ``n`` new prompts.
+    """Asks for ``n`` different fillings of the marked spans, or for ``n`` new prompts.
 
-    ``influences`` gives, span by span, what was measured (None where nothing was).
-    ``tried`` holds texts that were scored before and must not come again. ``locality`` says how
-    binding the spans are; for "off" and "think" there are none. ``said`` is the reply that tagged,
-    if proposing goes on in its conversation, and ``tag_budget`` what it was allowed. ``tagged``: that
-    reply, where it is quoted instead and its tags could not be placed. Word counts of 0 are no cap.
-    ``rejected`` texts were in these spans before. With a wider ``reach``, more spans change at once.
+    ``influences``: the measured influence of each span, None where it was not measured. ``tried``: texts that
+    were scored before and must not be proposed again. ``rejected``: texts that were in these spans before and
+    did not help. With a wider ``reach``, more spans change at once. ``locality``: how binding the spans are;
+    with "off" and "think" there are none.
+
+    ``said``: the reply that placed the tags, if the conversation continues from it, and ``tag_budget`` the
+    highest numbers of tags and of words in a tag that it was told. ``tagged``: that reply, if it is quoted in a
+    new conversation because its tags could not be located. ``max_words``, ``step_size`` and ``growth`` limit
+    numbers of words; 0 means no limit.
     """
 
     marked: MarkedPrompt
@@ -229,9 +232,9 @@ class ProposeAsk(Message):
 
 
 class Proposals(Message):
-    """Fillings that the proposer believes in, best first; fewer than asked for is allowed.
+    """The proposals, best first; there may be fewer than requested.
 
-    ``malformed`` replies came before; the model was asked ``calls`` times.
+    ``malformed``: the number of replies that could not be used. ``calls``: how often the model was called.
     """
 
     proposals: tuple[Proposal, ...]
@@ -240,14 +243,14 @@ class Proposals(Message):
 
 
 class InduceAsk(Message):
-    """Guess an instruction that leads from the inputs of ``rows`` to their targets."""
+    """Asks for an instruction that could have led from the inputs of ``rows`` to their targets."""
 
     rows: tuple[Row, ...]
     replicate: int = 0
 
 
 class Induced(Message):
-    """The instruction."""
+    """The induced instruction. ``calls``: how often the model was called."""
 
     text: str
     calls: int = 1

@@ -1,9 +1,10 @@
-"""Small decisions of the search, as pure functions: who is accepted, who is shown."""
+"""Small decisions of the local search: which candidate is accepted, when a race is judged, which examples are shown."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
+
+from lpo_agent.core.stats import mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,29 +13,26 @@ if TYPE_CHECKING:
 
 
 def accepts(differences: Sequence[float], parent: str, child: str) -> bool:
-    """Tell whether a child that finished its race replaces its parent.
+    """Return whether a child that finished its race replaces its parent.
 
-    It must have scored more on the same items, or as much with fewer words (hygiene: words that
-    do nothing are dropped).
+    ``differences``: child minus parent on the same items. The child's mean must be higher, or equal with
+    fewer words, so that words without effect are removed. Acceptance is no statistical test: it only decides
+    where the search continues, and what is reported to a user is tested on other items.
     """
-    mean = _mean(differences)
-    return mean > 0 or (mean == 0 and bool(differences) and len(child.split()) < len(parent.split()))
+    gain = mean(differences)
+    return gain > 0 or (gain == 0 and bool(differences) and len(child.split()) < len(parent.split()))
 
 
 def rungs(first: int, last: int) -> list[int]:
-    """Return the item counts after which a race is judged: ``first``, doubled up to ``last``."""
+    """Return the item counts after which the candidates of a race are halved: ``first``, doubled up to ``last``."""
     counts = [min(first, last)]
     while counts[-1] < last:
         counts.append(min(2 * counts[-1], last))
     return counts
 
 
-def telling(traces: Sequence[Trace], failures: int, passes: int) -> tuple[list[Trace], list[Trace]]:
+def failures_and_passes(traces: Sequence[Trace], failures: int, passes: int) -> tuple[list[Trace], list[Trace]]:
     """Return the first ``failures`` wrong and the first ``passes`` right answers (wrong: below one half)."""
     wrong = [trace for trace in traces if trace.result.value < 0.5]
     right = [trace for trace in traces if trace.result.value >= 0.5]
     return wrong[:failures], right[:passes]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else 0.0

@@ -1,7 +1,8 @@
-"""The prompts that a search may go on from, and which of them deserve it.
+"""Selects the parent of the next step from the pool of accepted prompts.
 
-A prompt that is best on some items knows something that the overall leader does not. Parents are drawn
-from the Pareto front over items, as often as they are best (GEPA: Agrawal et al. 2025, Algorithm 2).
+A prompt that is best on some items may have an edit that the overall leader lacks. So parents are drawn from
+the Pareto front over items, with a probability proportional to the number of items on which they are best
+(GEPA: Agrawal et al. 2025, Algorithm 2).
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 EQUAL = 1e-9
+"""Scores that differ by less are treated as equal."""
 
 
 def front(scores: Sequence[Mapping[str, float]]) -> list[int]:
-    """Return for each prompt on how many items it is the best, 0 for those that others make superfluous.
+    """Return for each prompt the number of items on which it is best, 0 for redundant prompts.
 
-    ``scores``: by item, for each prompt; an item counts where all have it. A prompt is superfluous if, on
-    every item where it is best, another one that is not superfluous is best too (GEPA's pruning, the weakest first).
+    ``scores``: one mapping from item to score for each prompt; only items that all prompts have count. A
+    prompt is redundant if, on every item where it is best, another prompt that is not redundant is equally
+    good. Prompts are checked in the order of their total scores, lowest first (GEPA's pruning).
     """
     if not scores:
         return []
@@ -40,11 +43,11 @@ def _best(scores: Sequence[Mapping[str, float]], item: str) -> set[int]:
 
 
 def leader(scores: Sequence[Mapping[str, float]], lengths: Sequence[int]) -> int:
-    """Return the prompt with the highest mean; among equals the shortest, then the oldest."""
+    """Return the index of the prompt with the highest mean; among equals the shortest, then the first."""
     means = [round(math.fsum(found.values()) / len(found), 9) if found else 0.0 for found in scores]
     return min(range(len(scores)), key=lambda number: (-means[number], lengths[number], number))
 
 
 def draw(rng: random.Random, weights: Sequence[float]) -> int:
-    """Return a number with a chance in proportion to its weight; any if all weights are 0."""
+    """Draw an index with probability proportional to its weight; all equally likely if all weights are 0."""
     return rng.choices(range(len(weights)), weights if any(weights) else None)[0]

@@ -1,7 +1,7 @@
-"""What a test split can show: the sizes of gains and of samples for McNemar's test (Connor 1987).
+"""Statistical power of the test split: which gain a number of items can detect by McNemar's test (Connor 1987).
 
-A gain shows in items that one prompt has right and the other wrong. How many there are is not known
-before the end; :data:`DISCORDANT` of all is taken, or as many as the gain itself needs.
+The test uses only discordant items, which one prompt has right and the other wrong. Their share is not known
+before the test, so :data:`DISCORDANT` is assumed, or the gain itself if that is larger.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _POWER_Z: Final = NormalDist().inv_cdf(POWER)
 
 
 def items_needed(gain: float, discordant: float = DISCORDANT) -> int:
-    """Return how many paired items show a true ``gain`` (0 < gain <= 1) with a chance of 80 % at the 5 % level."""
+    """Return the paired items needed to detect a true ``gain`` (0 < gain <= 1) with power 80 % at the 5 % level."""
     share = max(gain, discordant)
     root = _ALPHA_Z * math.sqrt(share) + _POWER_Z * math.sqrt(share - gain * gain)
     return math.ceil(root * root / (gain * gain))
 
 
 def gain_shown(items: int, discordant: float = DISCORDANT) -> float:
-    """Return the smallest gain, in steps of 0.001, for which ``items`` are enough; 1 where none is."""
+    """Return the smallest gain, in steps of 0.001, that ``items`` can detect; 1 if they cannot detect any."""
     low, high = 1, 1000
     while low < high:
         middle = (low + high) // 2

@@ -1,11 +1,11 @@
-"""A race: candidates against their parent, item by item, most items for the best.
+"""Races candidates against their parent: item by item, with more items for better candidates.
 
-Two things end a candidate's race before the last item. Evidence: it is shown to be worse than the parent
-(dropped) or better (promoted); among all candidates of a race, the chance that one which is not worse
-is ever dropped is at most ``ALPHA``, and likewise for promotions, whenever one looks (closed testing
-with means of e-values: Vovk and Wang 2021, section 3). Allocation: after ever more items only the better
-half goes on (successive halving, Jamieson and Talwalkar 2016); the others are outrun, which claims
-nothing about them, and one comes back if all that went on are dropped.
+A candidate can leave a race before the last item for two reasons. Evidence: it is shown to be worse than the
+parent ("dropped") or better ("promoted"). In one race, the probability that any candidate which is not worse
+is ever dropped is at most ``ALPHA``, however often the evidence is evaluated; the same holds for promotions
+(closed testing with means of e-values: Vovk and Wang 2021, section 3). Allocation: after growing numbers of
+items, only the better half continues (successive halving: Jamieson and Talwalkar 2016). The other half is
+"outrun", which is no statement about its quality; the best of them returns if all others were dropped.
 """
 
 from __future__ import annotations
@@ -15,126 +15,127 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from lpo_agent.core.evidence import Course, Duel
+from lpo_agent.core.evidence import ItemOrder, PairedComparison
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ALPHA: Final = 0.05
-"""The most likely wrong drops of a race, and wrong promotions."""
+"""The highest probability of a wrong drop in one race, and of a wrong promotion."""
 CERTAIN: Final = 700.0
-"""Log of evidence beyond which more makes no difference, and numbers would overflow."""
+"""Log e-values are cut at this size, as their exponential would overflow a float."""
 
 Scores = Mapping[str, float | None]
-"""Scores by item; None or missing: unscored."""
+"""Scores by item; None or missing means that the item has no score."""
 Fate = Literal["running", "dropped", "outrun", "finished", "promoted"]
 
 
 @dataclass(slots=True)
-class Lane:
-    """One candidate in a race."""
+class RaceEntry:
+    """The state of one candidate in a race."""
 
-    duel: Duel
+    comparison: PairedComparison
     fate: Fate = "running"
 
     @property
     def log_e(self) -> float:
-        """The log of the evidence that the candidate is better, or minus that it is worse; at most CERTAIN."""
-        if self.duel.better >= self.duel.worse:
-            return min(self.duel.better, CERTAIN)
-        return max(-self.duel.worse, -CERTAIN)
+        """The log e-value that the candidate is better, or minus the one that it is worse, if that is larger."""
+        if self.comparison.better >= self.comparison.worse:
+            return min(self.comparison.better, CERTAIN)
+        return max(-self.comparison.worse, -CERTAIN)
 
 
 @dataclass(slots=True)
 class Race:
-    """Tells which candidate needs how many items, and judges what comes.
+    """Decides how many items each candidate is scored on, and when a candidate leaves the race.
 
-    ``look`` items are asked between judgements. The field is halved after ``first`` items, and at every
-    doubling of that; ``first`` None: nobody is outrun.
+    ``runners``: the number of candidates. ``look``: the number of items that are requested at a time. The
+    running candidates are halved after ``first`` items and at every doubling of that number; with ``first``
+    None they are never halved.
     """
 
-    course: Course
+    item_order: ItemOrder
     runners: int
     look: int = 4
     first: int | None = 8
     alpha: float = ALPHA
-    lanes: list[Lane] = field(init=False)
+    entries: list[RaceEntry] = field(init=False)
     _rung: int | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lanes = [Lane(Duel(self.course)) for _ in range(self.runners)]
+        self.entries = [RaceEntry(PairedComparison(self.item_order)) for _ in range(self.runners)]
         self._rung = self.first
 
     @property
     def target(self) -> int:
-        """How many items of the course the running candidates, and the parent, should have answered next."""
-        done = [lane.duel.count for lane in self.lanes if lane.fate == "running"]
-        goal = min(done, default=len(self.course.items)) + self.look
-        return min(goal, len(self.course.items), self._rung or goal)
+        """How many items, from the start of the order, the parent and all running candidates must be scored on next."""
+        done = [entry.comparison.count for entry in self.entries if entry.fate == "running"]
+        goal = min(done, default=len(self.item_order.items)) + self.look
+        return min(goal, len(self.item_order.items), self._rung or goal)
 
     @property
     def running(self) -> list[int]:
-        """The numbers of the candidates that are in the race."""
-        return [number for number, lane in enumerate(self.lanes) if lane.fate == "running"]
+        """The indices of the candidates that are still in the race."""
+        return [number for number, entry in enumerate(self.entries) if entry.fate == "running"]
 
-    def note(self, new: Mapping[int, Scores], old: Scores) -> None:
-        """Take in the running candidates' scores, by number, and the parent's, up to ``target``.
+    def add(self, new: Mapping[int, Scores], old: Scores) -> None:
+        """Add the scores of the running candidates, by index, and of the parent, for the items up to ``target``.
 
-        All move on one item at a time and are judged after each, so a candidate that is dropped at an
-        item is dropped there, whatever was asked beyond it.
+        All candidates advance one item at a time and are judged after each item. So the item at which a
+        candidate is dropped does not depend on how many items were requested at a time.
         """
         target = self.target
-        while behind := [number for number in self.running if self.lanes[number].duel.count < target]:
+        while behind := [number for number in self.running if self.entries[number].comparison.count < target]:
             for number in behind:
-                lane = self.lanes[number]
-                item = self.course.items[lane.duel.count]
+                entry = self.entries[number]
+                item = self.item_order.items[entry.comparison.count]
                 one, other = new[number].get(item), old.get(item)
-                lane.duel.note(None if one is None or other is None else one - other)
-            self._judge("dropped", [lane.duel.worse for lane in self.lanes])
-            self._judge("promoted", [lane.duel.better for lane in self.lanes])
+                entry.comparison.add(None if one is None or other is None else one - other)
+            self._judge("dropped", [entry.comparison.worse for entry in self.entries])
+            self._judge("promoted", [entry.comparison.better for entry in self.entries])
 
     def _judge(self, fate: Literal["dropped", "promoted"], logs: Sequence[float]) -> None:
         for number in proven(logs, self.alpha):
-            if self.lanes[number].fate == "running":
-                self.lanes[number].fate = fate
+            if self.entries[number].fate == "running":
+                self.entries[number].fate = fate
 
     def settle(self) -> None:
-        """Judge the field after a round: who has finished, who is outrun, who comes back."""
-        for lane in self.lanes:
-            if lane.fate == "running" and lane.duel.count == len(self.course.items):
-                lane.fate = "finished"
+        """End a round: mark candidates as finished or outrun, and bring one back if no candidate is left."""
+        for entry in self.entries:
+            if entry.fate == "running" and entry.comparison.count == len(self.item_order.items):
+                entry.fate = "finished"
         self._halve()
-        if not any(lane.fate in {"running", "finished", "promoted"} for lane in self.lanes):
+        if not any(entry.fate in {"running", "finished", "promoted"} for entry in self.entries):
             self._bring_back()
 
     def _halve(self) -> None:
         running = self.running
-        done = min((self.lanes[number].duel.count for number in running), default=0)
+        done = min((self.entries[number].comparison.count for number in running), default=0)
         if self._rung is None or done < self._rung:
             return
-        order = sorted(running, key=lambda number: (-self.lanes[number].duel.mean, number))
+        order = sorted(running, key=lambda number: (-self.entries[number].comparison.mean, number))
         for number in order[math.ceil(len(order) / 2) :]:
-            self.lanes[number].fate = "outrun"
+            self.entries[number].fate = "outrun"
         self._rung *= 2
 
     def _bring_back(self) -> None:
-        outrun = [number for number, lane in enumerate(self.lanes) if lane.fate == "outrun"]
+        outrun = [number for number, entry in enumerate(self.entries) if entry.fate == "outrun"]
         if outrun:
-            best = max(outrun, key=lambda number: (self.lanes[number].duel.mean, -number))
-            self.lanes[best].fate = "running"
+            best = max(outrun, key=lambda number: (self.entries[number].comparison.mean, -number))
+            self.entries[best].fate = "running"
 
     def order(self) -> list[int]:
-        """Return the candidates that came through, best first: by mean difference, then by number."""
-        through = [n for n, lane in enumerate(self.lanes) if lane.fate in {"finished", "promoted"}]
-        return sorted(through, key=lambda number: (-self.lanes[number].duel.mean, number))
+        """Return the indices of the finished and promoted candidates: highest mean difference first, then by index."""
+        finished = [n for n, entry in enumerate(self.entries) if entry.fate in {"finished", "promoted"}]
+        return sorted(finished, key=lambda number: (-self.entries[number].comparison.mean, number))
 
 
 def proven(logs: Sequence[float], alpha: float = ALPHA) -> list[int]:
-    """Return the hypotheses, by number, that are rejected given the logs of their e-values.
+    """Return the indices of the hypotheses that are rejected, given the logs of their e-values.
 
-    The chance that any true one is among them is at most ``alpha``, however the e-values depend on each
-    other: a hypothesis is rejected if its e-value, averaged with any set of the others, is 1 / alpha or more.
-    The worst such sets are those of the smallest others.
+    The probability that a true hypothesis is rejected is at most ``alpha``, however the e-values depend on
+    each other. A hypothesis is rejected if the mean of its e-value and of any set of the other e-values is at
+    least 1 / alpha. It is enough to check the sets of the smallest other e-values, which have the lowest mean.
     """
     values = [math.exp(min(log, CERTAIN)) for log in logs]
     order = sorted(range(len(values)), key=lambda number: values[number])
@@ -151,6 +152,6 @@ def proven(logs: Sequence[float], alpha: float = ALPHA) -> list[int]:
 
 
 def evaluations(race: Race) -> int:
-    """Return how many answers the race took, the parent's among them."""
-    counts: Sequence[int] = [lane.duel.count for lane in race.lanes]
+    """Return the number of scored items in the race, those of the parent included."""
+    counts: Sequence[int] = [entry.comparison.count for entry in race.entries]
     return sum(counts) + max(counts, default=0)

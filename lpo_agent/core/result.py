@@ -1,4 +1,4 @@
-"""The result of a run: the JSON object of the contract, schema 1, and the verdict in it."""
+"""The results of runs as JSON objects (schema 1), and the verdict on an optimization."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Part(BaseModel):
 
 
 class SeedResult(_Part):
-    """The prompt that was given, without tags, and its scores."""
+    """The seed prompt without tags, and its scores."""
 
     prompt: str
     dev: Score | None
@@ -36,11 +36,11 @@ class SeedResult(_Part):
 
 
 class EditResult(_Part):
-    """A place where a prompt differs from the seed prompt, and what that is worth.
+    """One difference between a prompt and the seed prompt, and its measured worth.
 
-    ``start`` and ``end``: code points of the seed prompt; ``old`` and ``new``: the text there.
-    ``worth``: mean score with the edit minus the mean without it, on the same ``n`` training items, with a
-    95 % interval; None where it was not measured.
+    ``start`` and ``end``: offsets in code points of the seed prompt; ``old`` and ``new``: its text there, and
+    the text that replaces it. ``worth``: mean score with the edit minus mean score without it, on the same
+    ``n`` training items; ``ci95``: its 95 % interval. Both are None if the edit was not measured.
     """
 
     start: int
@@ -53,9 +53,9 @@ class EditResult(_Part):
 
 
 class BestResult(_Part):
-    """The prompt to use: the seed itself (step 0) unless another one was shown to be better.
+    """The prompt to use: the seed itself (step 0), unless another prompt was shown to be better.
 
-    ``marked_parent`` is the prompt it was made from, with ``<edit>`` tags around what was changed.
+    ``marked_parent``: the prompt that it was made from, with ``<edit>`` tags around the edited spans.
     ``edits``: all of its differences to the seed prompt.
     """
 
@@ -68,7 +68,7 @@ class BestResult(_Part):
 
 
 class TestDelta(_Part):
-    """Best minus seed on the same ``n`` untouched test items: mean, 95 % interval, p-value."""
+    """A paired comparison on the same ``n`` items: mean difference, 95 % interval, two-sided p-value."""
 
     __test__ = False
 
@@ -79,11 +79,10 @@ class TestDelta(_Part):
 
 
 class FrontPoint(_Part):
-    """A prompt of the front: no other one that was scored on dev is at least as good in all of
-    score, ``words`` and ``tokens``, and better in one.
+    """A prompt of the Pareto front of dev score (higher is better), ``words`` and ``tokens`` (lower is better).
 
-    ``tokens``: those of one call, prompt and answer, estimated as a quarter of their characters.
-    """  # noqa: D205 - one sentence
+    ``tokens``: the mean tokens of one call, prompt and answer, estimated as a quarter of their characters.
+    """
 
     prompt: str
     dev: Score
@@ -92,10 +91,10 @@ class FrontPoint(_Part):
 
 
 class PowerResult(_Part):
-    """What the test split can show: a gain of ``shows`` is found with a chance of 80 % on ``test_n`` items.
+    """The power of the test split: a true gain of ``shows`` is detected with power 80 % on ``test_n`` items.
 
-    For the gain that is ``looked_for``, ``needed`` items would do. ``discordant``: the share of
-    items on which two prompts were taken to differ.
+    To detect the gain ``looked_for``, ``needed`` items are enough. ``discordant``: the assumed share of items
+    on which two prompts differ.
     """
 
     looked_for: float
@@ -106,10 +105,10 @@ class PowerResult(_Part):
 
 
 class SpanResult(_Part):
-    """A place of the seed prompt that was edited: ``tried`` edits there, ``paid`` of them scored more.
+    """A place of the seed prompt that was edited ``tried`` times; ``paid`` of these edits raised the score.
 
-    ``start`` and ``end``: code points of the seed prompt (equal: a place for new text). ``gain``: the mean
-    change of the score over these edits.
+    ``start`` and ``end``: offsets in code points of the seed prompt; equal for an insertion point. ``gain``:
+    the mean change of the score over these edits.
     """
 
     start: int
@@ -120,17 +119,17 @@ class SpanResult(_Part):
 
 
 class LocalityResult(_Part):
-    """How local the edits were; ``kind`` says how binding tags were.
+    """How local the edits were; ``kind`` says how binding the tags were.
 
-    ``checked`` edits were compared with their parents' untagged text, ``violations`` of them changed
-    some of it (the accepted edits of lpo and local-search, all tagged ones of ape, apo and pe2; with
-    kind "nudge" that is measured and allowed). ``tagged_fraction``: mean share of words inside tags.
-    ``length_ratio``: words of the best prompt over words of the seed prompt.
+    ``checked``: the number of edits whose untagged text was compared with their parent's; ``violations``: how
+    many of them changed it. Checked are the accepted edits of lpo and local-search, and all tagged edits of
+    ape, apo and pe2; with kind "nudge", violations are measured but allowed. ``tagged_fraction``: mean share
+    of words inside tags. ``length_ratio``: words of the best prompt divided by words of the seed prompt.
 
-    Of ``proposals``, ``global_fallbacks`` were made without tags because tags could not be had, and
-    ``lost`` gave nothing. Of ``tag_replies`` (tagged prompts, filled slots) ``malformed`` could not be
-    used. ``leakage``: mean share of untagged words that a tagged proposal changed; see
-    :class:`lpo_agent.core.diff.Measures`.
+    Of ``proposals``, ``global_fallbacks`` were made without tags because the model gave no valid tags, and
+    ``lost`` gave nothing usable. Of ``tag_replies`` (tagged prompts and filled slots) ``malformed`` could not
+    be used. ``leakage``: mean share of untagged words that a tagged proposal changed, and ``leakage_max`` the
+    highest; see :class:`lpo_agent.core.diff.Measures`.
     """
 
     kind: LocalityMode = "enforce"
@@ -148,15 +147,15 @@ class LocalityResult(_Part):
 
 
 class SearchResult(_Part):
-    """How the search went. ``candidates``: different prompts scored, beside the seed.
+    """Statistics of the search. ``candidates``: the number of different prompts scored, without the seed.
 
-    ``best_step``: the step that the best prompt on dev came from, None where that is the seed prompt
-    (``seed_was_best``). ``scorings``: pairs of prompt and row that the search scored;
-    ``optimizer_calls``: what the optimizer model was asked in it. ``calls``: model calls for both,
-    cached ones too, as if made one after another; ``curve``: such calls, and the best mean by
-    then on the items that the method selects by (``curve_on``); ``calls_to``: those until 50, 90 and
-    100 % of the final gain. ``spans``: the places that were edited, for methods that learn from that.
-    The rest are means over the proposals.
+    ``best_step``: the step that made the best prompt on dev, None if that is the seed prompt
+    (``seed_was_best``). ``scorings``: the pairs of prompt and row that were scored; ``optimizer_calls``: calls
+    of the optimizer model; ``calls``: model calls for both. Calls include cached ones and are counted as if
+    they were made one after another. ``curve``: points of (calls, best mean score up to then) on the items
+    that the method selects by (``curve_on``); ``calls_to``: the calls after which 50, 90 and 100 % of the
+    final gain were reached. ``spans``: the places that were edited, for methods that learn from them. The
+    remaining fields are means over all proposals (see :class:`lpo_agent.core.diff.Measures`).
     """
 
     candidates: int = 0
@@ -177,10 +176,10 @@ class SearchResult(_Part):
 
 
 class UsageResult(_Part):
-    """What the run cost. ``usd`` is None when the price of a model is not known.
+    """The cost of the run. ``usd`` is None if the price of a model is not known.
 
-    ``unsure_tokens`` and ``unsure_usd`` are the most that broken calls may have cost beside that;
-    budgets count them.
+    ``unsure_tokens`` and ``unsure_usd``: the highest additional cost of calls that broke off, for which the
+    service may have charged; budgets count it.
     """
 
     calls: int
@@ -195,11 +194,12 @@ class UsageResult(_Part):
 
 
 class RunResult(_Part):
-    """What `lpo optimize --json` prints and `optimize()` returns.
+    """The result that `lpo optimize --json` prints and `optimize()` returns.
 
-    ``challenger`` is the best other prompt when it was not shown to be better than the seed.
-    ``confirmation``: the found prompt minus the seed on dev items that nothing was chosen by.
-    ``front``: the prompts worth choosing from, by score, length and cost. ``power``: what the test can show.
+    ``challenger``: the best other prompt, if it was not shown to be better than the seed. ``test_delta``: the
+    found prompt minus the seed on the test items. ``confirmation``: the same on dev items that were not used
+    to choose it. ``front``: the Pareto front of the finalists by score, length and cost. ``power``: which gain
+    the test split can detect.
     """
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
@@ -224,7 +224,10 @@ class RunResult(_Part):
 
 
 class EvaluateResult(_Part):
-    """What `lpo evaluate --json` prints: the score of one prompt on every item of a file."""
+    """The result that `lpo evaluate --json` prints: the score of one prompt on every item of a file.
+
+    ``unscored``: pairs of item id and reason.
+    """
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     run_id: str
@@ -239,7 +242,7 @@ class EvaluateResult(_Part):
 
 
 class CompareResult(_Part):
-    """What `lpo compare --json` prints: B minus A on the same items."""
+    """The result that `lpo compare --json` prints: prompt B minus prompt A on the same items."""
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     run_id: str
@@ -283,7 +286,7 @@ class MarkResult(_Part):
 
 
 def delta(differences: Sequence[float]) -> TestDelta | None:
-    """Return the paired comparison of two prompts, or None without a common item."""
+    """Return the paired comparison of two prompts from their differences by item, None without any."""
     if not differences:
         return None
     return TestDelta(
@@ -295,10 +298,10 @@ def delta(differences: Sequence[float]) -> TestDelta | None:
 
 
 def verdict(tested: TestDelta | None, *, has_test: bool) -> Verdict:
-    """Judge a run by its one look at the test split: improved at the 5 % level, two-sided, or not.
+    """Return the verdict on a run from its only test on the test split: two-sided, at the 5 % level.
 
-    Without a comparison the verdict depends on whether there was a test split to compare on: a
-    search that found nothing to compare has not improved anything.
+    ``tested`` is None if there was nothing to compare. With a test split that means that the search found no
+    other prompt, which is no improvement; without one, nothing was tested.
     """
     if not has_test:
         return "not_tested"

@@ -1,4 +1,4 @@
-"""Whether a failed call should be made again, as a value."""
+"""Says whether, and when, a failed call of a model service should be repeated."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Advice to ask again.
+    """The call may be repeated.
 
-    ``after`` is the service's own wish in seconds (``Retry-After``), None if it said nothing.
-    ``rate_limited`` tells an overrun limit, which everybody on the account must wait for, from
-    a passing fault, which only this call waits for.
+    ``after``: the seconds that the service asked to wait (``Retry-After``), None if it did not say.
+    ``rate_limited``: whether a rate limit was exceeded, so that all calls of the account must wait; otherwise
+    the failure is temporary and only this call waits.
     """
 
     rate_limited: bool = False

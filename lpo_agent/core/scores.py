@@ -1,6 +1,7 @@
-"""What scoring one item gives, and what many items add up to.
+"""The outcome of scoring one item, and the score of a prompt over many items.
 
-A failed call is missing, never 0: an :class:`Unscored` item is counted apart and leaves the mean.
+A failed call is a missing value, never a score of 0: an :class:`Unscored` item is counted separately and is
+not part of the mean.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Scored:
-    """An item that was answered and judged: ``value`` in [0, 1], the model's ``output``."""
+    """An item that was answered and judged: its score ``value`` in [0, 1], and the model's ``output``."""
 
     value: Annotated[float, Field(ge=0.0, le=1.0)]
     output: str
@@ -28,7 +29,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Unscored:
-    """An item without a judgement, and why."""
+    """An item without a score, and the reason."""
 
     reason: str
     kind: Literal["unscored"] = "unscored"
@@ -38,9 +39,9 @@ Outcome = Annotated[Scored | Unscored, Field(discriminator="kind")]
 
 
 class Score(BaseModel):
-    """The contract's SCORE: mean over ``n`` scored items, in [0, 1], with a 95 % interval.
+    """The score of a prompt: mean over ``n`` scored items, in [0, 1], with a 95 % interval.
 
-    ``mean`` and ``ci95`` are None when nothing was scored.
+    ``mean`` and ``ci95`` are None if no item has a score. ``unscored``: the number of items without one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,7 +53,7 @@ class Score(BaseModel):
 
 
 def summarize(outcomes: Iterable[Scored | Unscored]) -> Score:
-    """Add outcomes up to a :class:`Score`."""
+    """Return the :class:`Score` of a prompt from its outcomes."""
     values, missing = [], 0
     for outcome in outcomes:
         if isinstance(outcome, Scored):

@@ -1,4 +1,4 @@
-"""The state of a run as a fold of its events: the same for the live view, `lpo show` and a resume."""
+"""Computes the state of a run from its events; used by the live view, `lpo show` and when a run is resumed."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What is known of a run so far.
+    """The state of a run after some of its events.
 
-    ``best_text``/``best_mean``: the accepted candidate with the highest mean in its race, seen on
-    training items only. ``branch_steps``: the step each branch is in. ``cells``: those of a benchmark,
-    done and in all.
+    ``best_text`` and ``best_mean``: the accepted candidate with the highest mean score on training items.
+    ``branch_steps``: pairs of a branch and its current step. ``cells``: finished and total cells of a benchmark.
     """
 
     started: RunStarted | None = None
@@ -52,7 +51,7 @@ class RunState:
 
 
 def fold(events: Iterable[Event], state: RunState | None = None) -> RunState:
-    """Return ``state`` (default: nothing known) after ``events``."""
+    """Return ``state`` (default: the state before any event) after ``events``."""
     state = state or RunState()
     for event in events:
         state = advance(state, event)

@@ -1,4 +1,4 @@
-"""Intervals and tests on scores in [0, 1]. Exact where that is cheap, and free of dependencies."""
+"""Confidence intervals, significance tests and e-values for scores in [0, 1], without numerical libraries."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 Z95 = 1.959963984540054
 RESAMPLES = 4000
 
 
+def mean(values: Collection[float]) -> float:
+    """Return the mean of the values, 0 without any; the order of the values does not matter."""
+    return math.fsum(values) / len(values) if values else 0.0
+
+
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return a 95 % interval for the mean of scores in [0, 1] (at least one value).
 
-    Wilson's interval (1927), which is exact enough at both ends for 0/1 scores and, because no
-    bounded score varies more than a 0/1 score of the same mean, wide enough for all others.
+    Wilson's interval (1927). It is accurate near 0 and 1 for 0/1 scores. It is also wide enough for other
+    scores, as no score in [0, 1] has a higher variance than a 0/1 score with the same mean.
     """
-    n, mean = len(values), math.fsum(values) / len(values)
-    centre = (mean + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 / (1 + Z95**2 / n) * math.sqrt(mean * (1 - mean) / n + Z95**2 / (4 * n * n))
+    n, share = len(values), mean(values)
+    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -37,10 +42,10 @@ def paired_interval(differences: Sequence[float], seed: int = 0) -> tuple[float,
 
 
 def paired_p_value(differences: Sequence[float], seed: int = 0) -> float:
-    """Return the two-sided p-value of "new and old are equally good on the same items".
+    """Return the two-sided p-value of the null hypothesis that both prompts are equally good on the same items.
 
-    For differences of -1, 0 and 1 (0/1 scores) McNemar's exact test; otherwise a sign-flip
-    permutation test with 4,000 seeded draws. 1.0 when no item differs.
+    For differences of -1, 0 and 1 (0/1 scores) McNemar's exact test; otherwise a sign-flip permutation test
+    with 4,000 seeded draws. 1.0 if no item differs.
     """
     nonzero = [d for d in differences if d]
     if not nonzero:
@@ -60,7 +65,7 @@ def _mcnemar(wins: int, n: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted for their number, in the same order (Holm 1979)."""
+    """Return the p-values adjusted for multiple testing, in the same order (Holm 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, highest = [1.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -71,11 +76,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @lru_cache(maxsize=1 << 16)  # races ask for the same few thousand pairs again and again
 def log_e_value(wins: int, losses: int) -> float:
-    """Return the log of the evidence that wins outnumber losses among paired 0/1 scores.
+    """Return the log of the e-value that wins are more likely than losses among paired 0/1 scores.
 
-    A beta(1, 1) mixture over win rates above one half against a rate of one half: under "no
-    better", the chance that it ever passes log(1 / alpha) is at most alpha, however often one
-    looks (Ville's inequality). The anytime-valid form of McNemar's test.
+    The anytime-valid form of McNemar's test: a beta(1, 1) mixture over win rates above one half, against a
+    win rate of one half. If the null hypothesis is true, the probability that the result ever exceeds
+    log(1 / alpha) is at most alpha, however often it is evaluated (Ville's inequality).
     """
     n = wins + losses
     above_half = sum(math.comb(n + 1, k) for k in range(wins + 1))  # times 2 ** -(n + 1)

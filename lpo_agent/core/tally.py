@@ -1,4 +1,4 @@
-"""What the proposals of a run were like, added up from its events."""
+"""Statistics of the proposals of a run, computed from its events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GAINS: Final = (0.5, 0.9, 1.0)
 
 @dataclass(slots=True)
 class Tally:
-    """Counts over :class:`Proposed` events. ``made`` holds the measures of every usable proposal."""
+    """Counts over :class:`Proposed` events. ``made``: the measures of every usable proposal."""
 
     made: list[Measures] = field(default_factory=list)
     replies: int = 0
@@ -28,7 +28,7 @@ class Tally:
     lost: int = 0
 
     def note(self, event: Event) -> None:
-        """Take an event in; others than Proposed do not matter."""
+        """Count an event; only Proposed events matter."""
         if not isinstance(event, Proposed):
             return
         self.replies += event.replies
@@ -39,22 +39,18 @@ class Tally:
             self.made.append(event.measures)
 
     def mean(self, name: str) -> float | None:
-        """Return the mean of a measure over the proposals that have it, None if none has."""
+        """Return the mean of the named measure over the proposals that have it, None if none has."""
         return mean_of([getattr(measures, name) for measures in self.made])
 
     def most_leakage(self) -> float | None:
         """Return the highest leakage of a tagged proposal, None without any."""
         return max((m.leakage for m in self.made if m.leakage is not None), default=None)
 
-    def violations(self) -> int:
-        """Return how many tagged proposals changed something outside their tags."""
-        return sum(measures.local is False for measures in self.made)
-
 
 def calls_to(curve: Sequence[tuple[int, float]]) -> dict[str, int] | None:
-    """Return the calls after which 50, 90 and 100 % of the final gain over the first point were there.
+    """Return the calls after which 50, 90 and 100 % of the final gain over the first point were reached.
 
-    ``curve``: calls and best mean so far, both growing. None where nothing was gained.
+    ``curve``: points of (calls, best mean score so far), both increasing. None if nothing was gained.
     """
     if not curve or curve[-1][1] <= curve[0][1]:
         return None

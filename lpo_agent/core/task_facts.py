@@ -1,4 +1,4 @@
-"""What the training rows tell about the task: the labels, their typical words, the answers' form."""
+"""Extracts facts about the task from training rows: the labels, their typical words, the form of the answers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ HINTS = 3
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """Facts for building instruction fragments; all of them come from training rows only.
+    """Facts from which the edit operators make instruction fragments; they come from training rows only.
 
-    ``hints`` maps a label to words that are typical of its inputs. ``numeric``: every target is a
-    number. ``longest``: words in the longest target.
+    ``labels``: the possible answers, empty if they are not few. ``hints``: for each label, words that are
+    typical of its inputs. ``numeric``: whether every target is a number. ``longest``: words in the longest
+    target.
     """
 
     labels: tuple[str, ...] = ()
@@ -33,7 +34,7 @@ class TaskFacts:
 
 
 def task_facts(rows: Sequence[Row], labels: tuple[str, ...]) -> TaskFacts:
-    """Read the facts off training rows; ``labels`` are the possible answers where they are few."""
+    """Return the facts about the task of these training rows; ``labels``: the possible answers, empty if not few."""
     return TaskFacts(
         labels=labels,
         hints=_hints(rows, labels),
@@ -43,7 +44,7 @@ def task_facts(rows: Sequence[Row], labels: tuple[str, ...]) -> TaskFacts:
 
 
 def _hints(rows: Sequence[Row], labels: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return for each label the words with the highest smoothed log-odds of standing in its inputs."""
+    """Return for each label the words with the highest smoothed log-odds of occurring in its inputs."""
     seen: dict[str, Counter[str]] = {label: Counter() for label in labels}
     for row in rows:
         if row.target in seen:

@@ -1,11 +1,10 @@
-"""Prompts as exact text: spans, tags, splicing, and the proof that an edit was local.
+"""Prompts as exact text: spans, tags, placeholders, splicing of edits, and the proof that an edit was local.
 
-Offsets into the text are the truth; ``<edit>`` tags are a rendering of them. Offsets count
-Unicode code points of a Python string, half open: ``text[start:end]``.
+Spans are offsets into the text, in Unicode code points of a Python string, half open: ``text[start:end]``.
+``<edit>`` and ``<keep>`` tags are only a way to write spans.
 
-The tagging idea is Local Prompt Optimization (Jain and Chowdhary 2025, section 2.2). The paper
-asks a model to respect the tags; here replacements are spliced in, so text outside the spans
-cannot change.
+The idea of tagging comes from Local Prompt Optimization (Jain and Chowdhary 2025, section 2.2). The paper
+asks a model to respect the tags; here replacements are spliced in, so text outside the spans cannot change.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _GOOD_TAGS = {"<edit>", "</edit>", "<keep>", "</keep>"}
 
 
 class Span(NamedTuple):
-    """A half-open range of code points; empty (``start == end``) marks an insertion point."""
+    """A half-open range of code points; an empty one (``start == end``) is an insertion point."""
 
     start: int
     end: int
@@ -40,18 +39,18 @@ class Span(NamedTuple):
 
 
 class Replacement(NamedTuple):
-    """New text for the span with number ``span`` (0-based) of a :class:`MarkedPrompt`."""
+    """New text for the span with index ``span`` (from 0) of a :class:`MarkedPrompt`."""
 
     span: int
     text: str
 
 
 class Prompt(BaseModel):
-    """A prompt's text with the regions its author protected.
+    """A prompt's text, and the regions that its author protected.
 
-    ``editable``: the only regions that may change, or None where all of the text may.
-    ``keep``: regions that never change. Both are sorted and disjoint. Placeholders such as
-    ``{input}`` never change either and need no mention. ``text`` holds no tags.
+    ``editable``: the only regions that may change, None if all of the text may. ``keep``: regions that never
+    change. Both are sorted and disjoint. Placeholders such as ``{input}`` never change and are not listed.
+    ``text`` contains no tags.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,7 +69,7 @@ class Prompt(BaseModel):
 
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits that stand for the exact text."""
+        """Twelve hexadecimal digits: a hash of the exact text."""
         return hashlib.blake2b(self.text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
     @property
@@ -79,17 +78,17 @@ class Prompt(BaseModel):
         return tuple(match[1] for match in PLACEHOLDER.finditer(self.text))
 
     def frozen_spans(self) -> list[Span]:
-        """Return what never changes: kept regions and placeholders, sorted, merged."""
+        """Return the spans that never change: kept regions and placeholders, sorted, merged."""
         return merge(self._frozen())
 
     def _frozen(self) -> list[Span]:
         return [*self.keep, *(Span(*match.span()) for match in PLACEHOLDER.finditer(self.text))]
 
     def free_spans(self) -> list[Span]:
-        """Return the largest regions that may change, sorted; empty ones are insertion points.
+        """Return the maximal regions that may change, sorted; empty ones are insertion points.
 
-        Text may also be added where a region begins or ends with something that never changes,
-        such as after a placeholder at the end of the prompt.
+        Insertion points are the ends of editable regions that touch protected text, such as the end of a
+        prompt that ends with a placeholder.
         """
         allowed = [Span(0, len(self.text))] if self.editable is None else list(self.editable)
         locked = self.frozen_spans()
@@ -101,7 +100,7 @@ class Prompt(BaseModel):
 
 
 class MarkedPrompt(BaseModel):
-    """A prompt with the spans of one edit: sorted, disjoint, inside the prompt's free regions."""
+    """A prompt with spans to edit: sorted, disjoint, and inside the regions that may change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -123,7 +122,7 @@ class MarkedPrompt(BaseModel):
 
     @property
     def tagged_fraction(self) -> float:
-        """Share of the prompt's words that stand in a span, 0 to 1 (0 for an empty prompt)."""
+        """The share of the prompt's words that are in a span, 0 to 1 (0 for an empty prompt)."""
         words = len(self.prompt.text.split())
         tagged = sum(len(span.of(self.prompt.text).split()) for span in self.spans)
         return min(1.0, tagged / words) if words else 0.0
@@ -141,9 +140,9 @@ def merge(spans: Iterable[Span]) -> list[Span]:
 
 
 def subtract(region: Span, holes: Sequence[Span]) -> list[Span]:
-    """Return what is left of ``region`` without ``holes`` (sorted, disjoint).
+    """Return the parts of ``region`` that are outside ``holes`` (sorted, disjoint).
 
-    An empty region survives unless it lies strictly inside a hole.
+    An empty region is returned unless it is strictly inside a hole.
     """
     if region.start == region.end:
         inside = any(hole.start < region.start < hole.end for hole in holes)
@@ -170,10 +169,10 @@ def render(text: str, spans: Sequence[Span], tag: str = "edit") -> str:
 
 
 def parse_tags(source: str) -> tuple[str, dict[str, list[Span]]]:
-    """Take the tags out of ``source``.
+    """Remove the tags from ``source``.
 
-    Returns the text without tags and the spans under ``"edit"`` and ``"keep"``, in its offsets.
-    Raises MarkupError on nested, unclosed, stray or misspelt tags.
+    Returns the text without tags, and the spans of the tags under ``"edit"`` and ``"keep"``, in offsets of
+    that text. Raises MarkupError on nested, unclosed, unopened or misspelt tags.
     """
     parts: list[str] = []
     spans: dict[str, list[Span]] = {"edit": [], "keep": []}
@@ -211,10 +210,10 @@ def _step_tag(
 
 
 def parse_prompt(source: str, variables: Iterable[str] | None = None, *, to_change: bool = True) -> Prompt:
-    """Read a prompt as its author wrote it, with ``<edit>`` and ``<keep>`` tags.
+    """Read a prompt that may contain ``<edit>`` and ``<keep>`` tags.
 
-    ``variables`` are the names that every row has; None skips that check.
-    Raises MarkupError for bad tags, unknown placeholders, or when it is ``to_change`` and nothing may.
+    ``variables``: the variables that every row has; None skips the check of placeholders. Raises MarkupError
+    for malformed tags, for unknown placeholders, and with ``to_change`` if no text may change.
     """
     text, spans = parse_tags(source)
     if not text.strip() and not spans["edit"]:
@@ -230,7 +229,7 @@ def parse_prompt(source: str, variables: Iterable[str] | None = None, *, to_chan
 
 
 def check_placeholders(text: str, variables: frozenset[str]) -> None:
-    """Raise MarkupError if ``text`` names a placeholder that no row has."""
+    """Raise MarkupError if ``text`` has a placeholder for which rows have no variable, or only escaped placeholders."""
     names = [match[1] for match in PLACEHOLDER.finditer(text)]
     for name in names:
         if name not in variables:
@@ -245,7 +244,7 @@ def check_placeholders(text: str, variables: frozenset[str]) -> None:
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
-    """Put ``values`` into the placeholders in one pass; values are never expanded again.
+    """Replace the placeholders by ``values`` in one pass, so that values are never expanded themselves.
 
     ``{{name}}`` becomes the text ``{name}``. Raises KeyError for a placeholder without a value.
     """
@@ -253,10 +252,10 @@ def fill(text: str, values: Mapping[str, str]) -> str:
 
 
 def splice(marked: MarkedPrompt, replacements: Sequence[Replacement]) -> Prompt:
-    """Return the prompt with the text of some spans replaced; all other text is untouched.
+    """Return the prompt with the text of some spans replaced; all other text stays unchanged.
 
-    Protected regions move along with the text. Raises EditRejected if a span number is unknown or
-    given twice, or if the result would hold a new tag, or other placeholders than before.
+    The offsets of protected regions are adjusted. Raises EditRejected if a span index is unknown or given
+    twice, or if the result would contain a tag or other placeholders than before.
     """
     new = _by_number(marked, replacements)
     prompt, parts, at = marked.prompt, [], 0
@@ -294,7 +293,7 @@ def _shifts(marked: MarkedPrompt, new: Mapping[int, str]) -> list[tuple[Span, in
 
 
 def _moved(region: Span, shifts: Sequence[tuple[Span, int]], *, grows: bool) -> Span:
-    """Map a region to the child's offsets; one that ``grows`` takes in text inserted at its ends."""
+    """Return the region in the child's offsets; with ``grows``, text inserted at its ends becomes part of it."""
     start, end = region
     for span, size in shifts:
         delta = size - (span.end - span.start)
@@ -318,9 +317,9 @@ def outside(text: str, spans: Sequence[Span]) -> Iterator[str]:
 def is_local(marked: MarkedPrompt, child: str) -> bool:
     """Prove from the texts alone that ``child`` differs from the parent only inside the spans.
 
-    True if the parent's untagged pieces occur in ``child`` in order, unchanged, the first at its
-    start and the last at its end, so that some text for each span explains the whole difference.
-    Independent of :func:`splice`; it serves as its check.
+    True if the parent's pieces outside the spans occur in ``child`` unchanged and in order, the first at its
+    start and the last at its end. Then ``child`` can be made from the parent by replacing the spans only. The
+    check does not use :func:`splice`, so that it can verify it.
     """
     first, *rest = outside(marked.prompt.text, marked.spans)
     if not rest:
@@ -338,15 +337,15 @@ def is_local(marked: MarkedPrompt, child: str) -> bool:
 
 
 def rewritten(prompt: Prompt, text: str) -> Prompt:
-    """Return the prompt with ``text`` as its new text, protected regions moved along.
+    """Return the prompt with ``text`` as its new text, and the offsets of protected regions adjusted.
 
-    Raises EditRejected unless everything that must be kept stands in ``text``, unchanged and in order.
+    Raises EditRejected unless ``text`` contains all protected text, unchanged and in order.
     """
     return splice(*aligned(prompt, text))
 
 
 def aligned(prompt: Prompt, text: str) -> tuple[MarkedPrompt, list[Replacement]]:
-    """Return the prompt with all that may change marked, and the replacements that lead to ``text``.
+    """Return the prompt with all regions that may change marked, and the replacements that turn it into ``text``.
 
     Raises EditRejected as :func:`rewritten` does.
     """

@@ -1,6 +1,6 @@
-"""How good is an answer? The named metrics, a language model as judge, and the caller's own.
+"""Metrics, which judge answers: the built-in ones by name, a language model as judge, and the user's own functions.
 
-A metric gives a value in [0, 1] and, where it helps, a few words of feedback for the critic.
+A metric returns a value in [0, 1] and, if useful, a short feedback for the critic.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from lpo_agent.data import labels_of
-from lpo_agent.errors import ConfigError
+from lpo_agent.errors import ConfigError, MetricError
 from lpo_agent.loading import load_function
-from lpo_agent.metrics.base import Judgement, Metric, MetricError
+from lpo_agent.metrics.base import Judgement, Metric
 from lpo_agent.metrics.choice import Choice
 from lpo_agent.metrics.judges import Custom, ModelJudge
 from lpo_agent.metrics.rules import COMPARISONS, NUMBER, Comparison, Pattern, normalize, number_in
@@ -50,11 +50,11 @@ JUDGED_ANSWER: Final = 512
 def load_metric(
     name: str, *, labels: tuple[str, ...] = (), judge: Model | None = None, pattern: str | None = None
 ) -> Metric:
-    """Return the metric called ``name``.
+    """Return the metric with this name; raises ConfigError.
 
-    A name of :data:`NAMES`, ``regex:PATTERN``, ``path/to/file.py:function`` or
-    ``package.module:function``. ``labels`` are for choice, ``judge`` is the model for the metric
-    of that name, ``pattern`` is for regex. Raises ConfigError.
+    ``name``: one of :data:`NAMES`, ``regex:PATTERN``, ``path/to/file.py:function`` or
+    ``package.module:function``. ``labels`` are used by the metric choice, ``judge`` is the model of the metric
+    judge, ``pattern`` is used by regex.
     """
     if name in COMPARISONS:
         return Comparison(name, COMPARISONS[name])
@@ -62,7 +62,7 @@ def load_metric(
         return Choice(labels)
     if name == "judge":
         if judge is None:
-            raise ConfigError("the metric judge needs a model to judge with; name one")
+            raise ConfigError("the metric judge needs a model that judges the answers; name one")
         return ModelJudge(judge)
     if name == "regex":
         return Pattern(None if pattern is None else _compiled(pattern))
@@ -72,7 +72,7 @@ def load_metric(
 
 
 def comes_with_us(name: str) -> bool:
-    """Tell whether the metric runs code of this package only."""
+    """Return whether the metric runs only code of this package, and no code of the user."""
     return name in NAMES or name.startswith("regex:")
 
 
@@ -80,7 +80,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as exc:
-        raise ConfigError(f"metric regex: {pattern!r} is no regular expression: {exc}") from None
+        raise ConfigError(f"metric regex: {pattern!r} is not a regular expression: {exc}") from None
 
 
 def _load_custom(name: str) -> Custom:
@@ -111,9 +111,9 @@ def as_metric(
 
 
 def default_metric(rows: Sequence[Row], labels: tuple[str, ...] | None = None) -> str:
-    """Return the name of the metric that fits the targets: choice, numeric or normalized.
+    """Return the name of the default metric for these targets: choice, numeric or normalized.
 
-    ``labels`` None: those of :func:`lpo_agent.data.labels_of`.
+    ``labels``: the possible answers; None: those of :func:`lpo_agent.data.labels_of`.
     """
     if labels_of(rows) if labels is None else labels:
         return "choice"
@@ -123,9 +123,10 @@ def default_metric(rows: Sequence[Row], labels: tuple[str, ...] | None = None) -
 
 
 def answer_tokens(metric_name: str, rows: Sequence[Row]) -> int:
-    """Return a bound for the answers' tokens: 8 to 64 where short answers are wanted as they are.
+    """Return the maximal number of tokens of an answer.
 
-    Otherwise there is room to reason, and for the longest target (2.5 bytes are taken for a token).
+    It is 8 to 64 for metrics that compare the whole answer with short targets. Otherwise it leaves room for
+    reasoning, and for the longest target (estimated at 2.5 bytes a token).
     """
     longest = max((len(row.target.encode("utf-8", "surrogatepass")) for row in rows), default=0)
     needed = int(longest / 2.5 + 1) + 6

@@ -1,10 +1,8 @@
-"""What a metric is, and the words it gives to the critic."""
+"""The protocol that all metrics implement, and helpers to write their feedback for the critic."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
-
-from lpo_agent.errors import LpoError
 
 if TYPE_CHECKING:
     from lpo_agent.core.messages import Row
@@ -12,12 +10,8 @@ if TYPE_CHECKING:
 LONGEST_FEEDBACK: Final = 200
 
 
-class MetricError(LpoError):
-    """A metric failed on one item, which is then unscored; the message gives the reason."""
-
-
 class Judgement(NamedTuple):
-    """A value in [0, 1] and what to tell the critic about it (at most 200 characters)."""
+    """A value in [0, 1], and feedback for the critic (at most 200 characters)."""
 
     value: float
     feedback: str = ""
@@ -29,7 +23,7 @@ class Metric(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call the metric in reports."""
+        """The name of the metric in reports."""
         ...
 
     async def judge(self, output: str, row: Row) -> Judgement:
@@ -43,10 +37,10 @@ def short(text: str, limit: int = LONGEST_FEEDBACK) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return the beginning of a text in quotes, for feedback."""
+    """Return the beginning of a text (60 characters) in quotes, for feedback."""
     return f'"{short(text.strip(), 60)}"'
 
 
 def all_or_nothing(feedback: str, *, right: bool) -> Judgement:
-    """Return 1 if the reply is right, else 0 with the feedback."""
+    """Return the value 1 if the reply is right, otherwise 0 with the feedback."""
     return Judgement(1.0) if right else Judgement(0.0, short(feedback))

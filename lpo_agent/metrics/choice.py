@@ -1,4 +1,4 @@
-"""Which of a few labels does a reply choose?"""
+"""The metric choice: checks which of a few labels a reply chooses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lpo_agent.metrics.base import Judgement, MetricError, all_or_nothing, quoted
+from lpo_agent.errors import MetricError
+from lpo_agent.metrics.base import Judgement, all_or_nothing, quoted
 from lpo_agent.metrics.rules import as_whole_words
 
 if TYPE_CHECKING:
@@ -23,15 +24,15 @@ _PAIRS: Final = (("yes", "no"), ("true", "false"))
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """1 if the reply chooses the target. Case, and punctuation between words, do not matter.
+    """Returns 1 if the reply chooses the target. Case, and punctuation between words, are ignored.
 
-    A reply chooses the label that it starts with, else the only label that it names; a reply that
-    names several, or none, chooses nothing. Where two labels differ in punctuation only (C, C++),
-    it matters. Labels of one letter are named as ``(A)`` or by the letter in the label's case;
-    those that a row's input lists as ``(A)`` count as labels too.
+    A reply chooses the label that it starts with, otherwise the only label that it names. A reply that names
+    no label or several labels chooses none. Punctuation counts if two labels differ in nothing else (C, C++).
+    Labels of one letter are named as ``(A)``, or by the letter in the label's case; letters that a row's input
+    lists as ``(A)`` count as labels too.
 
-    Without ``labels``, they follow from the target: A to E, yes and no, true and false, or the
-    target alone.
+    Without ``labels``, they are derived from the target: A to E, yes and no, true and false, or the target
+    alone.
     """
 
     labels: tuple[str, ...] = ()
@@ -52,7 +53,7 @@ class Choice:
 
 
 def _key(label: str) -> str:
-    """Return what the spellings of one label have in common; "(A)" is "A"."""
+    """Return the normal form of a label, the same for all of its spellings: "(A)" becomes "a"."""
     folded = unicodedata.normalize("NFKC", label).strip().casefold()
     option = _OPTION.fullmatch(folded)
     return option[1] if option else folded
@@ -65,14 +66,14 @@ def _by_key(labels: Iterable[str]) -> dict[str, str]:
 
 
 def _listed(row: Row) -> list[str]:
-    """Return the options that a row's input lists, where the target is one; not all need be targets."""
+    """Return the options that a row's input lists as ``(A)``, if the target is such an option."""
     if not _OPTION.fullmatch(_key(row.target)):
         return []
     return [letter for text in row.variables.values() for letter in _LISTED_OPTION.findall(text)]
 
 
 def _usual(target: str) -> tuple[str, ...]:
-    """Return the labels that a target like this usually stands beside."""
+    """Return the usual set of labels that this target belongs to, empty if there is none."""
     if _OPTION.fullmatch(_key(target)):
         return tuple("ABCDE")
     return next((pair for pair in _PAIRS if _key(target) in pair), ())
@@ -94,7 +95,7 @@ def _plain(label: str) -> str:
 
 
 def _pattern(label: str, *, exactly: bool) -> str:
-    """Return what a label looks like in a reply, its punctuation included if ``exactly``."""
+    """Return a regular expression that finds a label in a reply, with its punctuation if ``exactly``."""
     if option := _OPTION.fullmatch(label):
         return _option_pattern(option[1])
     words = [re.escape(word) for word in re.findall(r"\w+", label)]
@@ -102,9 +103,9 @@ def _pattern(label: str, *, exactly: bool) -> str:
 
 
 def _option_pattern(letter: str) -> str:
-    """Return the pattern of an option: ``(b)``, a reply's first ``b)`` or ``b.``, or a lone ``B``.
+    """Return a regular expression that finds an option: ``(b)``, ``b)`` or ``b.`` at the start, or ``B`` as a word.
 
-    A and I before a small letter are words of a sentence.
+    A and I before a lower-case word are words of a sentence, not options.
     """
     first = rf"\A\W*{letter}(?=[^\S\n]*(?:[^\w\s'\u2019]|\n|\Z))"
     word = r"(?!\s+[a-z])" if letter in "AaI" else ""

@@ -1,17 +1,18 @@
-"""Metrics that ask somebody else: a language model, or the caller's own function."""
+"""Metrics that call other code: a language model as judge, and functions of the user."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
 
-from lpo_agent.errors import LpoError, ReplyError
-from lpo_agent.metrics.base import Judgement, MetricError, short
+from lpo_agent.errors import LpoError, MetricError, ReplyError
+from lpo_agent.metrics.base import Judgement, short
 from lpo_agent.models.conversation import ask
 from lpo_agent.prompts import fenced, load
 
@@ -23,20 +24,16 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Model
 
 
-def _template() -> Template:
-    return load("judge", {"input", "target", "output"})
-
-
 @dataclass(frozen=True, slots=True)
 class ModelJudge:
-    """A language model grades the answer from 0 to 10; its reason is the feedback."""
+    """Asks a language model to grade the answer from 0 to 10; its reason is the feedback."""
 
     model: Model
     name: str = "judge"
-    template: Template = field(default_factory=_template)
+    template: Template = field(default_factory=partial(load, "judge", {"input", "target", "output"}))
 
     async def judge(self, output: str, row: Row) -> Judgement:
-        """Return the grade over 10; raises MetricError after one re-ask, and ProviderError."""
+        """Return the grade divided by 10; raises MetricError if two replies give no grade, and ProviderError."""
         values = row.variables
         given = "\n".join(values.values() if len(values) == 1 else [f"{name}: {text}" for name, text in values.items()])
         question = self.template.substitute(input=fenced(given), target=fenced(row.target), output=fenced(output))
@@ -56,10 +53,10 @@ def _grade(reply: str) -> Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Custom:
-    """The caller's ``function(output, target, row)``, plain (run in a worker thread) or async.
+    """Calls the user's ``function(output, target, row)``, which may be async; others run in a worker thread.
 
-    ``row`` holds the variables and ``target``. The function returns a number in [0, 1], or a pair
-    of that and feedback. When a run is cancelled, a plain function is left to end by itself.
+    ``row`` is a dict of the variables and ``target``. The function returns a number in [0, 1], or a pair of the
+    number and feedback. When a run is cancelled, a function in a thread continues until it ends by itself.
     """
 
     function: Callable[..., Any]
@@ -72,12 +69,12 @@ class Custom:
             if inspect.iscoroutinefunction(self.function):
                 value = await self.function(*given)
             else:
-                # In a tuple, because trio refuses a thread's result that is a coroutine.
+                # in a tuple, because trio refuses a coroutine as the result of a thread
                 (value,) = await to_thread.run_sync(lambda: (self.function(*given),), abandon_on_cancel=True)
                 value = await value if inspect.isawaitable(value) else value
         except LpoError:
             raise
-        except Exception as exc:  # the caller's code is a boundary too: it may raise anything
+        except Exception as exc:  # the user's function may raise anything
             raise MetricError(short(f"{self.name} raised {type(exc).__name__}: {exc}")) from exc
         return _checked(value, self.name)
 

@@ -1,4 +1,4 @@
-"""Metrics that compare the reply with the target by a rule."""
+"""Metrics that compare the reply with the target by a rule: exact, normalized, contains, numeric, f1, json, regex."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Never
 
-from lpo_agent.metrics.base import Judgement, MetricError, all_or_nothing, quoted, short
+from lpo_agent.errors import MetricError
+from lpo_agent.metrics.base import Judgement, all_or_nothing, quoted, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,16 +32,16 @@ _AFTER: Final = r"(?!\w|[.,]\d)"
 
 
 def as_whole_words(pattern: str, text: str) -> str:
-    """Return ``pattern``, which finds ``text``, so that it finds whole words only.
+    """Return ``pattern``, which matches ``text``, restricted to matches of whole words and numbers.
 
-    "toxic" is not in "non-toxic", nor 5 in -5, 1.5 or 5,000. Punctuation needs no such bounds.
+    "toxic" does not match in "non-toxic", nor 5 in -5, 1.5 or 5,000. An end that is punctuation is not restricted.
     """
     return (_BEFORE if text[:1].isalnum() else "") + pattern + (_AFTER if text[-1:].isalnum() else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A metric that compares output and target, in this order, by a pure function."""
+    """A metric that calls ``compare(output, target)``, a pure function."""
 
     name: str
     compare: Callable[[str, str], Judgement]
@@ -52,16 +53,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The first group of ``pattern`` (or its whole match) in the reply must equal the target.
+    """The metric regex: the first group of ``pattern`` (or its whole match) in the reply must equal the target.
 
-    Without a pattern, each row's target is one, to be found anywhere in the reply.
+    Without a pattern, each row's target is a regular expression that must match somewhere in the reply.
     """
 
     pattern: re.Pattern[str] | None = None
     name: str = "regex"
 
     async def judge(self, output: str, row: Row) -> Judgement:
-        """Return 1 on a match; raises MetricError if the target is no regular expression."""
+        """Return 1 for a match, otherwise 0; raises MetricError if the target is used as pattern and is invalid."""
         if self.pattern is None:
             found = _compiled(row.target).search(output)
             return all_or_nothing("the wanted pattern is not in the reply", right=found is not None)
@@ -77,13 +78,16 @@ def _compiled(target: str) -> re.Pattern[str]:
     try:
         return re.compile(target)
     except re.error as exc:
-        raise MetricError(f"the target is no regular expression ({exc}); correct it or choose another metric") from None
+        raise MetricError(
+            f"the target is not a regular expression ({exc}); correct it or choose another metric"
+        ) from None
 
 
 def normalize(text: str) -> str:
-    """Fold case, width, punctuation at word edges, articles and white space.
+    """Return the text in lower case, without articles, punctuation at word edges and extra white space.
 
-    Where nothing else would be left ("A", "(A)", ") ]"), articles and then punctuation stay.
+    Full-width characters are converted to ordinary ones. If nothing else would be left ("A", "(A)", ") ]"),
+    articles are kept, or all of the text.
     """
     words = _words(text)
     return " ".join([word for word in words if word not in _ARTICLES] or words or text.split())
@@ -95,7 +99,7 @@ def _words(text: str) -> list[str]:
 
 
 def _bare(word: str) -> str:
-    """Return a word without punctuation at its edges; a number keeps its sign and decimal point."""
+    """Return a word without punctuation at its edges; a number keeps a sign or decimal point at its start."""
     bare = word.strip(_EDGE)
     return word.rstrip(_EDGE).lstrip(_NUMBER_EDGE) if bare[:1].isdigit() else bare
 
@@ -124,10 +128,11 @@ def _has(output: str, target: str) -> bool:
 
 
 def number_in(text: str) -> float | None:
-    """Return the number that a text gives as its answer, None if it holds no number.
+    """Return the number that a text gives as its answer, None if it contains no number.
 
-    The number after the last "answer is", "answer:" or "####", where there is one (of "2 + 3 = 5"
-    it is 5); else the last number. Commas, $, % and a full stop at the end do not matter.
+    It is the first number after the last "answer is", "answer:" or "####", or else the last number of the
+    text. After such a marker, a calculation counts by its result: "2 + 3 = 5" gives 5. Commas, $, % and a full
+    stop at the end are ignored.
     """
     text = text.replace("\u2212", "-")
     cues = list(_CUE.finditer(text))
@@ -169,11 +174,11 @@ def _json(output: str, target: str) -> Judgement:
         except ValueError:
             continue
         return all_or_nothing(f"the reply is JSON, but does not equal {quoted(target)}", right=same)
-    return Judgement(0.0, "the reply is not JSON, and holds no fenced block of JSON")
+    return Judgement(0.0, "the reply is not JSON, and contains no fenced block of JSON")
 
 
 def _decoded(text: str) -> object:
-    """Return a JSON value, in a form where true does not equal 1; raises ValueError."""
+    """Return a JSON value in a form in which true does not equal 1; raises ValueError."""
     try:
         return _typed(json.loads(text, parse_constant=_refuse))
     except RecursionError:

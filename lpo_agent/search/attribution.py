@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lpo_agent.core.edits import applied, edits_between, reverted, standing
+from lpo_agent.core.edits import applied, edits_between, new_spans, reverted
 from lpo_agent.core.result import EditResult
 from lpo_agent.core.scores import paired, values
-from lpo_agent.core.stats import paired_interval
+from lpo_agent.core.stats import mean, paired_interval
 from lpo_agent.core.text import MarkedPrompt, Replacement, splice
 from lpo_agent.errors import EditRejected
 
@@ -67,18 +67,17 @@ async def pruned(
     for number in sorted(barren, key=lambda n: (found[n].worth or 0.0, n)):
         kept = [edit for n, edit in enumerate(edits) if n not in {*gone, number}]
         text = applied(seed, kept).text
-        if text.strip() and (mean := await _mean(scoring, text, rows)) >= best:
-            best, gone = mean, sorted([*gone, number])
+        if text.strip() and (score := await _mean(scoring, text, rows)) >= best:
+            best, gone = score, sorted([*gone, number])
     if not gone or len(gone) == len(edits):
         return None
-    places = standing(edits)
+    places = new_spans(edits)
     marked = MarkedPrompt(prompt=parent, spans=tuple(places[number] for number in gone))
     return marked, splice(marked, [Replacement(at, edits[n].span.of(seed.text)) for at, n in enumerate(gone)])
 
 
 async def _mean(scoring: Scoring, text: str, rows: Sequence[Row]) -> float:
-    found = values(await scoring.score(text, rows))
-    return math.fsum(found.values()) / len(found) if found else 0.0
+    return mean(values(await scoring.score(text, rows)).values())
 
 
 def _size(edit: Edit) -> int:

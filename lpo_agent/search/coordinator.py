@@ -27,13 +27,13 @@ class Coordinator:
     def __init__(
         self,
         method: Progress,
-        findings: SearchOutcome,
+        outcome: SearchOutcome,
         scoring: Scoring,
-        ground: SearchTask,
+        task: SearchTask,
         emit: Callable[[Event], None],
     ) -> None:
-        self._method, self.findings, self._scoring = method, findings, scoring
-        self._ground, self._emit = ground, emit
+        self._method, self.outcome, self._scoring = method, outcome, scoring
+        self._task, self._emit = task, emit
         self._scope = anyio.CancelScope()
 
     async def run(self) -> SearchOutcome:
@@ -47,32 +47,32 @@ class Coordinator:
                 self._spent(await until_spent(self._method.search))
         finally:
             if hold is not None:
-                self._ground.ledger.release(hold)
+                self._task.ledger.release(hold)
         self._spent(await until_spent(self._method.confirm))
         self._spent(await until_spent(self._test))
-        if self.findings.stopped_by is None:
+        if self.outcome.stopped_by is None:
             await until_spent(self._method.explain)
-        return self.findings
+        return self.outcome
 
     def stop(self, reason: str) -> None:
         """End the search now; what was found so far is still confirmed and tested."""
-        self.findings.stopped_by = reason
+        self.outcome.stopped_by = reason
         self._scope.cancel()
 
     def _spent(self, reason: str | None) -> None:
         """Note why a phase ended early; what cut the last one short is what the result lacks."""
-        self.findings.stopped_by = reason or self.findings.stopped_by
+        self.outcome.stopped_by = reason or self.outcome.stopped_by
 
     def _put_aside(self) -> Reservation | None:
-        need = self._ground.need
+        need = self._task.need
         try:
-            return self._ground.ledger.reserve(calls=need.calls, tokens=need.tokens, usd=need.usd, aside=True)
+            return self._task.ledger.reserve(calls=need.calls, tokens=need.tokens, usd=need.usd, aside=True)
         except BudgetExceeded:
             return None  # too small a budget to test anything: search with what there is
 
     async def _test(self) -> None:
         """Score the seed and the answer on the test split, which nothing has looked at before."""
-        test, seed, best = self._ground.test, self.findings.seed, self.findings.best
+        test, seed, best = self._task.test, self.outcome.seed, self.outcome.best
         if not test:
             return
         self._emit(PhaseStarted(phase="test", total=len(test) * (1 + (best is not seed))))
@@ -80,7 +80,7 @@ class Coordinator:
             await self._scoring.score_all([seed.prompt.text, best.prompt.text], test)
         finally:
             old, new = (self._scoring.known(c.prompt.text, test) for c in (seed, best))
-            self.findings.seed_test, self.findings.best_test = summarize(old.values()), summarize(new.values())
-            self.findings.differences = paired(new, old, [row.id for row in test]) if best is not seed else []
-        self._emit(SplitTested(which="seed", score=self.findings.seed_test))
-        self._emit(SplitTested(which="best", score=self.findings.best_test))
+            self.outcome.seed_test, self.outcome.best_test = summarize(old.values()), summarize(new.values())
+            self.outcome.differences = paired(new, old, [row.id for row in test]) if best is not seed else []
+        self._emit(SplitTested(which="seed", score=self.outcome.seed_test))
+        self._emit(SplitTested(which="best", score=self.outcome.best_test))

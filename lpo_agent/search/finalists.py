@@ -31,21 +31,21 @@ class Finals:
     """Settles which finalist is the answer. ``panel``: the items of the search, which gates look at too."""
 
     scoring: Scoring
-    ground: SearchTask
-    findings: SearchOutcome
+    task: SearchTask
+    outcome: SearchOutcome
     panel: Sequence[Row]
     emit: Callable[[Event], None]
 
     async def settle(self, finalists: Sequence[Candidate]) -> None:
         """Choose, confirm, and note both; raises RequestFailed when the budget is spent."""
-        dev, must, seed = self.ground.dev, self.ground.must_pass, self.findings.seed
-        cut = choosing.parted(len(dev))
+        dev, must, seed = self.task.dev, self.task.must_pass, self.outcome.seed
+        cut = choosing.selection_size(len(dev))
         first, fresh = dev[:cut], dev[cut:]
         texts = [each.prompt.text for each in finalists]
         self.emit(PhaseStarted(phase="confirm", total=len(dev) + len(first) * len(finalists) + len(fresh)))
         await together(
             [
-                partial(score_seed, self.scoring, self.ground, self.findings, self.emit),
+                partial(score_seed, self.scoring, self.task, self.outcome, self.emit),
                 partial(self.scoring.score_all, texts, first),
                 partial(self.scoring.score_all, [seed.prompt.text, *texts] if finalists else [], must),
             ]
@@ -53,7 +53,7 @@ class Finals:
         for each in finalists:
             score = summarize(self.scoring.known(each.prompt.text, first).values())
             self.emit(FinalistScored(candidate=each.id, score=score))
-        self.findings.front = self._front([seed, *finalists], first)
+        self.outcome.front = self._front([seed, *finalists], first)
         admitted = [each for each in finalists if self._passes(each, first)]
         number = choosing.choose([self._entry(each, first) for each in admitted], self._known(seed, first))
         if number is not None:
@@ -61,32 +61,32 @@ class Finals:
 
     async def _confirm(self, chosen: Candidate, fresh: Sequence[Row]) -> None:
         """Make ``chosen`` the answer unless it does worse than the seed on items that are new to both."""
-        findings, dev = self.findings, self.ground.dev
+        outcome, dev = self.outcome, self.task.dev
         new = await self.scoring.score(chosen.prompt.text, fresh)
-        old = self.scoring.known(findings.seed.prompt.text, fresh)
+        old = self.scoring.known(outcome.seed.prompt.text, fresh)
         differences = paired(new, old, [row.id for row in fresh])
-        findings.confirmation = differences
+        outcome.confirmation = differences
         if sum(differences) < 0:
-            findings.remarks.append(
+            outcome.remarks.append(
                 f"the chosen prompt did worse than the seed prompt on {len(differences)} fresh dev items, "
                 "so the seed prompt stays"
             )
             return
-        findings.best = chosen
-        findings.best_dev = summarize(self.scoring.known(chosen.prompt.text, dev).values())
+        outcome.best = chosen
+        outcome.best_dev = summarize(self.scoring.known(chosen.prompt.text, dev).values())
 
     def _passes(self, candidate: Candidate, first: Sequence[Row]) -> bool:
         """Tell whether the candidate keeps to the gates; what it broke is noted."""
-        ground, findings = self.ground, self.findings
-        must, seed = ground.must_pass, findings.seed
+        task, outcome = self.task, self.outcome
+        must, seed = task.must_pass, outcome.seed
         if broken := choosing.regressed(self._known(candidate, must), self._known(seed, must)):
-            findings.remarks.append(f"a finalist is out: it did worse on {len(broken)} must-pass examples")
+            outcome.remarks.append(f"a finalist is out: it did worse on {len(broken)} must-pass examples")
             return False
-        rows, gate = [*self.panel, *first], ground.class_gate
+        rows, gate = [*self.panel, *first], task.class_gate
         classes = {row.id: row.target for row in rows}
         lost = choosing.worst_class(self._known(candidate, rows), self._known(seed, rows), classes)
         if gate is not None and lost > gate:
-            findings.remarks.append(f"a finalist is out: it lost {lost:.2f} in one class, where {gate} is allowed")
+            outcome.remarks.append(f"a finalist is out: it lost {lost:.2f} in one class, where {gate} is allowed")
             return False
         return True
 
@@ -105,7 +105,7 @@ class Finals:
     def _front(self, candidates: Sequence[Candidate], rows: Sequence[Row]) -> tuple[FrontPoint, ...]:
         entries = [self._entry(each, rows) for each in candidates]
         whole = [number for number, entry in enumerate(entries) if entry.scores]
-        best = choosing.undominated([entries[number] for number in whole])
+        best = choosing.pareto_front([entries[number] for number in whole])
         return tuple(self._point(candidates[whole[n]], entries[whole[n]], rows) for n in best)
 
     def _point(self, candidate: Candidate, entry: Finalist, rows: Sequence[Row]) -> FrontPoint:

@@ -73,28 +73,26 @@ class SearchTask:
     class_gate: float | None = None
 
 
-async def score_seed(
-    scoring: Scoring, ground: SearchTask, findings: SearchOutcome, emit: Callable[[Event], None]
-) -> None:
+async def score_seed(scoring: Scoring, task: SearchTask, outcome: SearchOutcome, emit: Callable[[Event], None]) -> None:
     """Score the seed prompt on the dev split, once; what is known of it is noted even if the budget ends."""
-    known = findings.seed_dev
-    if known is not None and known.n + known.unscored == len(ground.dev):
+    known = outcome.seed_dev
+    if known is not None and known.n + known.unscored == len(task.dev):
         return
-    text = findings.seed.prompt.text
+    text = outcome.seed.prompt.text
     try:
-        await scoring.score(text, ground.dev)
+        await scoring.score(text, task.dev)
     finally:
-        findings.seed_dev = findings.best_dev = summarize(scoring.known(text, ground.dev).values())
-    emit(SeedScored(score=findings.seed_dev))
+        outcome.seed_dev = outcome.best_dev = summarize(scoring.known(text, task.dev).values())
+    emit(SeedScored(score=outcome.seed_dev))
 
 
-def settle(scoring: Scoring, ground: SearchTask, findings: SearchOutcome, candidates: Iterable[Candidate]) -> None:
+def settle(scoring: Scoring, task: SearchTask, outcome: SearchOutcome, candidates: Iterable[Candidate]) -> None:
     """Make the candidate that gained most over the seed on dev the answer; among equals the first."""
-    dev, ids = ground.dev, [row.id for row in ground.dev]
-    old = scoring.known(findings.seed.prompt.text, dev)
+    dev, ids = task.dev, [row.id for row in task.dev]
+    old = scoring.known(outcome.seed.prompt.text, dev)
     best_gain = 0.0
     for candidate in candidates:
         new = scoring.known(candidate.prompt.text, dev)
         gain = sum(paired(new, old, ids))
         if len(new) == len(dev) and gain > best_gain + 1e-12:
-            best_gain, findings.best, findings.best_dev = gain, candidate, summarize(new.values())
+            best_gain, outcome.best, outcome.best_dev = gain, candidate, summarize(new.values())

@@ -53,6 +53,25 @@ async def test_the_critic_shows_failures_as_data_that_cannot_break_out() -> None
     assert asked.count("~~~~") - asked.split("\n\n")[0].count("~~~~") == 4
 
 
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ({"input": "Where is it?"}, "input: Where is it?\nwanted: "),
+        ({"question": "Where is it?"}, "input: question: Where is it?\nwanted: "),
+        ({"input": "Rome", "year": "1999"}, "input: input: Rome; year: 1999\nwanted: "),
+    ],
+)
+async def test_the_critic_and_the_proposer_see_a_single_input_named_once(variables: dict[str, str], shown: str) -> None:
+    failure = Trace(row=Row(id="1", variables=variables, target="a"), result=Scored(value=0.0, output="b"))
+    critic, proposer = replies("It chats."), replies('<option><slot number="1">Now sort</slot></option>')
+    await Critic(critic).critique(CritiqueAsk(prompt=PROMPT, failures=(failure,)))
+    marked = MarkedPrompt(prompt=PROMPT, spans=(Span(0, 4),))
+    await Proposer(proposer).propose(ProposeAsk(marked=marked, critique=NOTHING, failures=(failure,)))
+    for model in (critic, proposer):
+        assert model.calls[0].turns[0].content.count(shown) == 1
+        assert f"\n{shown}" in model.calls[0].turns[0].content
+
+
 async def test_the_counting_critic_says_what_failures_have_in_common() -> None:
     failures = (trace("a", "billing", "Dear friend"), trace("b", "billing", "returns"))
     critique = await CountingCritic(("billing", "returns")).critique(CritiqueAsk(prompt=PROMPT, failures=failures))

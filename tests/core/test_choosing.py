@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpo_agent.core.choosing import Finalist, choose, parted, regressed, undominated, worst_class
+from lpo_agent.core.choosing import Finalist, choose, pareto_front, regressed, selection_size, worst_class
 
 SEED = {str(n): 0.0 for n in range(20)}
 
@@ -15,7 +15,7 @@ def finalist(right: int, words: int, tokens: float = 100.0, start: int = 0) -> F
 
 
 def test_half_of_dev_confirms_unless_it_is_tiny() -> None:
-    assert (parted(11), parted(12), parted(50), parted(51)) == (11, 6, 25, 26)
+    assert (selection_size(11), selection_size(12), selection_size(50), selection_size(51)) == (11, 6, 25, 26)
 
 
 def test_nothing_is_chosen_where_nothing_beats_the_seed() -> None:
@@ -53,12 +53,12 @@ def test_the_worst_class_is_found_behind_a_better_mean() -> None:
 
 def test_the_front_leaves_out_what_is_worse_in_all_that_counts() -> None:
     found = [finalist(10, 30, 200), finalist(10, 30, 200), finalist(5, 10, 150), finalist(5, 11, 150)]
-    assert undominated(found) == [0, 2]
+    assert pareto_front(found) == [0, 2]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4), st.integers(1, 4)), max_size=6))
 def test_everything_off_the_front_is_matched_by_something_on_it(points: list[tuple[int, int, int]]) -> None:
     found = [finalist(*point) for point in points]
-    kept = {points[number] for number in undominated(found)}
+    kept = {points[number] for number in pareto_front(found)}
     for score, words, tokens in points:
         assert any(s >= score and w <= words and t <= tokens for s, w, t in kept)

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpo_agent.core.demos import Move, bare, blocks, moves, place, shown, size, standing, usable
+from lpo_agent.core.demos import (
+    DemoEdit,
+    block_spans,
+    block_text,
+    blocks,
+    draw_edit,
+    place,
+    size,
+    usable,
+    without_blocks,
+)
 from lpo_agent.core.messages import Row
 from lpo_agent.core.text import (
     PLACEHOLDER,
@@ -57,7 +67,7 @@ def row_lists(draw: st.DrawFn) -> list[Row]:
     return usable([Row(id=str(n), variables=values, target=target) for n, (values, target) in enumerate(pairs)])
 
 
-def made(prompt: Prompt, move: Move) -> Prompt:
+def made(prompt: Prompt, move: DemoEdit) -> Prompt:
     """Return the prompt after the move, proved to be local."""
     marked = MarkedPrompt(prompt=prompt, spans=(move.span,))
     child = splice(marked, [Replacement(0, move.text)])
@@ -74,7 +84,7 @@ def test_moves_are_local_bounded_and_can_be_taken_back(
     if blocks(prompt.text, rows):
         return
     for _ in range(steps):
-        move = moves(at, rows, most, rng)
+        move = draw_edit(at, rows, most, rng)
         if move is None:
             break
         at = made(at, move)
@@ -83,7 +93,7 @@ def test_moves_are_local_bounded_and_can_be_taken_back(
         assert len(set(there)) == len(there)
     assert [span.of(at.text) for span in at.keep] == [span.of(prompt.text) for span in prompt.keep]
     while blocks(at.text, rows):
-        move = moves(at, rows, 0, rng)
+        move = draw_edit(at, rows, 0, rng)
         assert move is not None
         at = made(at, move)
     assert at == prompt
@@ -91,7 +101,7 @@ def test_moves_are_local_bounded_and_can_be_taken_back(
 
 @given(prompts(), row_lists(), st.integers(0, 99))
 def test_filling_shows_the_rows_as_they_are(prompt: Prompt, rows: list[Row], seed: int) -> None:
-    move = moves(prompt, rows, 1, random.Random(seed))
+    move = draw_edit(prompt, rows, 1, random.Random(seed))
     if move is None or move.note != "add an example":
         return
     child = made(prompt, move)
@@ -109,24 +119,24 @@ def test_filling_shows_the_rows_as_they_are(prompt: Prompt, rows: list[Row], see
 
 @given(TEXT)
 def test_no_value_becomes_a_placeholder(value: str) -> None:
-    body = shown(Row(id="1", variables={"input": value}, target=value))
+    body = block_text(Row(id="1", variables={"input": value}, target=value))
     assert not PLACEHOLDER.search(body)
     assert fill(body, {}) == f"Example:\nInput: {value.strip()}\nAnswer: {value.strip()}"
 
 
 @given(prompts(), row_lists(), st.integers(0, 99))
 def test_the_same_seed_draws_the_same_move(prompt: Prompt, rows: list[Row], seed: int) -> None:
-    assert moves(prompt, rows, 2, random.Random(seed)) == moves(prompt, rows, 2, random.Random(seed))
+    assert draw_edit(prompt, rows, 2, random.Random(seed)) == draw_edit(prompt, rows, 2, random.Random(seed))
 
 
 @given(PLAIN, row_lists())
 def test_blocks_are_disjoint_and_taken_out_whole(text: str, rows: list[Row]) -> None:
-    bodies = frozenset(map(shown, rows))
+    bodies = frozenset(map(block_text, rows))
     whole = f"{text}\n\n" + "\n\n".join(sorted(bodies))
-    found = standing(whole, bodies)
+    found = block_spans(whole, bodies)
     assert {span.of(whole) for span in found} == bodies
     assert merge(found) == found
-    assert len(bare(whole, bodies)) == len(whole) - sum(span.end - span.start for span in found)
+    assert len(without_blocks(whole, bodies)) == len(whole) - sum(span.end - span.start for span in found)
 
 
 def reviews(count: int = 9) -> list[Row]:
@@ -163,23 +173,23 @@ def test_examples_stand_before_the_input(source: str, before: str) -> None:
 def test_there_may_be_no_place(source: str) -> None:
     prompt = parse_prompt(source, {"input"})
     assert place(prompt) is None
-    assert moves(prompt, reviews(), 3, random.Random(0)) is None
+    assert draw_edit(prompt, reviews(), 3, random.Random(0)) is None
 
 
 def test_a_block_reads_like_an_example() -> None:
     prompt = Prompt(text="Classify.\nText: {input}\nLabel:")
     row = Row(id="1", variables={"input": " so {x} "}, target="good")
-    move = moves(prompt, [row], 1, random.Random(0))
+    move = draw_edit(prompt, [row], 1, random.Random(0))
     assert move is not None
     assert made(prompt, move).text == ("Classify.\nExample:\nInput: so {{x}}\nAnswer: good\n\nText: {input}\nLabel:")
     several = Row(id="2", variables={"city": "Rome", "year": "{{n}}"}, target="4")
-    assert shown(several) == "Example:\ncity: Rome\nyear: {{{n}}}\nAnswer: 4"
+    assert block_text(several) == "Example:\ncity: Rome\nyear: {{{n}}}\nAnswer: 4"
 
 
 def test_a_prompt_without_placeholder_gets_examples_at_its_end() -> None:
     at = Prompt(text="Classify.")
     for count in (1, 2):
-        move = moves(at, reviews(2), 2, random.Random(4))
+        move = draw_edit(at, reviews(2), 2, random.Random(4))
         assert move is not None
         at = made(at, move)
         assert len(blocks(at.text, reviews(2))) == count or move.note != "add an example"
@@ -191,7 +201,7 @@ def test_labels_that_are_shown_least_come_first() -> None:
     for seed in range(20):
         rng, at = random.Random(seed), Prompt(text="Classify.\nText: {input}")
         for _ in range(12):
-            move = moves(at, rows, 3, rng)
+            move = draw_edit(at, rows, 3, rng)
             assert move is not None
             at = made(at, move)
             counts = Counter(row.target for row, _ in blocks(at.text, rows))
@@ -202,7 +212,7 @@ def test_labels_that_are_shown_least_come_first() -> None:
 def test_all_three_moves_are_drawn() -> None:
     rng, at, notes = random.Random(1), Prompt(text="Classify.\nText: {input}"), Counter[str]()
     for _ in range(60):
-        move = moves(at, reviews(), 2, rng)
+        move = draw_edit(at, reviews(), 2, rng)
         assert move is not None
         notes[move.note] += 1
         at = made(at, move)
@@ -210,18 +220,18 @@ def test_all_three_moves_are_drawn() -> None:
 
 
 def test_more_examples_than_allowed_are_only_taken_out() -> None:
-    at = Prompt(text="\n\n".join([*map(shown, reviews(5)), "Text: {input}"]))
+    at = Prompt(text="\n\n".join([*map(block_text, reviews(5)), "Text: {input}"]))
     for seed in range(5):
-        move = moves(at, reviews(), 2, random.Random(seed))
+        move = draw_edit(at, reviews(), 2, random.Random(seed))
         assert move is not None
         assert move.note == "drop an example"
 
 
 def test_kept_examples_are_not_touched() -> None:
-    body = shown(reviews()[0])
+    body = block_text(reviews()[0])
     prompt = parse_prompt(f"<keep>{body}\n\nText: </keep>{{input}}\n<edit></edit>", {"input"})
     assert [row.id for row, _ in blocks(prompt.text, reviews())] == ["0"]
-    assert moves(prompt, reviews(), 1, random.Random(0)) is None
+    assert draw_edit(prompt, reviews(), 1, random.Random(0)) is None
 
 
 @pytest.mark.parametrize(
@@ -249,7 +259,7 @@ def test_rows_alike_are_usable_once_and_the_first_counts() -> None:
 
 def test_the_longer_of_two_blocks_is_found() -> None:
     short, long = (Row(id=t, variables={"input": "a"}, target=t) for t in ("yes", "yes\nand no"))
-    text = f"{shown(long)}\n\nText: {{input}}"
+    text = f"{block_text(long)}\n\nText: {{input}}"
     assert [row for row, _ in blocks(text, [short, long])] == [long]
     assert [row for row, _ in blocks(text.replace("and no", "and"), [short, long])] == [short]
     assert blocks(text.replace("yes", "yess"), [short, long]) == []

@@ -13,11 +13,11 @@ from lpo_agent.core.edits import (
     Edit,
     applied,
     edits_between,
-    grafts,
-    landed,
+    mergeable_edits,
+    moved_place,
+    new_spans,
     origin,
     reverted,
-    standing,
     touch,
 )
 from lpo_agent.core.text import Prompt, Span, parse_prompt, rewritten
@@ -175,7 +175,7 @@ def test_edits_are_as_small_as_whole_words_allow(source: str, text: str, expecte
 def test_each_new_text_stands_in_the_edited_text(pair: tuple[Prompt, str]) -> None:
     seed, text = pair
     edits = edits_between(seed, text)
-    assert [span.of(text) for span in standing(edits)] == [edit.text for edit in edits]
+    assert [span.of(text) for span in new_spans(edits)] == [edit.text for edit in edits]
 
 
 # seeds of different words, in which each edit replaces words by new ones: here the edits are unique
@@ -244,7 +244,7 @@ def test_a_prompt_without_one_edit_has_the_others(case: Known, data: st.DataObje
 @given(known())
 def test_new_text_stands_for_its_place_and_unchanged_words_for_themselves(case: Known) -> None:
     text = applied(case.seed, case.edits).text
-    for edit, new in zip(case.edits, standing(case.edits), strict=True):
+    for edit, new in zip(case.edits, new_spans(case.edits), strict=True):
         assert origin(case.edits, new) == edit.span
         assert origin(case.edits, Span(new.start + 1, new.end - 1)) == edit.span
         assert origin(case.edits, Span(new.end, new.end)) == edit.span
@@ -289,7 +289,7 @@ def test_what_no_edit_touches_lands_unchanged_and_finds_back(case: Known, data: 
     text = applied(case.seed, case.edits).text
     one, other = data.draw(st.tuples(*[st.integers(0, len(case.seed.text))] * 2))
     place = Span(min(one, other), max(one, other))
-    there = landed(case.edits, place)
+    there = moved_place(case.edits, place)
     assert (there is None) == any(touch(edit.span, place) for edit in case.edits)
     if there is not None:
         assert there.of(text) == place.of(case.seed.text)
@@ -308,19 +308,19 @@ def test_grafts_touch_nothing_of_the_parents_and_all_that_is_left_out_does(
     case: tuple[Prompt, tuple[Edit, ...], tuple[Edit, ...]],
 ) -> None:
     _, parent, other = case
-    new = grafts(parent, other)
+    new = mergeable_edits(parent, other)
     for edit in other:
         assert (edit in new) != any(touch(edit.span, own.span) for own in parent)
     assert not set(new) & set(parent)
-    assert grafts(parent, parent) == []
+    assert mergeable_edits(parent, parent) == []
 
 
 @given(mates())
 def test_a_merged_prompt_keeps_the_edits_of_both(case: tuple[Prompt, tuple[Edit, ...], tuple[Edit, ...]]) -> None:
     seed, parent, other = case
-    merged = sorted([*parent, *grafts(parent, other)])
+    merged = sorted([*parent, *mergeable_edits(parent, other)])
     text = applied(seed, merged).text
-    assert [span.of(text) for span in standing(merged)] == [edit.text for edit in merged]
+    assert [span.of(text) for span in new_spans(merged)] == [edit.text for edit in merged]
     assert set(parent) <= set(merged)
     if not any(after.span.start - before.span.end == 1 for before, after in pairwise(merged)):  # else found as one
         assert edits_between(seed, text) == tuple(merged)
@@ -331,8 +331,8 @@ def test_grafts_put_into_the_parent_where_they_land_give_the_merged_prompt(
     case: tuple[Prompt, tuple[Edit, ...], tuple[Edit, ...]],
 ) -> None:
     seed, own, other = case
-    parent, new = applied(seed, own), grafts(own, other)
-    spans = [landed(own, edit.span) for edit in new]
+    parent, new = applied(seed, own), mergeable_edits(own, other)
+    spans = [moved_place(own, edit.span) for edit in new]
     there = [Edit(span, edit.text) for span, edit in zip(spans, new, strict=True) if span is not None]
     assert len(there) == len(new)
     assert applied(parent, there).text == applied(seed, sorted([*own, *new])).text

@@ -11,44 +11,51 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lpo_agent.core.evidence import BOLDEST, Bets, Course, Duel, draw_course, telling_items
+from lpo_agent.core.evidence import (
+    LARGEST_WEIGHT,
+    BettingProcess,
+    ItemOrder,
+    PairedComparison,
+    draw_item_order,
+    item_discrimination,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 ALPHAS = (0.2, 0.1, 0.05, 0.02)
-Path = tuple[Course, list[float]]
+Path = tuple[ItemOrder, list[float]]
 
 
 def names(count: int) -> tuple[str, ...]:
     return tuple(f"i{number}" for number in range(count))
 
 
-def plain(count: int) -> Course:
-    return Course(names(count), (1.0,) * count)
+def plain(count: int) -> ItemOrder:
+    return ItemOrder(names(count), (1.0,) * count)
 
 
 def winnings(weights: Sequence[float], differences: Sequence[float], order: Sequence[int], *, asked: int) -> float:
     """Return what the bets hold after the first ``asked`` items of an order."""
-    bets = Bets(Course(tuple(map(str, order)), tuple(weights[number] for number in order)))
+    bets = BettingProcess(ItemOrder(tuple(map(str, order)), tuple(weights[number] for number in order)))
     for number in order[:asked]:
-        bets.note(differences[number])
+        bets.add(differences[number])
     return math.exp(bets.log_e)
 
 
-def noted(course: Course, differences: Iterable[float | None]) -> Duel:
-    duel = Duel(course)
+def noted(item_order: ItemOrder, differences: Iterable[float | None]) -> PairedComparison:
+    comparison = PairedComparison(item_order)
     for difference in differences:
-        duel.note(difference)
-    return duel
+        comparison.add(difference)
+    return comparison
 
 
-def highest(course: Course, differences: Sequence[float]) -> tuple[float, float]:
+def highest(item_order: ItemOrder, differences: Sequence[float]) -> tuple[float, float]:
     """Return the strongest evidence for better, and for worse, of all looks."""
-    duel, better, worse = Duel(course), -math.inf, -math.inf
+    comparison, better, worse = PairedComparison(item_order), -math.inf, -math.inf
     for difference in differences:
-        duel.note(difference)
-        better, worse = max(better, duel.better), max(worse, duel.worse)
+        comparison.add(difference)
+        better, worse = max(better, comparison.better), max(worse, comparison.worse)
     return better, worse
 
 
@@ -64,7 +71,7 @@ def most(alpha: float, paths: int) -> float:
 def harmless(draw: st.DrawFn) -> tuple[list[float], list[float]]:
     """Draw unequal weights, and differences (thirds or quarters, some rounded) that add up to 0 or less."""
     size, parts = draw(st.integers(2, 5)), draw(st.sampled_from([1, 3, 4]))
-    weights = draw(st.lists(st.one_of(st.just(1.0), st.floats(1, BOLDEST)), min_size=size, max_size=size))
+    weights = draw(st.lists(st.one_of(st.just(1.0), st.floats(1, LARGEST_WEIGHT)), min_size=size, max_size=size))
     steps = draw(st.lists(st.integers(-parts, parts), min_size=size, max_size=size))
     total = sum(steps)
     if abs(steps[-1] - total) <= parts and draw(st.booleans()):
@@ -103,28 +110,28 @@ def test_the_exact_chance_of_ever_passing_is_at_most_alpha(case: tuple[list[floa
         for number in order:
             chance *= weights[number] / left
             left -= weights[number]
-        course = Course(tuple(map(str, order)), tuple(weights[number] for number in order))
-        better, _ = highest(course, [differences[number] for number in order])
+        item_order = ItemOrder(tuple(map(str, order)), tuple(weights[number] for number in order))
+        better, _ = highest(item_order, [differences[number] for number in order])
         for alpha in passed:
             passed[alpha] += chance * (better >= math.log(1 / alpha))
     assert all(share <= alpha + 1e-9 for alpha, share in passed.items())
 
 
 def test_a_sum_that_may_still_be_0_is_not_proven() -> None:
-    bets = Bets(Course(("telling", "dull"), (3.0, 1.0)))
-    bets.note(1.0)
+    bets = BettingProcess(ItemOrder(("telling", "dull"), (3.0, 1.0)))
+    bets.add(1.0)
     before = bets.log_e
-    bets.note(-1.0)
+    bets.add(-1.0)
     assert bets.log_e == pytest.approx(before)
 
 
 def test_a_sum_that_nothing_can_undo_is_proven() -> None:
-    course = Course(names(9), (3.0, *(2.0,) * 8))
-    bets = Bets(course)
+    item_order = ItemOrder(names(9), (3.0, *(2.0,) * 8))
+    bets = BettingProcess(item_order)
     for _ in range(6):
-        bets.note(1.0)
+        bets.add(1.0)
     assert bets.log_e == math.inf
-    bets.note(-1.0)
+    bets.add(-1.0)
     assert bets.log_e == math.inf
 
 
@@ -144,9 +151,9 @@ def test_expected_winnings_of_independent_draws_are_at_most_1(chances: dict[floa
     steps = 6
     expected = [0.0] * steps
     for path in product(chances, repeat=steps):
-        bets, chance = Bets(plain(steps)), math.prod(chances[difference] for difference in path)
+        bets, chance = BettingProcess(plain(steps)), math.prod(chances[difference] for difference in path)
         for step, difference in enumerate(path):
-            bets.note(difference)
+            bets.add(difference)
             expected[step] += chance * math.exp(bets.log_e)
     assert expected == pytest.approx([1.0] * steps)  # a fair game loses nothing either
 
@@ -168,23 +175,23 @@ def mixed(rng: random.Random) -> Path:
 
 
 def adversary(rng: random.Random) -> Path:
-    """Items that earlier prompts told to be telling are won, dull ones lost; the whole sum is exactly 0."""
+    """Items that earlier prompts show to discriminate are won, the others lost; the whole sum is exactly 0."""
     items = names(100)
     earlier = {
         item: [rng.choice((0.0, 1.0)) if number % 2 else 1.0 for _ in range(12)] for number, item in enumerate(items)
     }
-    course = draw_course(items, telling_items(earlier), str(rng.random()))
-    weight = dict(zip(course.items, course.weights, strict=True))
+    item_order = draw_item_order(items, item_discrimination(earlier), str(rng.random()))
+    weight = dict(zip(item_order.items, item_order.weights, strict=True))
     ranked = sorted(items, key=lambda item: (weight[item], item))
     worth = {item: 1.0 if place >= 50 else -1.0 for place, item in enumerate(ranked)}
-    return course, [worth[item] for item in course.items]
+    return item_order, [worth[item] for item in item_order.items]
 
 
 def graded_adversary(rng: random.Random) -> Path:
-    """A few telling items are won by far, and many dull ones lost by a little: together just below 0."""
+    """A few discriminating items are won by far, and many other ones lost by a little: together just below 0."""
     items = names(45)
-    course = draw_course(items, {item: float(item in items[:15]) for item in items}, str(rng.random()))
-    return course, [2 / 3 if item in items[:15] else -1 / 3 - 1e-6 for item in course.items]
+    item_order = draw_item_order(items, {item: float(item in items[:15]) for item in items}, str(rng.random()))
+    return item_order, [2 / 3 if item in items[:15] else -1 / 3 - 1e-6 for item in item_order.items]
 
 
 @pytest.mark.parametrize("draw", [coins, small_wins_rare_big_losses, mixed, adversary, graded_adversary])
@@ -200,7 +207,8 @@ def test_evidence_without_a_cause_ever_passes_at_most_as_often_as_it_says(
 def test_evidence_of_harm_withstands_the_adversary_too() -> None:
     rng, paths = random.Random(12), 700
     mirrored = [
-        (course, [-difference for difference in differences]) for course, differences in map(adversary, [rng] * paths)
+        (item_order, [-difference for difference in differences])
+        for item_order, differences in map(adversary, [rng] * paths)
     ]
     found = [highest(*path)[1] for path in mirrored]
     assert sum(worse >= math.log(20) for worse in found) / paths <= most(0.05, paths)
@@ -215,67 +223,76 @@ def test_the_adversary_would_fool_evidence_that_ignores_the_weights() -> None:
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 3.0), (1.0, 1.5, 2.0, 2.5, 3.0)])
 @pytest.mark.parametrize("size", [1.0, 0.9])
 def test_a_runner_that_always_wins_is_soon_shown_to_be_better(weights: tuple[float, ...], size: float) -> None:
-    course = Course(names(60), tuple(weights[number % len(weights)] for number in range(60)))
-    duel = noted(course, [size] * 12)
-    assert duel.better > math.log(20)
-    assert duel.worse < 0
+    item_order = ItemOrder(names(60), tuple(weights[number % len(weights)] for number in range(60)))
+    comparison = noted(item_order, [size] * 12)
+    assert comparison.better > math.log(20)
+    assert comparison.worse < 0
 
 
-@pytest.mark.parametrize("telling", [0.0, 1.0])
-def test_a_clear_winner_is_nearly_always_found(telling: float) -> None:
+@pytest.mark.parametrize("discrimination", [0.0, 1.0])
+def test_a_clear_winner_is_nearly_always_found(discrimination: float) -> None:
     rng, paths, items = random.Random(17), 100, names(120)
     wins, losses = set(items[:40]), set(items[40:48])
     found = 0
     for _ in range(paths):
-        course = draw_course(items, dict.fromkeys(items[:60], telling), str(rng.random()))
-        differences = [float((item in wins) - (item in losses)) for item in course.items]
-        found += highest(course, differences)[0] >= math.log(20)
+        item_order = draw_item_order(items, dict.fromkeys(items[:60], discrimination), str(rng.random()))
+        differences = [float((item in wins) - (item in losses)) for item in item_order.items]
+        found += highest(item_order, differences)[0] >= math.log(20)
     assert found / paths > 0.95
 
 
 # the order
 
 
-def test_a_course_is_seeded_and_holds_each_item_once_with_its_own_weight() -> None:
+def test_an_order_is_seeded_and_holds_each_item_once_with_its_own_weight() -> None:
     items = names(30)
-    telling = {item: number / 29 for number, item in enumerate(items[:20])}
-    course = draw_course(items, telling, "seed")
-    assert course == draw_course(items, telling, "seed")
-    assert course.items != draw_course(items, telling, "another").items
-    assert sorted(course.items) == sorted(items)
-    assert list(course.weights) == pytest.approx([1 + (BOLDEST - 1) * telling.get(item, 0.0) for item in course.items])
+    discrimination = {item: number / 29 for number, item in enumerate(items[:20])}
+    item_order = draw_item_order(items, discrimination, "seed")
+    assert item_order == draw_item_order(items, discrimination, "seed")
+    assert item_order.items != draw_item_order(items, discrimination, "another").items
+    assert sorted(item_order.items) == sorted(items)
+    assert list(item_order.weights) == pytest.approx(
+        [1 + (LARGEST_WEIGHT - 1) * discrimination.get(item, 0.0) for item in item_order.items]
+    )
 
 
 def test_a_course_is_plain_if_all_items_tell_alike() -> None:
-    assert draw_course(names(5), {}, "a").plain
-    assert draw_course(names(5), dict.fromkeys(names(5), 0.7), "a").plain
-    assert not draw_course(names(5), {"i2": 0.7}, "a").plain
-    assert draw_course((), {}, "a") == Course((), ())
+    assert draw_item_order(names(5), {}, "a").plain
+    assert draw_item_order(names(5), dict.fromkeys(names(5), 0.7), "a").plain
+    assert not draw_item_order(names(5), {"i2": 0.7}, "a").plain
+    assert draw_item_order((), {}, "a") == ItemOrder((), ())
 
 
 def test_the_first_item_is_drawn_in_proportion_to_its_weight() -> None:
     draws = 4000
-    first = sum(draw_course(("a", "b", "c"), {"a": 1.0}, str(seed)).items[0] == "a" for seed in range(draws))
+    first = sum(draw_item_order(("a", "b", "c"), {"a": 1.0}, str(seed)).items[0] == "a" for seed in range(draws))
     assert first / draws == pytest.approx(3 / 5, abs=4 * math.sqrt(0.24 / draws))
 
 
-def test_telling_items_come_earlier_on_average() -> None:
+def test_discriminating_items_come_earlier_on_average() -> None:
     items, places = names(20), {True: 0, False: 0}
     for seed in range(200):
-        order = draw_course(items, dict.fromkeys(items[:10], 1.0), str(seed)).items
+        order = draw_item_order(items, dict.fromkeys(items[:10], 1.0), str(seed)).items
         for place, item in enumerate(order):
             places[item in items[:10]] += place
     assert places[True] < 0.8 * places[False]
 
 
 def test_items_tell_as_much_as_scores_vary_on_them() -> None:
-    found = telling_items({"new": [], "split": [1, 0, 1, 0], "right": [1] * 8, "wrong": [0] * 8, "half": [0.5, 0.5]})
+    scores: dict[str, list[float]] = {
+        "new": [],
+        "split": [1, 0, 1, 0],
+        "right": [1] * 8,
+        "wrong": [0] * 8,
+        "half": [0.5, 0.5],
+    }
+    found = item_discrimination(scores)
     assert found == pytest.approx({"new": 1.0, "split": 1.0, "right": 0.36, "wrong": 0.36, "half": 0.5})
 
 
 @given(st.lists(st.floats(0, 1), max_size=20))
 def test_what_an_item_tells_lies_between_0_and_1(scores: list[float]) -> None:
-    assert 0 < telling_items({"a": scores})["a"] <= 1 + 1e-12
+    assert 0 < item_discrimination({"a": scores})["a"] <= 1 + 1e-12
 
 
 # duels
@@ -285,25 +302,25 @@ def test_what_an_item_tells_lies_between_0_and_1(scores: list[float]) -> None:
 def test_turning_from_mcnemars_test_to_bets_is_as_good_as_betting_from_the_start(
     differences: list[float | None],
 ) -> None:
-    duel, up, down = Duel(plain(26)), Bets(plain(26)), Bets(plain(26))
+    comparison, up, down = PairedComparison(plain(26)), BettingProcess(plain(26)), BettingProcess(plain(26))
     for difference in [*differences, 0.5]:
-        duel.note(difference)
-        up.note(difference or 0.0)
-        down.note(-(difference or 0.0))
-    assert (duel.better, duel.worse) == pytest.approx((up.log_e, down.log_e))
+        comparison.add(difference)
+        up.add(difference or 0.0)
+        down.add(-(difference or 0.0))
+    assert (comparison.better, comparison.worse) == pytest.approx((up.log_e, down.log_e))
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), max_size=25), st.sampled_from([1.0, 3.0]))
 def test_better_and_worse_are_mirror_images(differences: list[float], weight: float) -> None:
-    course = Course(names(25), (weight, *(1.0,) * 24))
-    one, other = noted(course, differences), noted(course, [-difference for difference in differences])
+    item_order = ItemOrder(names(25), (weight, *(1.0,) * 24))
+    one, other = noted(item_order, differences), noted(item_order, [-difference for difference in differences])
     assert (one.better, one.worse) == pytest.approx((other.worse, other.better))
 
 
-@pytest.mark.parametrize("course", [plain(6), Course(names(6), (3.0, 1.0, 1.0, 2.0, 1.0, 3.0))])
+@pytest.mark.parametrize("item_order", [plain(6), ItemOrder(names(6), (3.0, 1.0, 1.0, 2.0, 1.0, 3.0))])
 @pytest.mark.parametrize("size", [1.0, 0.5])
-def test_an_unscored_item_is_evidence_of_nothing_and_no_difference(course: Course, size: float) -> None:
-    gap, nothing = noted(course, [size, None, -size, size]), noted(course, [size, 0.0, -size, size])
+def test_an_unscored_item_is_evidence_of_nothing_and_no_difference(item_order: ItemOrder, size: float) -> None:
+    gap, nothing = noted(item_order, [size, None, -size, size]), noted(item_order, [size, 0.0, -size, size])
     assert (gap.better, gap.worse) == pytest.approx((nothing.better, nothing.worse))
     assert gap.count == 4
     assert gap.differences == [size, -size, size]
@@ -311,5 +328,5 @@ def test_an_unscored_item_is_evidence_of_nothing_and_no_difference(course: Cours
 
 
 def test_a_duel_starts_without_evidence() -> None:
-    duel = Duel(plain(3))
-    assert (duel.better, duel.worse, duel.mean, duel.count) == (0.0, 0.0, 0.0, 0)
+    comparison = PairedComparison(plain(3))
+    assert (comparison.better, comparison.worse, comparison.mean, comparison.count) == (0.0, 0.0, 0.0, 0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpo_agent.core.demos import shown
+from lpo_agent.core.demos import block_text
 from lpo_agent.core.guards import Guards
 from lpo_agent.core.messages import Row
 from lpo_agent.core.text import TAG, Prompt
@@ -167,7 +167,7 @@ def test_growth_is_capped_by_the_seed_or_by_the_caller() -> None:
 
 
 def test_demonstrations_are_passed_over_as_they_are() -> None:
-    demos = frozenset(shown(row) for row in ROWS)
+    demos = frozenset(block_text(row) for row in ROWS)
     text = "\n\n".join([*sorted(demos), SEED])
     assert guards(most_words=12).refuse(text, demos) is None
     assert guards(most_words=999).refuse(text) is not None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpo_agent.core.evidence import Course, draw_course
+from lpo_agent.core.evidence import ItemOrder, draw_item_order
 from lpo_agent.core.racing import ALPHA, Race, evaluations, proven
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ NEVER = 1e-12
 """An alpha at which nothing is ever proven within these races."""
 
 
-def course_of(items: int) -> Course:
-    return Course(tuple(f"i{number}" for number in range(items)), (1.0,) * items)
+def course_of(items: int) -> ItemOrder:
+    return ItemOrder(tuple(f"i{number}" for number in range(items)), (1.0,) * items)
 
 
 def scored(values: Sequence[float | None]) -> dict[str, float | None]:
@@ -36,7 +36,7 @@ def rounds(race: Race, runners: Sequence[Scores], parent: Scores) -> Iterator[in
     while race.running:
         target = race.target
         yield target
-        race.note({number: runners[number] for number in race.running}, parent)
+        race.add({number: runners[number] for number in race.running}, parent)
         race.settle()
 
 
@@ -47,11 +47,11 @@ def finished(race: Race, runners: Sequence[Scores], parent: Scores) -> Race:
 
 
 def fates(race: Race) -> list[Fate]:
-    return [lane.fate for lane in race.lanes]
+    return [entry.fate for entry in race.entries]
 
 
 def counts(race: Race) -> list[int]:
-    return [lane.duel.count for lane in race.lanes]
+    return [entry.comparison.count for entry in race.entries]
 
 
 def wins(early: int, late: int = 0, *, items: int = 40, turn: int = 8) -> dict[str, float | None]:
@@ -61,22 +61,22 @@ def wins(early: int, late: int = 0, *, items: int = 40, turn: int = 8) -> dict[s
 
 @pytest.mark.parametrize("look", [1, 4, 50])
 def test_a_hopeless_candidate_is_dropped_at_the_same_item_however_far_one_asks_ahead(look: int) -> None:
-    course, right = course_of(60), scored([1.0] * 60)
-    race = finished(Race(course, 2, look=look, first=None), [scored([0.0] * 60), right], right)
+    item_order, right = course_of(60), scored([1.0] * 60)
+    race = finished(Race(item_order, 2, look=look, first=None), [scored([0.0] * 60), right], right)
     assert fates(race) == ["dropped", "finished"]
     assert counts(race)[0] == 8  # an e-value of 511 / 9, and 1 of the other: a mean of 28.9; after seven 16.4
-    assert race.lanes[0].log_e < -math.log(1 / ALPHA)
+    assert race.entries[0].log_e < -math.log(1 / ALPHA)
     assert race.order() == [1]
 
 
 @pytest.mark.parametrize("first", [None, 8])
 def test_a_clear_winner_is_promoted_and_asked_no_more(first: int | None) -> None:
-    course, wrong = course_of(60), scored([0.0] * 60)
-    race = finished(Race(course, 3, look=1, first=first), [wrong, scored([1.0] * 60), wrong], wrong)
+    item_order, wrong = course_of(60), scored([0.0] * 60)
+    race = finished(Race(item_order, 3, look=1, first=first), [wrong, scored([1.0] * 60), wrong], wrong)
     assert fates(race)[1] == "promoted"
     assert counts(race)[1] < 20
     assert race.order()[0] == 1
-    assert race.lanes[1].log_e > math.log(1 / ALPHA)
+    assert race.entries[1].log_e > math.log(1 / ALPHA)
 
 
 def test_the_lower_half_is_outrun_at_first_and_at_each_doubling() -> None:
@@ -149,7 +149,7 @@ def test_items_that_one_side_has_no_score_for_tell_nothing() -> None:
     parent = scored([1.0, None, 0.0, 1.0, 0.0, 0.0])
     runner = {"i0": 0.0, "i1": 1.0, "i2": None, "i4": 1.0, "i5": 1.0}
     race = finished(Race(course_of(6), 1, first=None), [runner], parent)
-    assert race.lanes[0].duel.differences == [-1.0, 1.0, 1.0]
+    assert race.entries[0].comparison.differences == [-1.0, 1.0, 1.0]
     assert (fates(race), counts(race)) == (["finished"], [6])
 
 
@@ -203,7 +203,7 @@ def test_a_target_grows_but_passes_neither_the_next_rung_nor_the_end(
     drawn: tuple[Race, list[Scores], Scores],
 ) -> None:
     race, runners, parent = drawn
-    limit, asked = len(race.course.items), 0
+    limit, asked = len(race.item_order.items), 0
     for target in rounds(race, runners, parent):
         done, running = counts(race), [counts(race)[number] for number in race.running]
         assert min(running) < target <= min(limit, min(running) + race.look)
@@ -215,7 +215,7 @@ def test_a_target_grows_but_passes_neither_the_next_rung_nor_the_end(
         asked = max(asked, target)
         assert max(done) <= asked
     assert set(fates(race)) <= {"dropped", "outrun", "finished", "promoted"}
-    assert len(race.lanes) == 0 or race.order() or set(fates(race)) == {"dropped"}
+    assert len(race.entries) == 0 or race.order() or set(fates(race)) == {"dropped"}
 
 
 @given(races())
@@ -224,14 +224,14 @@ def test_only_the_end_of_the_course_and_evidence_let_a_candidate_through(
     drawn: tuple[Race, list[Scores], Scores],
 ) -> None:
     race = finished(*drawn)
-    means = [race.lanes[number].duel.mean for number in race.order()]
+    means = [race.entries[number].comparison.mean for number in race.order()]
     assert means == sorted(means, reverse=True)
-    for number, lane in enumerate(race.lanes):
-        assert (number in race.order()) == (lane.fate in {"finished", "promoted"})
-        if lane.fate == "finished":
-            assert lane.duel.count == len(race.course.items)
-        if lane.fate in {"dropped", "promoted"}:
-            strength = lane.duel.worse if lane.fate == "dropped" else lane.duel.better
+    for number, entry in enumerate(race.entries):
+        assert (number in race.order()) == (entry.fate in {"finished", "promoted"})
+        if entry.fate == "finished":
+            assert entry.comparison.count == len(race.item_order.items)
+        if entry.fate in {"dropped", "promoted"}:
+            strength = entry.comparison.worse if entry.fate == "dropped" else entry.comparison.better
             assert strength >= math.log(1 / race.alpha) - 1e-9
 
 
@@ -240,20 +240,20 @@ def test_only_the_end_of_the_course_and_evidence_let_a_candidate_through(
 FIELD = 6
 
 
-def equals(rng: random.Random, kind: str) -> tuple[Course, list[Mapping[str, float]], Mapping[str, float]]:
-    """Return a course and scores of equal candidates; "weighted": dull items are won, telling ones lost."""
+def equals(rng: random.Random, kind: str) -> tuple[ItemOrder, list[Mapping[str, float]], Mapping[str, float]]:
+    """Return an order and scores of equal candidates; "weighted": discriminating items are lost, others won."""
     items = [f"i{number}" for number in range(60)]
     if kind == "weighted":
-        telling = set(rng.sample(items, 30))
-        course = draw_course(items, dict.fromkeys(telling, 1.0), str(rng.random()))
-        parent = {item: 1.0 if item in telling else 0.0 for item in items}
-        return course, [{item: 1.0 - parent[item] for item in items} for _ in range(FIELD)], parent
+        discrimination = set(rng.sample(items, 30))
+        item_order = draw_item_order(items, dict.fromkeys(discrimination, 1.0), str(rng.random()))
+        parent = {item: 1.0 if item in discrimination else 0.0 for item in items}
+        return item_order, [{item: 1.0 - parent[item] for item in items} for _ in range(FIELD)], parent
 
     def scores() -> dict[str, float]:
         tries = 3 if kind == "graded" else 1
         return {item: sum(rng.random() < 0.5 for _ in range(tries)) / tries for item in items}
 
-    return draw_course(items, {}, str(rng.random())), [scores() for _ in range(FIELD)], scores()
+    return draw_item_order(items, {}, str(rng.random())), [scores() for _ in range(FIELD)], scores()
 
 
 @pytest.mark.parametrize("first", [None, 8])
@@ -261,8 +261,8 @@ def equals(rng: random.Random, kind: str) -> tuple[Course, list[Mapping[str, flo
 def test_a_race_among_equals_drops_any_of_them_at_most_as_often_as_it_says(kind: str, first: int | None) -> None:
     rng, paths, wrong = random.Random(23), 250, 0
     for _ in range(paths):
-        course, runners, parent = equals(rng, kind)
-        wrong += "dropped" in fates(finished(Race(course, FIELD, look=4, first=first), runners, parent))
+        item_order, runners, parent = equals(rng, kind)
+        wrong += "dropped" in fates(finished(Race(item_order, FIELD, look=4, first=first), runners, parent))
     assert wrong / paths <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / paths)
 
 

@@ -28,7 +28,7 @@ def changed(prompt: Prompt, old: str, new: str) -> Candidate:
 
 
 def born(
-    parent: Prompt, *texts: str, lore: SearchHistory | None = None, scores: str = "1", **plan: Any
+    parent: Prompt, *texts: str, history: SearchHistory | None = None, scores: str = "1", **plan: Any
 ) -> tuple[list[Candidate], list[Event]]:
     """Fill the word "note" of the parent with each of the texts."""
     events: list[Event] = []
@@ -36,9 +36,9 @@ def born(
     marked = MarkedPrompt(prompt=parent, spans=(Span(start, start + 4),))
     proposals = Proposals(proposals=tuple(Proposal(replacements=(Replacement(0, text),)) for text in texts))
     changes = LOCAL_SEARCH.__class__(**{"demos": 0, **plan})
-    nursery = CandidateBuilder(0, Candidate(SEED), ROWS, Guards.of(SEED, ROWS), changes, events.append)
+    builder = CandidateBuilder(0, Candidate(SEED), ROWS, Guards.of(SEED, ROWS), changes, events.append)
     marks = [{str(n): float(mark) for n, mark in enumerate(row)} for row in scores.split()]
-    return nursery.children(1, marked, proposals, lore or SearchHistory((Candidate(SEED),)), marks), events
+    return builder.children(1, marked, proposals, history or SearchHistory((Candidate(SEED),)), marks), events
 
 
 def lost(events: list[Event]) -> list[str | None]:
@@ -59,12 +59,12 @@ def test_every_proposal_is_told_with_what_became_of_it() -> None:
 
 def test_texts_that_other_branches_tried_are_not_raced_again() -> None:
     known = SearchHistory((Candidate(SEED),), tried=(SEED.text.replace("note", "letter", 1),))
-    assert [child.filled[0].text for child in born(SEED, "letter", "memo", lore=known)[0]] == ["memo"]
+    assert [child.filled[0].text for child in born(SEED, "letter", "memo", history=known)[0]] == ["memo"]
 
 
 def test_crossover_takes_the_edits_that_the_other_prompt_made_elsewhere() -> None:
     parent, mate = changed(SEED, "Say it loud.", "Whisper all of it."), changed(SEED, "Be brief.", "Be very short.")
-    children, _ = born(parent.prompt, lore=SearchHistory((Candidate(SEED), parent, mate)), scores="000 110 001")
+    children, _ = born(parent.prompt, history=SearchHistory((Candidate(SEED), parent, mate)), scores="000 110 001")
     (child,) = children
     assert child.note == "crossover"
     assert child.prompt.text == "Read the note. Whisper all of it. Be very short.\n\nNote: {input}"
@@ -76,12 +76,12 @@ def test_crossover_takes_the_edits_that_the_other_prompt_made_elsewhere() -> Non
 @pytest.mark.parametrize("scores", ["000 110 000", "111 111 111"])
 def test_superfluous_prompts_are_no_mates(scores: str) -> None:
     parent, mate = changed(SEED, "Say it loud.", "Whisper."), changed(SEED, "Be brief.", "Be short.")
-    assert born(parent.prompt, lore=SearchHistory((Candidate(SEED), parent, mate)), scores=scores)[0] == []
+    assert born(parent.prompt, history=SearchHistory((Candidate(SEED), parent, mate)), scores=scores)[0] == []
 
 
 def test_edits_at_the_same_place_are_not_merged() -> None:
     parent, mate = changed(SEED, "Say it loud.", "Whisper."), changed(SEED, "Say it", "Sing it")
-    assert born(parent.prompt, lore=SearchHistory((Candidate(SEED), parent, mate)), scores="00 10 01")[0] == []
+    assert born(parent.prompt, history=SearchHistory((Candidate(SEED), parent, mate)), scores="00 10 01")[0] == []
 
 
 def test_demonstrations_come_from_rows_that_may_be_shown() -> None:

@@ -52,49 +52,49 @@ async def served(right: Callable[[str, int], bool], asked: list[tuple[str, str]]
 
 
 async def settled(
-    right: Callable[[str, int], bool], *finalists: Candidate, dev: int = 20, **ground: Any
+    right: Callable[[str, int], bool], *finalists: Candidate, dev: int = 20, **limits: Any
 ) -> tuple[SearchOutcome, list[tuple[str, str]]]:
     asked: list[tuple[str, str]] = []
-    findings = SearchOutcome(SEED, SEED)
-    stood = SearchTask((), rows("dev", dev), (), Ledger(Budget()), Need(0, 0, None), **ground)
+    outcome = SearchOutcome(SEED, SEED)
+    task = SearchTask((), rows("dev", dev), (), Ledger(Budget()), Need(0, 0, None), **limits)
     async with served(right, asked) as scoring:
-        await Finals(scoring, stood, findings, (), lambda _: None).settle(finalists)
-    return findings, asked
+        await Finals(scoring, task, outcome, (), lambda _: None).settle(finalists)
+    return outcome, asked
 
 
 async def test_the_choice_is_confirmed_on_items_that_nobody_else_was_asked() -> None:
-    findings, asked = await settled(
+    outcome, asked = await settled(
         lambda text, n: text != "seed prompt" and (text == SHORT.prompt.text or n < 5), LONG, SHORT
     )
-    assert findings.best is SHORT
-    assert findings.confirmation == [1.0] * 10
-    assert findings.best_dev is not None
-    assert findings.best_dev.n == 20
+    assert outcome.best is SHORT
+    assert outcome.confirmation == [1.0] * 10
+    assert outcome.best_dev is not None
+    assert outcome.best_dev.n == 20
     fresh = {f"dev:{n}" for n in range(10, 20)}
     assert {text for text, row in asked if row in fresh} == {SEED.prompt.text, SHORT.prompt.text}
     assert len(asked) == len(set(asked)) == 20 + 20 + 10
 
 
 async def test_one_that_does_worse_on_fresh_items_is_not_the_answer() -> None:
-    findings, _ = await settled(lambda text, n: (n < 10) == (text != "seed prompt"), SHORT)
-    assert findings.best is SEED
-    assert findings.confirmation == [-1.0] * 10
-    assert "fresh dev items" in findings.remarks[0]
+    outcome, _ = await settled(lambda text, n: (n < 10) == (text != "seed prompt"), SHORT)
+    assert outcome.best is SEED
+    assert outcome.confirmation == [-1.0] * 10
+    assert "fresh dev items" in outcome.remarks[0]
 
 
 async def test_a_tiny_dev_split_chooses_with_all_of_it() -> None:
-    findings, _ = await settled(lambda text, _: text != "seed prompt", SHORT, dev=6)
-    assert findings.best is SHORT
-    assert findings.confirmation == []
+    outcome, _ = await settled(lambda text, _: text != "seed prompt", SHORT, dev=6)
+    assert outcome.best is SHORT
+    assert outcome.confirmation == []
 
 
 async def test_must_pass_examples_keep_a_better_prompt_out() -> None:
     def right(text: str, n: int) -> bool:
         return n == 2 if text == "seed prompt" else n != 2
 
-    findings, _ = await settled(right, SHORT, must_pass=rows("must", 4)[2:3])
-    assert findings.best is SEED
-    assert findings.remarks == ["a finalist is out: it did worse on 1 must-pass examples"]
+    outcome, _ = await settled(right, SHORT, must_pass=rows("must", 4)[2:3])
+    assert outcome.best is SEED
+    assert outcome.remarks == ["a finalist is out: it did worse on 1 must-pass examples"]
     assert (await settled(right, SHORT, must_pass=rows("must", 4)[3:]))[0].best is SHORT
 
 
@@ -103,25 +103,25 @@ async def test_a_class_that_loses_too_much_keeps_a_better_prompt_out() -> None:
         return n in {1, 3} if text == "seed prompt" else n % 2 == 0
 
     assert (await settled(right, SHORT, class_gate=0.5))[0].best is SHORT
-    findings, _ = await settled(right, SHORT, class_gate=0.3)
-    assert findings.best is SEED
-    assert "lost 0.40 in one class" in findings.remarks[0]
+    outcome, _ = await settled(right, SHORT, class_gate=0.3)
+    assert outcome.best is SEED
+    assert "lost 0.40 in one class" in outcome.remarks[0]
 
 
 async def test_the_front_holds_what_is_worth_choosing_from() -> None:
     def right(text: str, n: int) -> bool:
         return text == LONG.prompt.text or (text == SHORT.prompt.text and n != 1)
 
-    findings, _ = await settled(right, LONG, SHORT)
-    assert [point.prompt for point in findings.front] == [LONG.prompt.text, SHORT.prompt.text]
-    best, other = findings.front
+    outcome, _ = await settled(right, LONG, SHORT)
+    assert [point.prompt for point in outcome.front] == [LONG.prompt.text, SHORT.prompt.text]
+    best, other = outcome.front
     assert (best.words, other.words) == (8, 2)
     assert (best.dev.mean, other.dev.mean) == (1.0, 0.9)
     assert best.tokens == pytest.approx((2 * len(LONG.prompt.text) + 1) / 4, abs=0.1)
 
 
 async def test_without_finalists_the_seed_is_still_scored() -> None:
-    findings, _ = await settled(lambda *_: True)
-    assert findings.best is SEED
-    assert findings.seed_dev is not None
-    assert findings.seed_dev.mean == 1.0
+    outcome, _ = await settled(lambda *_: True)
+    assert outcome.best is SEED
+    assert outcome.seed_dev is not None
+    assert outcome.seed_dev.mean == 1.0

@@ -73,39 +73,39 @@ class Arms:
         return sorted(range(len(self.texts)), key=lambda arm: (-self.rank[arm], -self.mean(arm), arm))
 
 
-async def choose(arms: Arms, numbers: BeamOptions) -> list[int]:
-    """Return all arms, best first, as the selection of ``numbers`` sees them."""
-    match numbers.selection:
+async def choose(arms: Arms, options: BeamOptions) -> list[int]:
+    """Return all arms, best first, as the selection of ``options`` sees them."""
+    match options.selection:
         case "ucb" | "ucb-e":
-            await _ucb(arms, numbers)
+            await _ucb(arms, options)
         case "sr" | "s-sr":
-            await _rejects(arms, numbers)
+            await _rejects(arms, options)
         case "sh":
-            await _halving(arms, numbers)
+            await _halving(arms, options)
         case _:
             n = len(arms.texts)
-            await arms.pull(range(n), arms.sample(max(1, numbers.eval_budget // n)))
+            await arms.pull(range(n), arms.sample(max(1, options.eval_budget // n)))
     return arms.order()
 
 
-async def _ucb(arms: Arms, numbers: BeamOptions) -> None:
+async def _ucb(arms: Arms, options: BeamOptions) -> None:
     """Pull the arms with the highest upper bounds, all on the same rows in a round; at first random ones."""
     everyone = range(len(arms.texts))
-    width = min(numbers.eval_prompts, len(arms.texts))
-    for t in range(numbers.eval_rounds):
+    width = min(options.eval_prompts, len(arms.texts))
+    for t in range(options.eval_rounds):
         chosen = sorted(arms.rng.sample(everyone, width))
         if t > 0:
-            chosen = sorted(everyone, key=lambda arm: (-_bound(arms, arm, t, numbers), arm))[:width]
-        await arms.pull(chosen, arms.sample(numbers.eval_items))
+            chosen = sorted(everyone, key=lambda arm: (-_bound(arms, arm, t, options), arm))[:width]
+        await arms.pull(chosen, arms.sample(options.eval_items))
 
 
-def _bound(arms: Arms, arm: int, t: int, numbers: BeamOptions) -> float:
+def _bound(arms: Arms, arm: int, t: int, options: BeamOptions) -> float:
     """Return mean plus bonus: c sqrt(ln t / n) for ucb, c sqrt(c / n) for ucb-e."""
-    c, n = numbers.ucb_c, arms.count[arm] + NEVER
-    return arms.mean(arm) + c * math.sqrt((math.log(t) if numbers.selection == "ucb" else c) / n)
+    c, n = options.ucb_c, arms.count[arm] + NEVER
+    return arms.mean(arm) + c * math.sqrt((math.log(t) if options.selection == "ucb" else c) / n)
 
 
-async def _rejects(arms: Arms, numbers: BeamOptions) -> None:
+async def _rejects(arms: Arms, options: BeamOptions) -> None:
     """Reject the worst arm of each phase until a beam is left.
 
     Phases of "sr" grow as in Audibert and Bubeck (2010, Figure 3), for the arms outside the beam;
@@ -113,37 +113,37 @@ async def _rejects(arms: Arms, numbers: BeamOptions) -> None:
     rows so far (the released code: by those of the phase).
     """
     left = list(range(len(arms.texts)))
-    for phase, size in enumerate(phase_sizes(numbers, len(left)), start=1):
+    for phase, size in enumerate(phase_sizes(options, len(left)), start=1):
         runners = left
-        if numbers.selection == "s-sr":
-            runners = sorted(arms.rng.sample(left, min(numbers.eval_prompts, len(left))))
+        if options.selection == "s-sr":
+            runners = sorted(arms.rng.sample(left, min(options.eval_prompts, len(left))))
         await arms.pull(runners, arms.sample(size))
         worst = min(runners, key=lambda arm: (arms.mean(arm), -arm))
         left.remove(worst)
         arms.rank[worst] = phase
 
 
-def phase_sizes(numbers: BeamOptions, arms: int) -> list[int]:
+def phase_sizes(options: BeamOptions, arms: int) -> list[int]:
     """Return how many rows each phase of "sr" or "s-sr" draws. "sr" counts its budget as ProTeGi's code does:
     for the arms outside the beam, though those of the beam are pulled too."""  # noqa: D205, D209 - one sentence
-    phases = arms - numbers.beam
-    if numbers.selection == "s-sr":
-        return [math.ceil(numbers.eval_budget / (phases * numbers.eval_prompts))] * phases
+    phases = arms - options.beam
+    if options.selection == "s-sr":
+        return [math.ceil(options.eval_budget / (phases * options.eval_prompts))] * phases
     scale = 0.5 + sum(1 / i for i in range(2, phases + 1))
     sizes, before = [], 0.0
     for phase in range(1, phases + 1):
-        until = max(0.0, (numbers.eval_budget - phases) / (scale * (phases + 1 - phase)))
+        until = max(0.0, (options.eval_budget - phases) / (scale * (phases + 1 - phase)))
         sizes.append(max(FEWEST, int(until - before)))
         before = until
     return sizes
 
 
-async def _halving(arms: Arms, numbers: BeamOptions) -> None:
+async def _halving(arms: Arms, options: BeamOptions) -> None:
     """Spend equal parts of the budget on ever fewer arms; those below the mean of a round leave."""
     left = list(range(len(arms.texts)))
     rounds = math.ceil(math.log2(len(left)))
     for number in range(rounds):
-        means = await arms.pull(left, arms.sample(max(1, numbers.eval_budget // (len(left) * rounds))))
+        means = await arms.pull(left, arms.sample(max(1, options.eval_budget // (len(left) * rounds))))
         bar = min(sum(means.values()) / len(means), max(means.values()))  # rounding may lift a mean of equals
         for arm in left:
             if means[arm] < bar:

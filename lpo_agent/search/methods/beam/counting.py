@@ -30,65 +30,65 @@ if TYPE_CHECKING:
 
 
 def most_calls(
-    host: str, numbers: BeamOptions, plan: Plan, *, tagged: bool, train: int, rows: int, calls_each: int
+    method: str, options: BeamOptions, plan: Plan, *, tagged: bool, train: int, rows: int, calls_each: int
 ) -> int:
     """Return the most calls of a search if every reply is usable.
 
     ``tagged``: a model is asked once more for each proposal, to tag or to think. ``train``: training
     rows; ``rows``: those that selection scores on.
     """
-    induced = numbers.induce * numbers.induce_each if host == "ape" else 0
+    induced = options.induce * options.induce_each if method == "ape" else 0
     nodes, calls = 1 + induced, induced
-    scorings = rows * nodes if numbers.selection == "all" else rows + _selection(numbers, nodes, rows)
+    scorings = rows * nodes if options.selection == "all" else rows + _selection(options, nodes, rows)
     for _ in range(plan.steps):
-        parents = min(numbers.beam, nodes)
-        new = parents * successors(host, numbers, plan.proposals)
-        calls += parents * asked(host, numbers, plan.proposals, tagged=tagged)
-        scorings += parents * _evidence(host, numbers, train)
-        scorings += rows * new if numbers.selection == "all" else _selection(numbers, parents + new, rows)
+        parents = min(options.beam, nodes)
+        new = parents * successors(method, options, plan.proposals)
+        calls += parents * asked(method, options, plan.proposals, tagged=tagged)
+        scorings += parents * _evidence(method, options, train)
+        scorings += rows * new if options.selection == "all" else _selection(options, parents + new, rows)
         nodes += new
     return scorings * calls_each + calls
 
 
-def successors(host: str, numbers: BeamOptions, proposals: int) -> int:
+def successors(method: str, options: BeamOptions, proposals: int) -> int:
     """Return the most successors of a parent."""
-    if host != "apo":
+    if method != "apo":
         return proposals
-    made = proposals * _gradients(numbers) * numbers.edits * (1 + numbers.paraphrases) + numbers.paraphrases
-    return min(made, numbers.expansion) if numbers.expansion else made
+    made = proposals * _gradients(options) * options.edits * (1 + options.paraphrases) + options.paraphrases
+    return min(made, options.expansion) if options.expansion else made
 
 
-def asked(host: str, numbers: BeamOptions, proposals: int, *, tagged: bool) -> int:
+def asked(method: str, options: BeamOptions, proposals: int, *, tagged: bool) -> int:
     """Return what the optimizer model is asked for one parent."""
     each = 2 if tagged else 1
-    if host == "ape":
+    if method == "ape":
         return proposals * each
-    if host == "pe2":
+    if method == "pe2":
         return proposals * (1 + each)
-    edits = _gradients(numbers) * each * (1 + numbers.edits * numbers.paraphrases)
-    return proposals * (1 + edits) + numbers.paraphrases * each
+    edits = _gradients(options) * each * (1 + options.edits * options.paraphrases)
+    return proposals * (1 + edits) + options.paraphrases * each
 
 
-def _gradients(numbers: BeamOptions) -> int:
-    return numbers.reasons if numbers.split_reasons else 1
+def _gradients(options: BeamOptions) -> int:
+    return options.reasons if options.split_reasons else 1
 
 
-def _evidence(host: str, numbers: BeamOptions, train: int) -> int:
-    if host == "ape" and not numbers.ape_errors:
+def _evidence(method: str, options: BeamOptions, train: int) -> int:
+    if method == "ape" and not options.ape_errors:
         return 0
-    return min(numbers.minibatch, train) if numbers.minibatch else train
+    return min(options.minibatch, train) if options.minibatch else train
 
 
-def _selection(numbers: BeamOptions, arms: int, rows: int) -> int:
+def _selection(options: BeamOptions, arms: int, rows: int) -> int:
     """Return the most scorings of a selection by parts."""
-    if arms <= numbers.beam:
+    if arms <= options.beam:
         return 0
-    if numbers.selection in {"ucb", "ucb-e"}:
-        wanted = numbers.eval_rounds * min(numbers.eval_prompts, arms) * numbers.eval_items
-    elif numbers.selection in {"sr", "s-sr"}:
-        sizes = phase_sizes(numbers, arms)
-        pulled = [arms - n if numbers.selection == "sr" else numbers.eval_prompts for n in range(len(sizes))]
+    if options.selection in {"ucb", "ucb-e"}:
+        wanted = options.eval_rounds * min(options.eval_prompts, arms) * options.eval_items
+    elif options.selection in {"sr", "s-sr"}:
+        sizes = phase_sizes(options, arms)
+        pulled = [arms - n if options.selection == "sr" else options.eval_prompts for n in range(len(sizes))]
         wanted = sum(size * min(count, arms) for size, count in zip(sizes, pulled, strict=True))
     else:
-        wanted = max(numbers.eval_budget, arms)
+        wanted = max(options.eval_budget, arms)
     return min(wanted, arms * rows)

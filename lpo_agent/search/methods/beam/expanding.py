@@ -54,7 +54,7 @@ class Ancestry:
 
     step: int
     branch: int
-    numbers: BeamOptions
+    options: BeamOptions
     history: str = ""
 
 
@@ -62,7 +62,7 @@ class Ancestry:
 class Expander:
     """Expands parents by the rules of one host."""
 
-    host: str
+    method: str
     proposals: int
     seed: int
     train: Sequence[Row]
@@ -73,38 +73,38 @@ class Expander:
     async def expand(self, parent: Candidate, at: Ancestry) -> Family:
         """Return the parent's family; raises RequestFailed for a spent budget and what cannot be mended."""
         family = Family(parent)
-        blind = self.host == "ape" and not at.numbers.ape_errors
+        blind = self.method == "ape" and not at.options.ape_errors
         measures = self.editor.marker in {"influence", "auto"} and self.editor.locality in {"nudge", "enforce"}
         wrong, right = ([], []) if blind and not measures else await self._look(family, at)
-        edit = ProposalRequest(
+        request = ProposalRequest(
             step=at.step,
             branch=at.branch,
             parent=parent,
-            purpose="vary" if self.host == "ape" else "mend",
-            numbers=at.numbers,
+            purpose="vary" if self.method == "ape" else "mend",
+            options=at.options,
             seed=self._seed(at, "tags"),
             critique=NOTHING,
-            failures=() if blind else tuple(wrong[: at.numbers.errors]),
+            failures=() if blind else tuple(wrong[: at.options.errors]),
             rows=tuple(trace.row for trace in (*wrong[:PROBED], *right[:PROBED])),
             history=at.history,
         )
-        if at.numbers.tag_per == "parent" and self.editor.locality in {"nudge", "enforce"}:
-            edit = replace(edit, tagged=await self.editor.tag(edit))
+        if at.options.tag_per == "parent" and self.editor.locality in {"nudge", "enforce"}:
+            request = replace(request, tagged=await self.editor.tag(request))
         slots: list[list[ProposalOutcome]] = [[] for _ in range(self.proposals + 1)]
         shown = [] if blind else wrong
-        works = [partial(self._propose, edit, shown, number, slots, family) for number in range(self.proposals)]
-        if self.host == "apo":
-            works.append(partial(self._paraphrase, edit, "seed", slots[self.proposals]))
+        works = [partial(self._propose, request, shown, number, slots, family) for number in range(self.proposals)]
+        if self.method == "apo":
+            works.append(partial(self._paraphrase, request, "seed", slots[self.proposals]))
         await together(works)
-        drafts = [draft for slot in slots for draft in slot]
-        family.calls += sum(draft.calls for draft in drafts)
-        family.pairs = {pair for draft in drafts for pair in draft.pairs}
-        family.successors = self._pick([child for draft in drafts for child in draft.candidates], family, at)
+        outcomes = [outcome for slot in slots for outcome in slot]
+        family.calls += sum(outcome.calls for outcome in outcomes)
+        family.pairs = {pair for outcome in outcomes for pair in outcome.pairs}
+        family.successors = self._pick([child for outcome in outcomes for child in outcome.candidates], family, at)
         return family
 
     async def _propose(
         self,
-        edit: ProposalRequest,
+        request: ProposalRequest,
         wrong: Sequence[Trace],
         number: int,
         slots: list[list[ProposalOutcome]],
@@ -116,69 +116,73 @@ class Expander:
         errors, reasoning, a new prompt (Ye et al. 2024, section 4). APO: a sample of errors, reasons
         for them, new prompts for each, paraphrases of those (Pryzant et al. 2023, sections 2.1-2.2).
         """
-        seed = self._seed(edit, number)
-        sample = random.Random(seed).sample(list(wrong), min(edit.numbers.errors, len(wrong)))
-        edit = replace(edit, seed=seed, failures=tuple(sample), tagged=_once(edit.tagged, first=number == 0))
-        if self.host == "ape":
-            slots[number].append(await self.editor.edit(edit))
+        seed = self._seed(request, number)
+        sample = random.Random(seed).sample(list(wrong), min(request.options.errors, len(wrong)))
+        request = replace(request, seed=seed, failures=tuple(sample), tagged=_once(request.tagged, first=number == 0))
+        if self.method == "ape":
+            slots[number].append(await self.editor.propose(request))
             return
         ask = CritiqueAsk(
-            prompt=edit.parent.prompt,
-            failures=edit.failures,
+            prompt=request.parent.prompt,
+            failures=request.failures,
             replicate=seed,
-            reasons=edit.numbers.reasons,
-            history=edit.history,
+            reasons=request.options.reasons,
+            history=request.history,
         )
-        if edit.numbers.tag_when == "before" and edit.tagged is None and self.editor.locality in {"nudge", "enforce"}:
-            edit = replace(edit, tagged=await self.editor.tag(edit))
+        if (
+            request.options.tag_when == "before"
+            and request.tagged is None
+            and self.editor.locality in {"nudge", "enforce"}
+        ):
+            request = replace(request, tagged=await self.editor.tag(request))
         family.calls += 1
         try:
             critique = await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
         except RequestFailed as failed:
             if not failed.single:
                 raise
-            slots[number].append(self.editor.lose(edit, failed.failure.detail))
+            slots[number].append(self.editor.lose(request, failed.failure.detail))
             return
-        if self.host == "pe2":
-            slots[number].append(await self.editor.edit(replace(edit, critique=critique)))
+        if self.method == "pe2":
+            slots[number].append(await self.editor.propose(replace(request, critique=critique)))
             return
-        gradients = critique.reasons if edit.numbers.split_reasons else (critique.text,)
+        gradients = critique.reasons if request.options.split_reasons else (critique.text,)
         each: list[list[ProposalOutcome]] = [[] for _ in gradients]
         await together(
-            partial(self._step_along, replace(edit, seed=self._seed(edit, f"{number}.{n}")), gradient, each[n], n)
+            partial(self._step_along, replace(request, seed=self._seed(request, f"{number}.{n}")), gradient, each[n], n)
             for n, gradient in enumerate(gradients)
         )
-        slots[number] += [draft for drafts in each for draft in drafts]
+        slots[number] += [outcome for outcomes in each for outcome in outcomes]
 
     async def _step_along(
-        self, edit: ProposalRequest, gradient: str, drafts: list[ProposalOutcome], number: int
+        self, request: ProposalRequest, gradient: str, outcomes: list[ProposalOutcome], number: int
     ) -> None:
         """Write APO's new prompts for one gradient, then paraphrase each of them."""
-        edit = replace(
-            edit,
+        request = replace(
+            request,
             critique=Critique(text=gradient),
-            n=edit.numbers.edits,
-            tagged=_once(edit.tagged, first=number == 0),
+            n=request.options.edits,
+            tagged=_once(request.tagged, first=number == 0),
         )
-        drafts.append(await self.editor.edit(edit))
-        more: list[list[ProposalOutcome]] = [[] for _ in drafts[0].candidates]
+        outcomes.append(await self.editor.propose(request))
+        more: list[list[ProposalOutcome]] = [[] for _ in outcomes[0].candidates]
         await together(
-            partial(self._paraphrase, replace(edit, parent=child, tagged=None), f"{number}.{n}", more[n])
-            for n, child in enumerate(drafts[0].candidates)
+            partial(self._paraphrase, replace(request, parent=child, tagged=None), f"{number}.{n}", more[n])
+            for n, child in enumerate(outcomes[0].candidates)
         )
-        drafts += [draft for found in more for draft in found]
+        outcomes += [outcome for found in more for outcome in found]
 
-    async def _paraphrase(self, edit: ProposalRequest, which: str, drafts: list[ProposalOutcome]) -> None:
+    async def _paraphrase(self, request: ProposalRequest, which: str, outcomes: list[ProposalOutcome]) -> None:
         """Say a prompt in other words: ProTeGi's Monte-Carlo successors."""
-        found: list[list[ProposalOutcome]] = [[] for _ in range(edit.numbers.paraphrases)]
+        found: list[list[ProposalOutcome]] = [[] for _ in range(request.options.paraphrases)]
 
         async def one(number: int) -> None:
-            seed = self._seed(edit, f"{which}.{edit.seed}.vary.{number}")
-            blank = replace(edit, purpose="vary", critique=NOTHING, failures=(), n=1, seed=seed)
-            found[number].append(await self.editor.edit(replace(blank, tagged=_once(edit.tagged, first=False))))
+            seed = self._seed(request, f"{which}.{request.seed}.vary.{number}")
+            blank = replace(request, purpose="vary", critique=NOTHING, failures=(), n=1, seed=seed)
+            found[number].append(await self.editor.propose(replace(blank, tagged=_once(request.tagged, first=False))))
 
-        await together(partial(one, number) for number in range(edit.numbers.paraphrases))
-        drafts += [draft for one_of in found for draft in one_of]
+        await together(partial(one, number) for number in range(request.options.paraphrases))
+        outcomes += [outcome for one_of in found for outcome in one_of]
 
     def _pick(self, candidates: Sequence[Candidate], family: Family, at: Ancestry) -> list[Candidate]:
         """Drop what is said twice and what the parent says; of too many keep a random part."""
@@ -187,7 +191,7 @@ class Expander:
             if child.prompt.text.strip() and child.prompt.text != family.parent.prompt.text:
                 unique.setdefault(child.prompt.text, child)
         kept = list(unique.values())
-        most = at.numbers.expansion
+        most = at.options.expansion
         if most and len(kept) > most:
             drawn = random.Random(self._seed(at, "expansion")).sample(range(len(kept)), most)
             kept = [kept[number] for number in sorted(drawn)]
@@ -199,14 +203,14 @@ class Expander:
         ProTeGi looks at one minibatch, the same for all parents of a step; PE2 goes through the rows
         until there are enough errors.
         """
-        numbers, rows = at.numbers, list(self.train)
-        if numbers.minibatch:
+        options, rows = at.options, list(self.train)
+        if options.minibatch:
             draw = random.Random(f"{self.seed}:{at.step}:minibatch")
-            batches = [draw.sample(rows, min(numbers.minibatch, len(rows)))]
+            batches = [draw.sample(rows, min(options.minibatch, len(rows)))]
         else:
             random.Random(f"{self.seed}:rows").shuffle(rows)
-            batches = [rows[n : n + numbers.look] for n in range(0, len(rows), numbers.look)]
-        enough = numbers.enough or numbers.errors * max(self.proposals, 2) / 2
+            batches = [rows[n : n + options.look] for n in range(0, len(rows), options.look)]
+        enough = options.enough or options.errors * max(self.proposals, 2) / 2
         wrong: list[Trace] = []
         right: list[Trace] = []
         for batch in batches:

@@ -66,7 +66,7 @@ class ProposalRequest:
     branch: int
     parent: Candidate
     purpose: Purpose
-    numbers: BeamOptions
+    options: BeamOptions
     seed: int
     critique: Critique
     failures: tuple[Trace, ...] = ()
@@ -110,112 +110,112 @@ class Editor:
     emit: Callable[[Event], None]
     max_words: int
 
-    async def edit(self, edit: ProposalRequest) -> ProposalOutcome:
-        """Return the proposals that ``edit`` leads to; none, and why, where nothing usable comes.
+    async def propose(self, request: ProposalRequest) -> ProposalOutcome:
+        """Return the proposals that ``request`` leads to; none, and why, where nothing usable comes.
 
         Where tags or slots come back malformed, the proposal is made without tags, and counted so.
         Raises RequestFailed for a spent budget and for what no later call could mend.
         """
-        draft = ProposalOutcome(self.locality)
+        outcome = ProposalOutcome(self.locality)
         if self.locality in {"nudge", "enforce"}:
-            tagged = edit.tagged or await self.tag(edit)
-            draft.replies, draft.malformed = tagged.replies, tagged.malformed
-            draft.calls, draft.pairs = tagged.calls, tagged.pairs
-            done = tagged.marks is not None and await self._write(edit, draft, tagged.marks)
+            tagged = request.tagged or await self.tag(request)
+            outcome.replies, outcome.malformed = tagged.replies, tagged.malformed
+            outcome.calls, outcome.pairs = tagged.calls, tagged.pairs
+            done = tagged.marks is not None and await self._write(request, outcome, tagged.marks)
             if not done and (tagged.marks is None or self.locality == "enforce"):
-                await self._fall_back(edit, draft, tagged.why)
+                await self._fall_back(request, outcome, tagged.why)
         else:
-            await self._write(edit, draft, None)
-        self._tell(edit, draft)
-        return draft
+            await self._write(request, outcome, None)
+        self._tell(request, outcome)
+        return outcome
 
-    def lose(self, edit: ProposalRequest, why: str) -> ProposalOutcome:
-        """Return the draft of a proposal that could not be made, and report it."""
-        draft = ProposalOutcome(self.locality, lost=why)
-        self._tell(edit, draft)
-        return draft
+    def lose(self, request: ProposalRequest, why: str) -> ProposalOutcome:
+        """Return the outcome of a proposal that could not be made, and report it."""
+        outcome = ProposalOutcome(self.locality, lost=why)
+        self._tell(request, outcome)
+        return outcome
 
-    async def _fall_back(self, edit: ProposalRequest, draft: ProposalOutcome, why: str) -> None:
+    async def _fall_back(self, request: ProposalRequest, outcome: ProposalOutcome, why: str) -> None:
         """Propose without tags, or not at all; either way there is no local proposal."""
-        if edit.numbers.tag_fallback == "drop":
-            draft.lost = draft.lost or why
+        if request.options.tag_fallback == "drop":
+            outcome.lost = outcome.lost or why
             return
-        draft.locality, draft.fallback = "off", True
-        await self._write(edit, draft, None)
+        outcome.locality, outcome.fallback = "off", True
+        await self._write(request, outcome, None)
 
-    async def tag(self, edit: ProposalRequest) -> Tagged:
+    async def tag(self, request: ProposalRequest) -> Tagged:
         """Mark the parent: by a model, by measurement, by both, at random, or as its author did."""
-        numbers, reranks = edit.numbers, self.marker == "auto"
-        prompt, rows = edit.parent.prompt, edit.rows
+        options, reranks = request.options, self.marker == "auto"
+        prompt, rows = request.parent.prompt, request.rows
         measured = Measured()
         if self.marker == "influence":
-            measured = await measure_effects(self.scoring, prompt, _drawn(prompt, edit.seed), rows)
+            measured = await measure_effects(self.scoring, prompt, _drawn(prompt, request.seed), rows)
         ask = MarkAsk(
             prompt=prompt,
-            critique=edit.critique,
+            critique=request.critique,
             effects=measured.effects,
-            budget=_budget(self.marker, numbers.tags),
-            seed=edit.seed,
-            words=numbers.tag_words,
-            purpose=edit.purpose,
-            failures=edit.failures,
-            history=edit.history,
+            budget=_budget(self.marker, options.tags),
+            seed=request.seed,
+            words=options.tag_words,
+            purpose=request.purpose,
+            failures=request.failures,
+            history=request.history,
         )
         try:
             marks = await self.bus.request(MARK, ask, timeout=TIMEOUT)
         except RequestFailed as failed:
-            tries = numbers.tag_reasks + 1
+            tries = options.tag_reasks + 1
             return Tagged(None, tries, tries, tries, why=_unusable(failed))
         if reranks:
             spans = [mark.span for mark in marks.marks]
             measured = await measure_effects(self.scoring, prompt, spans, rows)
-            marks = marks.model_copy(update={"marks": influence.reranked(marks.marks, measured.effects, numbers.tags)})
+            marks = marks.model_copy(update={"marks": influence.reranked(marks.marks, measured.effects, options.tags)})
         replies = marks.malformed + 1 if marks.calls else 0
         return Tagged(marks, replies, marks.malformed, marks.calls, measured.pairs)
 
-    async def _write(self, edit: ProposalRequest, draft: ProposalOutcome, marks: Marks | None) -> bool:
+    async def _write(self, request: ProposalRequest, outcome: ProposalOutcome, marks: Marks | None) -> bool:
         """Ask for the new prompts and take them in; return whether any came."""
-        prompt, numbers = edit.parent.prompt, edit.numbers
+        prompt, options = request.parent.prompt, request.options
         marked = MarkedPrompt(prompt=prompt, spans=()) if marks is None else marks.on(prompt)
-        together = (numbers.tag_conversation, numbers.tag_when, numbers.tag_per) == ("shared", "after", "proposal")
+        together = (options.tag_conversation, options.tag_when, options.tag_per) == ("shared", "after", "proposal")
         shared, said = together and self.marker == "llm", "" if marks is None else marks.said
-        scoped = draft.locality == "enforce"
+        scoped = outcome.locality == "enforce"
         ask = ProposeAsk(
             marked=marked,
-            critique=edit.critique,
-            failures=edit.failures,
-            n=edit.n,
-            seed=edit.seed,
-            purpose=edit.purpose,
-            locality=draft.locality,
+            critique=request.critique,
+            failures=request.failures,
+            n=request.n,
+            seed=request.seed,
+            purpose=request.purpose,
+            locality=outcome.locality,
             said=said if shared else "",
             tagged="" if shared or marks is None or marks.marks else said,
-            tag_budget=(numbers.tags, numbers.tag_words),
-            history=edit.history,
+            tag_budget=(options.tags, options.tag_words),
+            history=request.history,
             max_words=self.max_words,
-            step_size=numbers.step_size,
-            growth=numbers.tag_growth if marks is not None else 0,
+            step_size=options.step_size,
+            growth=options.tag_growth if marks is not None else 0,
         )
         try:
             reply = await self.bus.request(PROPOSE, ask, timeout=TIMEOUT)
         except RequestFailed as failed:
-            draft.lost, tries = _unusable(failed), numbers.tag_reasks + 1
-            draft.calls += tries + (draft.locality == "think")
-            draft.replies += scoped * tries
-            draft.malformed += scoped * tries
+            outcome.lost, tries = _unusable(failed), options.tag_reasks + 1
+            outcome.calls += tries + (outcome.locality == "think")
+            outcome.replies += scoped * tries
+            outcome.malformed += scoped * tries
             return False
-        draft.calls += reply.calls
-        draft.replies += scoped * (reply.malformed + 1)
-        draft.malformed += scoped * reply.malformed
+        outcome.calls += reply.calls
+        outcome.replies += scoped * (reply.malformed + 1)
+        outcome.malformed += scoped * reply.malformed
         located = marked if marks is not None and marks.marks else None
-        found = [_candidate(edit, located, proposal) for proposal in reply.proposals]
-        draft.candidates = [child for child in found if self.checks.admits(child) or not scoped]
-        draft.lost = None
+        found = [_candidate(request, located, proposal) for proposal in reply.proposals]
+        outcome.candidates = [child for child in found if self.checks.admits(child) or not scoped]
+        outcome.lost = None
         if located is not None:
             self.emit(
                 Marked(
-                    branch=edit.branch,
-                    step=edit.step,
+                    branch=request.branch,
+                    step=request.step,
                     rendered=located.render(),
                     spans=len(located.spans),
                     tagged_fraction=located.tagged_fraction,
@@ -223,27 +223,27 @@ class Editor:
             )
         return True
 
-    def _tell(self, edit: ProposalRequest, draft: ProposalOutcome) -> None:
+    def _tell(self, request: ProposalRequest, outcome: ProposalOutcome) -> None:
         """Measure and report each proposal; the counts of an edit stand in the first one's report."""
-        counts = (draft.replies, draft.malformed)
-        made: Sequence[Candidate | None] = draft.candidates or [None]
+        counts = (outcome.replies, outcome.malformed)
+        made: Sequence[Candidate | None] = outcome.candidates or [None]
         for child in made:
             measures = None
             if child is not None:
-                measures = measure(edit.parent.prompt.text, child.prompt.text, child.marked)
+                measures = measure(request.parent.prompt.text, child.prompt.text, child.marked)
             self.emit(
                 Proposed(
-                    step=edit.step,
-                    branch=edit.branch,
-                    parent=edit.parent.id,
+                    step=request.step,
+                    branch=request.branch,
+                    parent=request.parent.id,
                     candidate=None if child is None else child.id,
-                    purpose=edit.purpose,
-                    locality=draft.locality,
-                    fallback=draft.fallback,
+                    purpose=request.purpose,
+                    locality=outcome.locality,
+                    fallback=outcome.fallback,
                     replies=counts[0],
                     malformed=counts[1],
                     measures=measures,
-                    lost=draft.lost,
+                    lost=outcome.lost,
                 )
             )
             counts = (0, 0)
@@ -261,13 +261,13 @@ def _drawn(prompt: Prompt, seed: int) -> list[Span]:
     return sorted(random.Random(seed).sample(spans, min(PROBES, len(spans))))
 
 
-def _candidate(edit: ProposalRequest, marked: MarkedPrompt | None, proposal: Proposal) -> Candidate:
-    prompt = edit.parent.prompt
+def _candidate(request: ProposalRequest, marked: MarkedPrompt | None, proposal: Proposal) -> Candidate:
+    prompt = request.parent.prompt
     if proposal.text is not None:
         child = rewritten(prompt, proposal.text)
     else:
         child = splice(MarkedPrompt(prompt=prompt, spans=()) if marked is None else marked, proposal.replacements)
-    return Candidate(child, edit.step, edit.branch, marked, proposal.note)
+    return Candidate(child, request.step, request.branch, marked, proposal.note)
 
 
 def _unusable(failed: RequestFailed) -> str:

@@ -59,13 +59,13 @@ class Beam:
     happened one after another, so that a curve over them does not depend on timing.
     """
 
-    numbers: BeamOptions
+    options: BeamOptions
     steps: int
     expander: Expander
     scoring: Scoring
     bus: Bus
-    ground: SearchTask
-    findings: SearchOutcome
+    task: SearchTask
+    outcome: SearchOutcome
     emit: Callable[[Event], None]
     nodes: list[Candidate] = field(default_factory=list)
     beam: list[Candidate] = field(default_factory=list)
@@ -76,15 +76,15 @@ class Beam:
     async def search(self) -> None:
         """Expand and select, step by step."""
         self.emit(PhaseStarted(phase="search", total=self.steps))
-        self.nodes = [self.findings.seed]
-        await score_seed(self.scoring, self.ground, self.findings, self.emit)
-        self._count_scored(self.nodes[0], self.ground.dev)
+        self.nodes = [self.outcome.seed]
+        await score_seed(self.scoring, self.task, self.outcome, self.emit)
+        self._count_scored(self.nodes[0], self.task.dev)
         self._note_best(self.nodes[0])
-        if self.expander.host == "ape" and self.numbers.induce:
+        if self.expander.method == "ape" and self.options.induce:
             self.nodes += self._fresh(await self._induce())
         self.beam = await self._select(0, self.nodes, new=self.nodes[1:])
         for step in range(1, self.steps + 1):
-            if self.numbers.stop_at_perfect and self._is_perfect(self.beam[0]):
+            if self.options.stop_at_perfect and self._is_perfect(self.beam[0]):
                 break
             children = await self._expand(step)
             self.beam = await self._select(step, self._pool(children), new=children)
@@ -94,14 +94,14 @@ class Beam:
 
         So they do where the budget ends meanwhile: what was scored is not lost.
         """
-        numbers = self.numbers.shrunk(step, self.steps)
+        options = self.options.shrunk(step, self.steps)
         families: list[Family | None] = [None] * len(self.beam)
 
         async def one(number: int, parent: Candidate) -> None:
             self.emit(StepStarted(branch=number, step=step, parent=parent.id))
-            at = Ancestry(step, number, numbers, self._history(parent) if numbers.history else "")
+            at = Ancestry(step, number, options, self._history(parent) if options.history else "")
             family = families[number] = await self.expander.expand(parent, at)
-            if numbers.selection == "all":
+            if options.selection == "all":
                 await self.scoring.score_all([child.prompt.text for child in family.successors], self._rows())
 
         try:
@@ -128,25 +128,25 @@ class Beam:
         for node in self.nodes:
             fresh.pop(node.prompt.text, None)
         kept = [child for child in children if fresh.pop(child.prompt.text, None) is not None]
-        self.findings.candidates += len(kept)
+        self.outcome.candidates += len(kept)
         return kept
 
     def _pool(self, children: Sequence[Candidate]) -> list[Candidate]:
-        if self.numbers.pool == "all":
+        if self.options.pool == "all":
             return self.nodes
-        if self.numbers.pool == "beam":
+        if self.options.pool == "beam":
             return [*self.beam, *children]
         return list(children) or self.beam
 
     async def _select(self, step: int, pool: Sequence[Candidate], *, new: Sequence[Candidate]) -> list[Candidate]:
         """Choose the beam from the pool, and tell what was seen."""
-        if self.numbers.selection == "all":
+        if self.options.selection == "all":
             order = await self._by_all(step, pool, new)
-        elif len(pool) <= self.numbers.beam:
+        elif len(pool) <= self.options.beam:
             order = list(pool)
         else:
             order = await self._by_parts(step, pool)
-        beam = order[: self.numbers.beam]
+        beam = order[: self.options.beam]
         self.emit(BeamSelected(step=step, candidates=tuple(node.id for node in beam)))
         if step:
             self._tell_step(step, beam[0])
@@ -167,7 +167,7 @@ class Beam:
     async def _by_parts(self, step: int, pool: Sequence[Candidate]) -> list[Candidate]:
         rng = random.Random(f"{self.expander.seed}:{step}:selection")
         arms = Arms([node.prompt.text for node in pool], self.scoring, self._rows(), rng)
-        order = await choose(arms, self.numbers)
+        order = await choose(arms, self.options)
         for number, node in enumerate(pool):
             self._count_scored(node, [row for row in self._rows() if (number, row.id) in arms.asked])
             mean, count = arms.mean(number), arms.count[number]
@@ -180,35 +180,35 @@ class Beam:
     async def confirm(self) -> None:
         """Settle on the best prompt on dev; a beam that was chosen by parts is scored there first."""
         candidates = self.nodes[1:]
-        if self.numbers.selection != "all" or self.numbers.select_on != "dev":
-            candidates = [node for node in self.beam if node is not self.findings.seed]
-            self.emit(PhaseStarted(phase="confirm", total=len(self.ground.dev) * len(candidates)))
-            await self.scoring.score_all([node.prompt.text for node in candidates], self.ground.dev)
+        if self.options.selection != "all" or self.options.select_on != "dev":
+            candidates = [node for node in self.beam if node is not self.outcome.seed]
+            self.emit(PhaseStarted(phase="confirm", total=len(self.task.dev) * len(candidates)))
+            await self.scoring.score_all([node.prompt.text for node in candidates], self.task.dev)
             for node in candidates:
-                self._count_scored(node, self.ground.dev)
+                self._count_scored(node, self.task.dev)
                 self._note_best(node)
-                score = summarize(self.scoring.known(node.prompt.text, self.ground.dev).values())
+                score = summarize(self.scoring.known(node.prompt.text, self.task.dev).values())
                 self.emit(FinalistScored(candidate=node.id, score=score))
-        await score_seed(self.scoring, self.ground, self.findings, self.emit)
-        settle(self.scoring, self.ground, self.findings, candidates)
-        if self.findings.curve and self.findings.curve[-1][0] < self.spent:
-            self.findings.curve.append((self.spent, self.findings.curve[-1][1]))
-        self.findings.scorings, self.findings.optimizer_calls = len(self.seen), self.asked
+        await score_seed(self.scoring, self.task, self.outcome, self.emit)
+        settle(self.scoring, self.task, self.outcome, candidates)
+        if self.outcome.curve and self.outcome.curve[-1][0] < self.spent:
+            self.outcome.curve.append((self.spent, self.outcome.curve[-1][1]))
+        self.outcome.scorings, self.outcome.optimizer_calls = len(self.seen), self.asked
 
     async def _induce(self) -> list[Candidate]:
         """Guess instructions from sets of examples (APE: Zhou et al. 2022, section 3.1), in the seed's frame."""
-        numbers = self.numbers
+        options = self.options
         rng = random.Random(f"{self.expander.seed}:induce")
-        size = min(numbers.induce_items, len(self.expander.train))
-        sets = [tuple(rng.sample(list(self.expander.train), size)) for _ in range(numbers.induce)]
-        asks = [InduceAsk(rows=rows, replicate=n) for rows in sets for n in range(numbers.induce_each)]
+        size = min(options.induce_items, len(self.expander.train))
+        sets = [tuple(rng.sample(list(self.expander.train), size)) for _ in range(options.induce)]
+        asks = [InduceAsk(rows=rows, replicate=n) for rows in sets for n in range(options.induce_each)]
         found: list[Candidate | None] = [None] * len(asks)
 
         async def one(number: int, ask: InduceAsk) -> None:
             try:
                 reply = await self.bus.request(INDUCE, ask, timeout=TIMEOUT)
                 self.asked += reply.calls
-                found[number] = Candidate(framed(self.findings.seed.prompt, reply.text))
+                found[number] = Candidate(framed(self.outcome.seed.prompt, reply.text))
             except EditRejected:
                 return
             except RequestFailed as failed:
@@ -218,13 +218,13 @@ class Beam:
 
         await together(partial(one, number, ask) for number, ask in enumerate(asks))
         for child in found:
-            self.emit(_induced(self.findings.seed, child))
+            self.emit(_induced(self.outcome.seed, child))
         return [child for child in found if child is not None]
 
     # what is told and counted
 
     def _rows(self) -> Sequence[Row]:
-        return self.ground.dev if self.numbers.select_on == "dev" else self.expander.train
+        return self.task.dev if self.options.select_on == "dev" else self.expander.train
 
     def _mean(self, node: Candidate) -> float:
         return summarize(self.scoring.known(node.prompt.text, self._rows()).values()).mean or 0.0
@@ -240,13 +240,13 @@ class Beam:
     @property
     def spent(self) -> int:
         """Calls so far, as if they were made one after another."""
-        return self.asked + len(self.seen) * self.ground.calls_each
+        return self.asked + len(self.seen) * self.task.calls_each
 
     def _note_best(self, node: Candidate) -> None:
-        known = self.scoring.known(node.prompt.text, self.ground.dev)
-        if len(known) == len(self.ground.dev):
-            best = self.findings.curve[-1][1] if self.findings.curve else 0.0
-            self.findings.curve.append((self.spent, max(best, summarize(known.values()).mean or 0.0)))
+        known = self.scoring.known(node.prompt.text, self.task.dev)
+        if len(known) == len(self.task.dev):
+            best = self.outcome.curve[-1][1] if self.outcome.curve else 0.0
+            self.outcome.curve.append((self.spent, max(best, summarize(known.values()).mean or 0.0)))
 
     def _tell_scored(self, step: int, node: Candidate, rows: Sequence[Row]) -> None:
         score = summarize(self.scoring.known(node.prompt.text, rows).values())
@@ -256,8 +256,8 @@ class Beam:
         self.emit(CandidateScored(step=step, candidate=node.id, mean=mean, items=items, calls=self.spent))
 
     def _tell_step(self, step: int, best: Candidate) -> None:
-        known = self.numbers.selection == "all"
-        accepted = best is not self.findings.seed
+        known = self.options.selection == "all"
+        accepted = best is not self.outcome.seed
         self.emit(
             StepFinished(
                 branch=0,

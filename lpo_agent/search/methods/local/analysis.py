@@ -48,9 +48,9 @@ class PromptAnalyzer:
     panel: Sequence[Row]
     plan: Plan
 
-    async def look(self, step: int, parent: Candidate, lore: SearchHistory) -> PromptAnalysis:
+    async def analyze(self, step: int, parent: Candidate, history: SearchHistory) -> PromptAnalysis:
         """Return why ``parent`` fails and where to edit it; raises RequestFailed."""
-        seed, reach = seed_of(self.plan.seed, self.number, step), lore.reach(self.plan)
+        seed, reach = seed_of(self.plan.seed, self.number, step), history.reach(self.plan)
         failures, passes = await self._evidence(parent, seed)
         critique = await self._ask_critic(parent, failures, passes, seed)
         rows = [trace.row for trace in (*failures, *passes)]
@@ -59,7 +59,7 @@ class PromptAnalyzer:
             prompt=parent.prompt,
             critique=critique,
             effects=measured.effects,
-            credits=tuple(credit.learned(self.seed.prompt, parent.prompt, lore.tries)),
+            credits=tuple(credit.learned(self.seed.prompt, parent.prompt, history.tries)),
             budget=self._budget(reach) + SPARE * self.plan.reranks,
             seed=seed,
             reach=reach,
@@ -67,7 +67,7 @@ class PromptAnalyzer:
         marks = await self.bus.request(MARK, ask, timeout=TIMEOUT)
         asked = critique.calls + marks.calls
         if self.plan.reranks and reach != "all":
-            marks, measured = await self._rerank(parent, marks, rows, lore, self._budget(reach))
+            marks, measured = await self._rerank(parent, marks, rows, history, self._budget(reach))
         return PromptAnalysis(marks, critique, failures, reach, measured.pairs, asked)
 
     def _budget(self, reach: Reach) -> int:
@@ -78,7 +78,7 @@ class PromptAnalyzer:
         outcomes = await self.scoring.score(parent.prompt.text, self.panel)
         traces = [Trace(row=row, result=o) for row in self.panel if isinstance(o := outcomes.get(row.id), Scored)]
         random.Random(seed).shuffle(traces)
-        return policy.telling(traces, self.plan.failures, self.plan.passes)
+        return policy.failures_and_passes(traces, self.plan.failures, self.plan.passes)
 
     async def _ask_critic(
         self, parent: Candidate, failures: Sequence[Trace], passes: Sequence[Trace], seed: int
@@ -95,13 +95,13 @@ class PromptAnalyzer:
         return await measure_effects(self.scoring, parent.prompt, probed, rows)
 
     async def _rerank(
-        self, parent: Candidate, marks: Marks, rows: Sequence[Row], lore: SearchHistory, budget: int
+        self, parent: Candidate, marks: Marks, rows: Sequence[Row], history: SearchHistory, budget: int
     ) -> tuple[Marks, Measured]:
         """Keep those of a model's marks, ``budget`` of them, that measurement and what was learned speak for."""
         spans = [mark.span for mark in marks.marks]
         measured = await measure_effects(self.scoring, parent.prompt, spans, rows)
-        known = {c.span: c for c in credit.learned(self.seed.prompt, parent.prompt, lore.tries, spans)}
-        rng = random.Random(seed_of(self.plan.seed, self.number, parent.prompt.text, len(lore.tried)))
+        known = {c.span: c for c in credit.learned(self.seed.prompt, parent.prompt, history.tries, spans)}
+        rng = random.Random(seed_of(self.plan.seed, self.number, parent.prompt.text, len(history.tried)))
 
         def drawn(mark: Mark) -> float:
             return credit.drawn(rng, known.get(mark.span), mark.influence)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lpo_agent.core import credit, policy, pool
 from lpo_agent.core.events import CandidateRaced, Marked, StepStarted
-from lpo_agent.core.evidence import Course, draw_course, telling_items
+from lpo_agent.core.evidence import ItemOrder, draw_item_order, item_discrimination
 from lpo_agent.core.messages import PROPOSE, ProposeAsk
 from lpo_agent.core.scores import paired, values
 from lpo_agent.errors import RequestFailed
@@ -33,75 +33,75 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """Improves prompts by local edits, step by step; what it knows of other branches is in its lore."""
+    """Improves prompts by local edits, step by step; what it knows of other branches is in its history."""
 
     number: int
     bus: Bus
     scoring: Scoring
-    looker: PromptAnalyzer
-    nursery: CandidateBuilder
+    analyzer: PromptAnalyzer
+    builder: CandidateBuilder
     plan: Plan
     locality: LocalityChecks
     emit: Callable[[Event], None]
 
-    async def step(self, step: int, lore: SearchHistory) -> StepReport:
+    async def step(self, step: int, history: SearchHistory) -> StepReport:
         """Try to better a prompt of the pool.
 
         A step whose agents reply with nothing usable is skipped and says why.
         """
-        scores = [values(self.scoring.known(c.prompt.text, self.looker.panel)) for c in lore.pool]
-        parent = self._parent(step, lore, scores)
+        scores = [values(self.scoring.known(c.prompt.text, self.analyzer.panel)) for c in history.pool]
+        parent = self._parent(step, history, scores)
         self.emit(StepStarted(branch=self.number, step=step, parent=parent.id))
         try:
-            look = await self.looker.look(step, parent, lore)
-            marked = self._show(step, look.marks.on(parent.prompt))
-            proposals = await self._ask_proposer(step, marked, look, lore)
+            analysis = await self.analyzer.analyze(step, parent, history)
+            marked = self._show(step, analysis.marks.on(parent.prompt))
+            proposals = await self._ask_proposer(step, marked, analysis, history)
         except RequestFailed as failed:
             if not failed.single:
                 raise
             return StepReport(self.number, step, skipped=failed.failure.detail)
-        children = self.nursery.children(step, marked, proposals, lore, scores)
-        course = self._course(step, scores)
-        standings = await race(self.scoring, parent, children, course, rows=self.looker.panel, plan=self.plan)
+        children = self.builder.children(step, marked, proposals, history, scores)
+        item_order = self._item_order(step, scores)
+        standings = await race(self.scoring, parent, children, item_order, rows=self.analyzer.panel, plan=self.plan)
         accepted = await self._accept(parent, standings)
-        return self._report(step, standings, accepted, pairs=look.pairs, asked=look.asked + proposals.calls)
+        return self._report(step, standings, accepted, pairs=analysis.pairs, asked=analysis.asked + proposals.calls)
 
-    def _parent(self, step: int, lore: SearchHistory, scores: Sequence[Mapping[str, float]]) -> Candidate:
+    def _parent(self, step: int, history: SearchHistory, scores: Sequence[Mapping[str, float]]) -> Candidate:
         """Return the leader (branch 0, unless it is stuck), or one that is best on some items."""
-        if self.number == 0 and lore.reach(self.plan) != "all":
-            return lore.pool[pool.leader(scores, [len(c.prompt.text) for c in lore.pool])]
+        if self.number == 0 and history.reach(self.plan) != "all":
+            return history.pool[pool.leader(scores, [len(c.prompt.text) for c in history.pool])]
         rng = random.Random(seed_of(self.plan.seed, self.number, step, "parent"))
-        return lore.pool[pool.draw(rng, pool.front(scores))]
+        return history.pool[pool.draw(rng, pool.front(scores))]
 
     async def _ask_proposer(
-        self, step: int, marked: MarkedPrompt, look: PromptAnalysis, lore: SearchHistory
+        self, step: int, marked: MarkedPrompt, analysis: PromptAnalysis, history: SearchHistory
     ) -> Proposals:
         ask = ProposeAsk(
             marked=marked,
-            critique=look.critique,
-            influences=tuple(mark.influence for mark in look.marks.marks),
-            failures=tuple(look.failures),
-            tried=lore.tried,
-            rejected=credit.rejected(self.looker.seed.prompt, marked, lore.tries),
-            reach=look.reach,
+            critique=analysis.critique,
+            influences=tuple(mark.influence for mark in analysis.marks.marks),
+            failures=tuple(analysis.failures),
+            tried=history.tried,
+            rejected=credit.rejected(self.analyzer.seed.prompt, marked, history.tries),
+            reach=analysis.reach,
             n=self.plan.proposals,
             seed=seed_of(self.plan.seed, self.number, step),
         )
         return await self.bus.request(PROPOSE, ask, timeout=TIMEOUT)
 
-    def _course(self, step: int, scores: Sequence[Mapping[str, float]]) -> Course:
+    def _item_order(self, step: int, scores: Sequence[Mapping[str, float]]) -> ItemOrder:
         """Return the order of this step's race: items that told the prompts of the pool apart tend to come first."""
-        items = [row.id for row in self.looker.panel]
+        items = [row.id for row in self.analyzer.panel]
         answered = {item: [found[item] for found in scores if item in found] for item in items}
-        telling = telling_items(answered) if len(scores) > 1 else {}
-        return draw_course(items, telling, f"{self.plan.seed}:{self.number}:{step}")
+        discrimination = item_discrimination(answered) if len(scores) > 1 else {}
+        return draw_item_order(items, discrimination, f"{self.plan.seed}:{self.number}:{step}")
 
     async def _accept(self, parent: Candidate, standings: Sequence[Standing]) -> Candidate | None:
         """Return the best candidate that came through if it beats its parent on the whole panel."""
         best = standings[0] if standings and standings[0].fate in {"finished", "promoted"} else None
         if best is None or best.gain < 0:
             return None
-        panel, child = self.looker.panel, best.candidate
+        panel, child = self.analyzer.panel, best.candidate
         new = await self.scoring.score(child.prompt.text, panel)
         old = await self.scoring.score(parent.prompt.text, panel)
         better = policy.accepts(paired(new, old, [row.id for row in panel]), parent.prompt.text, child.prompt.text)
@@ -116,10 +116,10 @@ class Branch:
             self._tell(step, standing, wins=child is accepted)
             scored |= standing.pairs
             if child.marked is not None:
-                gain, items, seed = standing.gain, len(standing.differences), self.looker.seed.prompt
+                gain, items, seed = standing.gain, len(standing.differences), self.analyzer.seed.prompt
                 tries += credit.tries_of(seed, child.marked, child.filled, gain=gain, items=items)
         if accepted is not None:
-            text, panel = accepted.prompt.text, self.looker.panel
+            text, panel = accepted.prompt.text, self.analyzer.panel
             found = values(self.scoring.known(text, panel))
             mean = sum(found.values()) / len(found)
             scored |= {(text, row.id) for row in panel}
@@ -129,7 +129,7 @@ class Branch:
         )
 
     def _tell(self, step: int, standing: Standing, *, wins: bool) -> None:
-        child, panel = standing.candidate, self.looker.panel
+        child, panel = standing.candidate, self.analyzer.panel
         raced = [row for row in panel if row.id in set(standing.items)]
         found = values(self.scoring.known(child.prompt.text, raced))
         mean = sum(found.values()) / len(found) if found else 0.0

@@ -44,13 +44,13 @@ class Branches:
         *,
         panel: Sequence[Row],
         plan: Plan,
-        ground: SearchTask,
-        findings: SearchOutcome,
+        task: SearchTask,
+        outcome: SearchOutcome,
         locality: LocalityChecks,
         emit: Callable[[Event], None],
     ) -> None:
         self._branches, self._scoring, self._finals, self._panel = branches, scoring, finals, panel
-        self._plan, self._ground, self._findings = plan, ground, findings
+        self._plan, self._task, self._outcome = plan, task, outcome
         self._locality, self._emit = locality, emit
         self._reports: dict[tuple[int, int], StepReport] = {}
         self._complete = [anyio.Event() for _ in range(plan.steps)]
@@ -63,9 +63,9 @@ class Branches:
             async with anyio.create_task_group() as tasks:
                 for branch in self._branches:
                     tasks.start_soon(self._part, partial(self._follow, branch))
-                seed = partial(score_seed, self._scoring, self._ground, self._findings, self._emit)
+                seed = partial(score_seed, self._scoring, self._task, self._outcome, self._emit)
                 tasks.start_soon(self._part, seed)
-            if self._findings.stopped_by is None:
+            if self._outcome.stopped_by is None:
                 await self._part(self._prune)
         finally:
             self._sum_up()
@@ -73,12 +73,12 @@ class Branches:
     async def _part(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do a part of the search. A spent budget ends it, lets nobody wait for it, and cancels nobody."""
         if reason := await until_spent(work):
-            self._findings.stopped_by = self._findings.stopped_by or reason
+            self._outcome.stopped_by = self._outcome.stopped_by or reason
             for step in self._complete:
                 step.set()
 
     async def _follow(self, branch: Branch) -> None:
-        seed = self._findings.seed
+        seed = self._outcome.seed
         await self._scoring.score(seed.prompt.text, self._panel)
         for step in range(1, self._plan.steps + 1):
             horizon = step - self._plan.lag
@@ -89,9 +89,9 @@ class Branches:
 
     def _book(self, report: StepReport) -> None:
         self._reports[report.step, report.branch] = report
-        self._findings.candidates += len(report.tried)
+        self._outcome.candidates += len(report.tried)
         if report.skipped:
-            self._findings.skipped.append(report.skipped)
+            self._outcome.skipped.append(report.skipped)
         accepted = report.accepted
         self._emit(
             StepFinished(
@@ -111,7 +111,7 @@ class Branches:
         leaders = self._leaders()
         if not leaders:
             return
-        seed, leader = self._findings.seed.prompt, leaders[0]
+        seed, leader = self._outcome.seed.prompt, leaders[0]
         rows = self._panel[: self._plan.explained_on]
         found = await pruned(self._scoring, seed, leader.prompt, rows, self._plan.explained)
         if found is None:
@@ -124,13 +124,13 @@ class Branches:
             pairs = frozenset((prompt.text, row.id) for row in self._panel)
             report = StepReport(leader.branch, child.step, child, mean, (prompt.text,), pairs=pairs)
             self._reports[child.step, child.branch] = report
-            self._findings.candidates += 1
+            self._outcome.candidates += 1
             self._superseded = leader.prompt.text
             self._emit(_pruned(child, leader, mean, self._mean(leader), len(self._panel)))
 
     def _leaders(self) -> list[Candidate]:
         """Return what was accepted, best first on the panel; among equals the shorter, then the older."""
-        accepted = history_of(self._findings.seed, self._in_order(), branch=0).pool[1:]
+        accepted = history_of(self._outcome.seed, self._in_order(), branch=0).pool[1:]
         found = [candidate for candidate in accepted if candidate.prompt.text != self._superseded]
         return sorted(found, key=lambda c: (-round(self._mean(c), 9), len(c.prompt.text), c.step, c.branch))
 
@@ -143,18 +143,18 @@ class Branches:
 
     def _sum_up(self) -> None:
         """Count calls as if all steps were done one after another, so that the curve does not depend on timing."""
-        findings, each = self._findings, self._ground.calls_each
-        seen = {(findings.seed.prompt.text, row.id) for row in self._panel}
-        best, asked = self._mean(findings.seed), 0
-        findings.curve = [(len(seen) * each, best)]
+        outcome, each = self._outcome, self._task.calls_each
+        seen = {(outcome.seed.prompt.text, row.id) for row in self._panel}
+        best, asked = self._mean(outcome.seed), 0
+        outcome.curve = [(len(seen) * each, best)]
         for report in self._in_order():
             seen |= report.pairs
             asked += report.asked
             if report.accepted is not None and report.mean > best:
                 best = report.mean
-                findings.curve.append((len(seen) * each + asked, best))
-        findings.scorings, findings.optimizer_calls, findings.curve_on = len(seen), asked, "train"
-        findings.records = credit.records(each for report in self._in_order() for each in report.tries)
+                outcome.curve.append((len(seen) * each + asked, best))
+        outcome.scorings, outcome.optimizer_calls, outcome.curve_on = len(seen), asked, "train"
+        outcome.records = credit.records(each for report in self._in_order() for each in report.tries)
 
     async def confirm(self) -> None:
         """Choose among the best prompts of the search on dev, and confirm the choice on fresh items."""
@@ -162,13 +162,13 @@ class Branches:
 
     async def explain(self) -> None:
         """Measure what each edit of the answer is worth, with what is left of the budget."""
-        findings, rows = self._findings, self._panel[: self._plan.explained_on]
-        if findings.best is findings.seed or self._plan.explained == 0:
+        outcome, rows = self._outcome, self._panel[: self._plan.explained_on]
+        if outcome.best is outcome.seed or self._plan.explained == 0:
             return
-        text = findings.best.prompt.text
-        edits = min(self._plan.explained, len(unmeasured(findings.seed.prompt, text)))
+        text = outcome.best.prompt.text
+        edits = min(self._plan.explained, len(unmeasured(outcome.seed.prompt, text)))
         self._emit(PhaseStarted(phase="explain", total=edits * len(rows)))
-        findings.edits = await attribute(self._scoring, findings.seed.prompt, text, rows, self._plan.explained)
+        outcome.edits = await attribute(self._scoring, outcome.seed.prompt, text, rows, self._plan.explained)
 
 
 def _pruned(child: Candidate, parent: Candidate, mean: float, parent_mean: float, items: int) -> CandidateRaced:

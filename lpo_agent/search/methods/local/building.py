@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lpo_agent.core import demos, pool
 from lpo_agent.core.diff import measure
-from lpo_agent.core.edits import edits_between, grafts, landed
+from lpo_agent.core.edits import edits_between, mergeable_edits, moved_place
 from lpo_agent.core.events import Proposed
 from lpo_agent.core.text import MarkedPrompt, Replacement, splice
 from lpo_agent.errors import EditRejected
@@ -54,37 +54,37 @@ class CandidateBuilder:
         step: int,
         marked: MarkedPrompt,
         proposals: Proposals,
-        lore: SearchHistory,
+        history: SearchHistory,
         scores: Sequence[Mapping[str, float]],
     ) -> list[Candidate]:
         """Return the candidates of a step, each text once; what must not be scored is dropped and reported.
 
-        ``scores``: by panel item, of the prompts in ``lore.pool``.
+        ``scores``: by panel item, of the prompts in ``history.pool``.
         """
         rng = random.Random(seed_of(self.plan.seed, self.number, step, "children"))
         drafts = [Draft(marked, each.replacements, each.note) for each in proposals.proposals]
-        drafts += [*self._crossed(marked.prompt, lore, scores, rng), *self._demonstrated(marked.prompt, rng)]
-        return list(self._admitted(step, drafts, known={marked.prompt.text, *lore.tried}))
+        drafts += [*self._crossed(marked.prompt, history, scores, rng), *self._demonstrated(marked.prompt, rng)]
+        return list(self._admitted(step, drafts, known={marked.prompt.text, *history.tried}))
 
     def _crossed(
-        self, parent: Prompt, lore: SearchHistory, scores: Sequence[Mapping[str, float]], rng: random.Random
+        self, parent: Prompt, history: SearchHistory, scores: Sequence[Mapping[str, float]], rng: random.Random
     ) -> Iterator[Draft]:
         """Yield the parent with the edits that another good prompt made elsewhere; locality makes that exact."""
         own = edits_between(self.seed.prompt, parent.text)
         weights = pool.front(scores)
-        mates = [n for n, c in enumerate(lore.pool) if weights[n] and c.prompt.text != parent.text]
+        mates = [n for n, c in enumerate(history.pool) if weights[n] and c.prompt.text != parent.text]
         if not own or not mates:
             return
-        mate = lore.pool[mates[pool.draw(rng, [weights[n] for n in mates])]]
-        new = grafts(own, edits_between(self.seed.prompt, mate.prompt.text))
-        spans = [span for edit in new if (span := landed(own, edit.span)) is not None]
+        mate = history.pool[mates[pool.draw(rng, [weights[n] for n in mates])]]
+        new = mergeable_edits(own, edits_between(self.seed.prompt, mate.prompt.text))
+        spans = [span for edit in new if (span := moved_place(own, edit.span)) is not None]
         if new and len(spans) == len(new):
             texts = [Replacement(number, edit.text) for number, edit in enumerate(new)]
             yield Draft(MarkedPrompt(prompt=parent, spans=tuple(spans)), texts, "crossover")
 
     def _demonstrated(self, parent: Prompt, rng: random.Random) -> Iterator[Draft]:
         """Yield the parent with a demonstration more, less, or exchanged."""
-        move = demos.moves(parent, self.shown, self.plan.demos, rng) if self.plan.demos else None
+        move = demos.draw_edit(parent, self.shown, self.plan.demos, rng) if self.plan.demos else None
         if move is not None:
             span, text, note = move
             yield Draft(MarkedPrompt(prompt=parent, spans=(span,)), [Replacement(0, text)], note)
@@ -108,7 +108,7 @@ class CandidateBuilder:
             return "nothing would be left of the prompt"
         if prompt.text in known:
             return "the same text was tried before"
-        return self.guards.refuse(prompt.text, frozenset(map(demos.shown, self.shown)))
+        return self.guards.refuse(prompt.text, frozenset(map(demos.block_text, self.shown)))
 
     def _tell(self, step: int, draft: Draft, child: Prompt | None, lost: str | None = None) -> None:
         marked = draft.marked

@@ -13,9 +13,9 @@ from lpo_agent.core.scores import values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lpo_agent.core.evidence import Course
+    from lpo_agent.core.evidence import ItemOrder
     from lpo_agent.core.messages import Row
-    from lpo_agent.core.racing import Lane
+    from lpo_agent.core.racing import RaceEntry
     from lpo_agent.search.candidates import Candidate, Pairs
     from lpo_agent.search.plan import Plan
     from lpo_agent.search.scoring import Scoring
@@ -46,7 +46,7 @@ async def race(
     scoring: Scoring,
     parent: Candidate,
     children: Sequence[Candidate],
-    course: Course,
+    item_order: ItemOrder,
     *,
     rows: Sequence[Row],
     plan: Plan,
@@ -56,20 +56,20 @@ async def race(
     All meet the items of ``course``, which are ids of ``rows``, in its order.
     """
     by_id = {row.id: row for row in rows}
-    found = Race(course, len(children), look=plan.look, first=plan.first_rung)
+    found = Race(item_order, len(children), look=plan.look, first=plan.first_rung)
     while running := found.running:
-        asked = [by_id[item] for item in course.items[: found.target]]
+        asked = [by_id[item] for item in item_order.items[: found.target]]
         async with anyio.create_task_group() as tasks:
             for runner in [parent, *(children[number] for number in running)]:
                 tasks.start_soon(scoring.score, runner.prompt.text, asked)
         new = {number: values(scoring.known(children[number].prompt.text, asked)) for number in running}
-        found.note(new, values(scoring.known(parent.prompt.text, asked)))
+        found.add(new, values(scoring.known(parent.prompt.text, asked)))
         found.settle()
     through = found.order()
     rest = [number for number in range(len(children)) if number not in through]
-    return [_standing(children[number], found.lanes[number], course) for number in [*through, *rest]]
+    return [_standing(children[number], found.entries[number], item_order) for number in [*through, *rest]]
 
 
-def _standing(child: Candidate, lane: Lane, course: Course) -> Standing:
-    fate = "finished" if lane.fate == "running" else lane.fate
-    return Standing(child, fate, lane.duel.differences, course.items[: lane.duel.count], lane.log_e)
+def _standing(child: Candidate, entry: RaceEntry, item_order: ItemOrder) -> Standing:
+    fate = "finished" if entry.fate == "running" else entry.fate
+    return Standing(child, fate, entry.comparison.differences, item_order.items[: entry.comparison.count], entry.log_e)
