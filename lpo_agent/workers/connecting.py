@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lpo_agent.agents.scorer import Scorer
     from lpo_agent.bus.nats import NatsBus
-    from lpo_agent.bus.nats_connection import Wire
+    from lpo_agent.bus.nats_connection import NatsAddress
     from lpo_agent.models.base import Model
     from lpo_agent.runs.kinds import Context
     from lpo_agent.runs.task import Task
@@ -55,9 +55,9 @@ async def open_scoring(context: Context, task: Task) -> AsyncIterator[Callable[[
     (recorded,) = [layer for layer in layers if isinstance(layer, Recorded)]
     topic = scoring_topic(model.name)
     async with open_network(spec.bus, run=context.run_id) as network, anyio.create_task_group() as tasks:
-        await network.board.put(context.run_id, recipe_of(spec, task).model_dump_json())
+        await network.run_settings.put(context.run_id, recipe_of(spec, task).model_dump_json())
         tasks.start_soon(
-            _watch, network, topic.name, f"--bus {wire_of(spec.bus).shown} --model {model.name}", context.say
+            _watch, network, topic.name, f"--bus {wire_of(spec.bus).redacted_url} --model {model.name}", context.say
         )
 
         def through(scorer: Scorer) -> Score:
@@ -69,7 +69,7 @@ async def open_scoring(context: Context, task: Task) -> AsyncIterator[Callable[[
             yield through
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(MISSED):
-                await network.board.remove(context.run_id)
+                await network.run_settings.remove(context.run_id)
         tasks.cancel_scope.cancel()
 
 
@@ -78,7 +78,7 @@ async def _watch(network: NatsBus, topic: str, options: str, say: Callable[[str]
     missed = False
     while True:
         await anyio.sleep(MISSED)
-        staffed = await network.staffed(topic)
+        staffed = await network.has_workers(topic)
         if staffed is not None and staffed == missed:
             missed = not staffed
             say(f"waiting for a worker: start one with lpo worker {options}" if missed else "a worker is there")
@@ -98,15 +98,15 @@ async def open_network(url: str, *, run: str, most_at_once: int | None = None) -
         from lpo_agent.bus.nats import open_nats  # noqa: PLC0415 - needs the extra
     except ImportError:
         raise ConfigError("the bus over NATS needs the extra: pip install 'lpo-agent[nats]'") from None
-    async with open_nats(wire_of(url), run=run, most_at_once=most_at_once) as bus:
+    async with open_nats(wire_of(url), run=run, max_in_flight=most_at_once) as bus:
         yield bus
 
 
-def wire_of(url: str) -> Wire:
+def wire_of(url: str) -> NatsAddress:
     """Return how to reach a server: ``nats://[USER:PASSWORD@]HOST:PORT`` or ``tls://...``, ?creds= and ?ca=."""
     from urllib.parse import parse_qs, urlsplit, urlunsplit  # noqa: PLC0415 - beside its only use
 
-    from lpo_agent.bus.nats_connection import Wire  # noqa: PLC0415 - needs the extra
+    from lpo_agent.bus.nats_connection import NatsAddress  # noqa: PLC0415 - needs the extra
 
     parts = urlsplit(url)
     given = {name: values[-1] for name, values in parse_qs(parts.query).items()}
@@ -115,7 +115,7 @@ def wire_of(url: str) -> Wire:
     for name, path in given.items():
         if not Path(path).is_file():
             raise ConfigError(f"--bus: {name}={path}: there is no such file")
-    return Wire(urlunsplit(parts._replace(query="")), given.get("creds"), given.get("ca"))
+    return NatsAddress(urlunsplit(parts._replace(query="")), given.get("creds"), given.get("ca"))
 
 
 def recipe_of(spec: RunSpec, task: Task) -> Recipe:
@@ -176,7 +176,7 @@ async def work(
     assert isinstance(task, Paced) and isinstance(judge, Paced)  # noqa: S101, PT018 - opened for a worker
 
     async def find(run: str) -> Recipe:
-        text = await network.board.get(run)
+        text = await network.run_settings.get(run)
         if text is None:
             raise ConfigError(f"run {run} has told no rules of scoring")
         recipe = Recipe.model_validate_json(text)

@@ -16,7 +16,7 @@ import anyio
 from pydantic import BaseModel, ConfigDict
 
 from lpo_agent.agents.scorer import Placement
-from lpo_agent.bus.nats_codec import TOO_LARGE
+from lpo_agent.bus.base import TOO_LARGE
 from lpo_agent.core.messages import Failure, ScoreReply
 from lpo_agent.core.retry import Retry
 from lpo_agent.core.scores import Unscored
