@@ -1,4 +1,4 @@
-"""What a model is to the rest of the package."""
+"""The interface of a model: a ``Call`` is sent to a ``Model``, and a ``Completion`` comes back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that the service counted."""
+    """Tokens of one call, as counted by the service."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -26,43 +26,46 @@ class Usage:
 class Call:
     """One request to a model.
 
-    ``max_tokens`` bounds the answer. ``temperature`` None leaves the service's default (models
-    that reason refuse any other). ``replicate`` tells apart repeated draws of the same request.
-    ``filed`` is the key of the answer in the journal, once it was worked out.
+    ``max_tokens``: the most tokens of the answer. ``temperature``: None for the service's default, since
+    reasoning models accept no other. ``replicate``: a number that makes repeated samples of the same
+    request different calls. ``journal_key``: under which the answer is recorded, None until it is known.
     """
 
     turns: tuple[Turn, ...]
     max_tokens: int = 256
     temperature: float | None = 0.0
     replicate: int = 0
-    filed: bytes | None = field(default=None, compare=False)
+    journal_key: bytes | None = field(default=None, compare=False)
 
     def key(self, model: str) -> bytes:
-        """Return 16 bytes that stand for the content: ``model``, messages, parameters, replicate.
+        """Return a hash (16 bytes) of the call and the ``model`` that it is for.
 
-        ``model`` is a text that identifies the model: name, service, address, weights.
+        ``model``: a text that identifies the model by its name and its service, address or weights.
         """
         parts = [model, f"{self.max_tokens} {self.temperature} {self.replicate}"]
         for turn in self.turns:
             parts += turn
-        content = "\0".join(f"{len(part)} {part}" for part in parts)  # with lengths, no two calls read alike
+        content = "\0".join(f"{len(part)} {part}" for part in parts)  # lengths make it unambiguous
         return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
     @property
     def input_estimate(self) -> float:
-        """Likely size of the input in tokens (4 characters a token, and some for each message)."""
+        """The likely number of input tokens: one for 4 characters, and 8 for each message."""
         return sum(len(turn.content) for turn in self.turns) / 4 + 8 * len(self.turns)
 
     @property
-    def most_usage(self) -> Usage:
-        """The most that the call can use: a token is at least one byte, and templates add some."""
+    def max_usage(self) -> Usage:
+        """The most tokens that the call can use: a token is at least one byte, and chat templates add some."""
         size = sum(len(turn.content.encode("utf-8", "surrogatepass")) + 32 for turn in self.turns)
         return Usage(size + 64, self.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A model's answer. ``cached``: it was in the journal and cost nothing now."""
+    """A model's answer.
+
+    ``truncated``: it was cut off at ``max_tokens``. ``cached``: it comes from the journal and cost nothing.
+    """
 
     text: str
     usage: Usage
@@ -71,22 +74,22 @@ class Completion:
 
 
 class Model(Protocol):
-    """Anything that answers a :class:`Call`.
+    """Anything that answers calls.
 
-    ``name`` is ``PROVIDER:NAME``; ``identity`` goes into the journal's keys, so two models that
-    may answer differently must differ there. ``complete`` raises ProviderError, nothing else.
+    Answers are recorded under a key made from ``name`` and ``identity``, so two models that may answer
+    differently must differ in one of them. ``complete`` must raise ProviderError and nothing else.
     """
 
     @property
     def name(self) -> str:
-        """``PROVIDER:NAME``."""
+        """The name as users write it, ``PROVIDER:NAME``."""
         ...
 
     @property
     def identity(self) -> dict[str, object]:
-        """What distinguishes this model's answers: service, address, weights."""
+        """What else determines the model's answers, such as the service's address or a hash of the weights."""
         ...
 
     async def complete(self, call: Call) -> Completion:
-        """Answer the call, once; raises ProviderError."""
+        """Send the call once, without retries, and return the answer; raises ProviderError."""
         ...

@@ -75,7 +75,7 @@ class Budgeted(Layer):
 
     async def complete(self, call: Call) -> Completion:
         """Answer the call within the budget."""
-        promise = await promised(self.ledger, call, self.prices.cost(self.name, call.most_usage))
+        promise = await promised(self.ledger, call, self.prices.cost(self.name, call.max_usage))
         unsure = True  # a call that is cut off may have been charged for
         spent: Spent | None = None
         try:
@@ -97,7 +97,7 @@ class Budgeted(Layer):
 
 async def promised(ledger: Ledger, call: Call, usd: float | None) -> Reservation:
     """Reserve the most that a call may cost, once calls under way leave room; raises BudgetExceeded."""
-    most = call.most_usage
+    most = call.max_usage
     while True:
         with contextlib.suppress(BudgetTied):
             return ledger.reserve(tokens=most.input_tokens + most.output_tokens, usd=usd)
@@ -148,7 +148,7 @@ class Paced(Layer):
             return exc
         except ProviderError as exc:
             if exc.retry is None or isinstance(exc, BrokenReply):
-                limiter.heard()
+                limiter.responded()
             elif not self._never_there(exc):
                 limiter.failed(permit, str(exc))
             return exc
@@ -168,7 +168,7 @@ class Paced(Layer):
         if self._never_there(exc):
             tries.faults += 1
             return SHORTEST if tries.faults < FIRST_TRIES else None
-        if out_for := self.limiter.out_for:
+        if out_for := self.limiter.outage_seconds:
             if out_for > PATIENCE:
                 raise OutageError(f"{exc}; it has been so for {out_for / 60:.0f} minutes") from None
             tries.any = True
@@ -220,8 +220,8 @@ class Durable(Layer):
     async def complete(self, call: Call) -> Completion:
         """Ask, and record the answer; failures are not recorded."""
         reply = await self.inner.complete(call)
-        if call.filed is not None:
-            await self.journal.put(call.filed, self.run_id, self.name, reply)
+        if call.journal_key is not None:
+            await self.journal.put(call.journal_key, self.run_id, self.name, reply)
         return reply
 
 
@@ -285,7 +285,7 @@ class Metered(Layer):
 
     async def complete(self, call: Call) -> Completion:
         """Ask, and count; raises BudgetExceeded if this user's own budget does not allow it."""
-        promise = await promised(self.ledger, call, self.prices.cost(self.name, call.most_usage))
+        promise = await promised(self.ledger, call, self.prices.cost(self.name, call.max_usage))
         failed: ProviderError | None = None
         reply: Completion | None = None
         try:

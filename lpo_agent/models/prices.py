@@ -1,4 +1,4 @@
-"""What calls cost, where that is known."""
+"""Prices of models: from a table in the package and, if the user gives one, a file of their own."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Usage
 
 FREE = ("local:", "scripted:")
+"""Beginnings of the names of models that cost nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """US dollars for a million input and output tokens, by ``PROVIDER:NAME``."""
+    """A table of prices by ``PROVIDER:NAME``: US dollars per million input tokens, and per million output tokens."""
 
     table: Mapping[str, tuple[float, float]]
 
     def cost(self, model: str, usage: Usage) -> float | None:
-        """Return the cost in dollars; None where the price is not known, 0 for models on this machine."""
+        """Return the cost in US dollars: None if the price is not known, 0 for models on this machine."""
         if model.startswith(FREE):
             return 0.0
         if model not in self.table:
@@ -35,7 +36,10 @@ class Prices:
 
 
 def load_prices(override: Path | None = None) -> Prices:
-    """Return the package's prices with those of the ``override`` file on top; raises ConfigError."""
+    """Return the package's prices, replaced or extended by those in the file ``override``.
+
+    Raises ConfigError if the file cannot be read or is not a price file.
+    """
     own = files("lpo_agent.models").joinpath("prices.toml").read_text(encoding="utf-8")
     table = _read(own, "prices.toml")
     if override is not None:

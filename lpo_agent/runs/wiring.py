@@ -127,7 +127,7 @@ class ModelPool:
             self.account.say(f"{name}: {text}")
 
         if spec.bus == "memory":
-            return Limiter(limits, concurrency=most, gentle=gentle, say=say)
+            return Limiter(limits, concurrency=most, slow_start=gentle, say=say)
         who = account_of(name, base_url or self.env.base_urls.get(provider), self.env.keys.get(provider))
         return await shared_limiter(self.stack, spec.bus, who, limits, concurrency=most, gentle=gentle, say=say)
 

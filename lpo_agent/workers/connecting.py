@@ -157,7 +157,7 @@ async def shared_limiter(
     except ImportError:
         raise ConfigError("the bus over NATS needs the extra: pip install 'lpo-agent[nats]'") from None
     lease = await stack.enter_async_context(open_clock(wire_of(url), account))
-    return SharedLimiter(limits, concurrency=concurrency, gentle=gentle, say=say, quota=Quota(limits, lease))
+    return SharedLimiter(limits, concurrency=concurrency, slow_start=gentle, say=say, quota=Quota(limits, lease))
 
 
 async def work(

@@ -120,7 +120,7 @@ class Gateway:
 
     async def _try(self, ask: ScoreAsk) -> ScoreReply:
         """Ask a worker once."""
-        promises = await self.purse.promise(self.scorer.question(ask).most_usage, self.calls - len(ask.known))
+        promises = await self.purse.promise(self.scorer.question(ask).max_usage, self.calls - len(ask.known))
         reply = _unknown(Failure(kind="CutOff", detail="", unsure=True))
         try:
             reply = await self.wire.request(self.topic, ask, timeout=math.inf)

@@ -78,7 +78,7 @@ class OneTry(Layer):
 
     def _failure(self, problem: ProviderError) -> Failure:
         """Describe the problem; raises OutageError where the service has been silent for too long."""
-        out_for = self.inner.limiter.out_for if problem.retry is not None else 0.0
+        out_for = self.inner.limiter.outage_seconds if problem.retry is not None else 0.0
         if out_for > PATIENCE:
             raise OutageError(f"{problem}; it has been so for {out_for / 60:.0f} minutes") from None
         return Failure(
