@@ -1,4 +1,4 @@
-"""The one place where the environment is read."""
+"""Reads environment variables. No other module reads them, so a test or a caller can pass an Environment instead."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What the machine tells: the state folder, and keys and addresses in the SDKs' own variables.
+    """Settings from environment variables.
 
-    ``bench_data``: the folder with benchmark data, if there is one.
+    ``home``: the folder for state (LPO_HOME). ``keys`` and ``base_urls``: by provider, from the
+    variables that the SDKs use too (OPENAI_API_KEY, OPENAI_BASE_URL, and so on), None if not set.
+    ``bench_data``: the folder with benchmark data (LPO_BENCH_DATA), None if not set.
     """
 
     home: Path
@@ -27,12 +29,12 @@ class Environment:
 
     @property
     def journal(self) -> Path:
-        """The journal's file."""
+        """The path of the journal."""
         return self.home / "journal.sqlite3"
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
-    """Read the environment (default: this process's), once."""
+    """Return the settings in ``variables``, by default the environment variables of this process."""
     source = os.environ if variables is None else variables
     home = source.get("LPO_HOME") or platformdirs.user_state_dir("lpo-agent", appauthor=False)
     return Environment(

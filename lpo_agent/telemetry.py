@@ -68,7 +68,7 @@ class EventStream:
             batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
             await self._journal.append(self._run_id, [(event.name, event.model_dump_json()) for event in batch])
             for event in batch:
-                self._note(event)
+                self._write_log(event)
             self._tell()
         self.close()
 
@@ -81,7 +81,7 @@ class EventStream:
         written, self._written = self._written, anyio.Event()
         written.set()
 
-    def _note(self, event: Event) -> None:
+    def _write_log(self, event: Event) -> None:
         content = event.model_dump(mode="json", exclude=set(PRIVATE) | {"type"})
         self._log.info(event.name, **{key: value for key, value in content.items() if key != "run_id"})
 

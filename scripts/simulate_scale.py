@@ -19,7 +19,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from lpo_agent.models.ratelimit.shared import LOT, parts_for
+from lpo_agent.models.ratelimit.shared import MAX_LEASE, clock_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,7 @@ class World:
         self.owner: dict[int, int] = {}
         self.workers = [Worker(plan.places) for _ in range(plan.workers)]
         self.idle: deque[int] = deque(range(plan.workers))
-        self.parts = parts_for(plan.quota)
+        self.parts = clock_count(plan.quota)
         self.clocks, self.revisions, self.store_free = [0.0] * self.parts, [0] * self.parts, 0.0
         self.writes = self.conflicts = 0
         self.busy = [0.0] * plan.coordinators
@@ -141,13 +141,13 @@ class World:
         if worker.leasing or not worker.waiting:
             return
         worker.leasing = True
-        pause = max(0.0, min(LOT, (worker.stood - self.now) / 2))
+        pause = max(0.0, min(MAX_LEASE, (worker.stood - self.now) / 2))
         self.at(pause, lambda: self.lease_lot(number))
 
     def lease_lot(self, number: int) -> None:
         """Lease turns for those who wait, as many as a lot may be long."""
         worker, turn = self.workers[number], self.parts / (CAUTION * self.plan.quota)
-        lot = [worker.waiting.popleft() for _ in range(min(len(worker.waiting), max(1, int(LOT / turn))))]
+        lot = [worker.waiting.popleft() for _ in range(min(len(worker.waiting), max(1, int(MAX_LEASE / turn))))]
 
         def leased(start: float) -> None:
             worker.leasing, worker.stood = False, start

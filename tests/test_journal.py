@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -15,10 +16,11 @@ import pytest
 from lpo_agent.core.budget import Spent
 from lpo_agent.core.scores import Scored
 from lpo_agent.errors import JournalError
-from lpo_agent.journal import MIGRATIONS, open_journal
+from lpo_agent.journal import MIGRATIONS, Journal, RunSummary, open_journal, store
 from lpo_agent.models.base import Completion, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
@@ -135,6 +137,115 @@ async def test_runs_events_and_rows(tmp_path: Path) -> None:
             journal.run("2026")
         with pytest.raises(JournalError, match="no run 'x'"):
             journal.run("x")
+
+
+MANY = 2_000
+MANY_STEPS = 5 * MANY
+"""Steps of SQLite's virtual machine that even the simplest scan of so many runs takes."""
+
+
+def fill(path: Path, count: int) -> None:
+    """Write ``count`` runs, every third still "running" in a process that is gone, and as many parts of a run."""
+    rows = [
+        (name, "optimize", "running" if n % 3 == 0 else "completed", "{}", "x" * 2_000, float(n), 2**22 + n, "gone")
+        for n in range(count)
+        for name in (f"20260101-{n:04}", f"bench.{n:04}")
+    ]
+    with sqlite3.connect(path) as db:
+        sql = "INSERT INTO runs (run, kind, status, spec, result, started, pid, process) VALUES (?,?,?,?,?,?,?,?)"
+        db.executemany(sql, rows)
+    db.close()
+
+
+@pytest.fixture
+async def many(tmp_path: Path) -> AsyncIterator[Journal]:
+    async with open_journal(tmp_path / "j"):
+        pass
+    fill(tmp_path / "j", MANY)
+    async with open_journal(tmp_path / "j") as journal:
+        yield journal
+
+
+def steps_of(journal: Journal, ask: Callable[[], object]) -> int:
+    """Return how many steps of SQLite's virtual machine the queries of ``ask`` take."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    journal._db.set_progress_handler(count, 1)
+    ask()
+    journal._db.set_progress_handler(None, 1)
+    return steps
+
+
+@pytest.mark.parametrize("name", ["20260101-1234", "20260101-123", "last", "nobody", "bench.0007", "20260101-1999"])
+async def test_looking_a_run_up_does_not_read_the_others(many: Journal, name: str) -> None:
+    def look() -> None:
+        with contextlib.suppress(JournalError):
+            many.run(name)
+
+    assert steps_of(many, look) < MANY / 4
+
+
+async def test_a_page_of_runs_does_not_read_the_others(many: Journal) -> None:
+    found: list[RunSummary] = []
+    assert steps_of(many, lambda: found.extend(many.run_summaries(10, 20))) < MANY / 4
+    assert [each.run_id for each in found] == [f"20260101-{n:04}" for n in range(1979, 1969, -1)]
+    assert steps_of(many, lambda: found.extend(many.runs(10, 20))) < MANY / 4
+    page = found[10:]
+    assert [(each.run_id, each.status, each.started) for each in page] == [
+        (each.run_id, each.status, each.started) for each in found[:10]
+    ]
+    assert steps_of(many, many.run_summaries) > MANY_STEPS
+    assert many.count_runs() == len(many.runs()) == len(many.run_summaries()) == MANY
+    assert many.runs(10, MANY) == []
+
+
+async def test_only_runs_that_are_said_to_run_have_their_process_looked_for(
+    many: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    def look(pid: int) -> str:
+        looked.append(pid)
+        return ""
+
+    monkeypatch.setattr(store, "_process_identity", look)
+    records = many.runs(9)
+    assert [record.status for record in records].count("interrupted") == len(looked) == 3
+    assert many.run("20260101-0001").status == "completed"
+    assert len(looked) == 3
+
+
+async def test_a_run_is_found_by_its_id_and_by_a_beginning_that_no_other_has(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j") as journal:
+        for name in ("ab", "abc", "abd", "abd.part", "b%_", "c\U0001f600d", "last-but-one"):
+            await journal.create_run(name, "optimize", "{}")
+        assert journal.run("ab").run_id == "ab"
+        assert journal.run("abd").run_id == "abd"
+        assert journal.run("abd.part").run_id == "abd.part"
+        assert journal.run("b").run_id == "b%_"
+        assert journal.run("c\U0001f600").run_id == "c\U0001f600d"
+        assert journal.run("last").run_id == "last-but-one"
+        assert list(journal.parts("abd")) == ["abd.part"]
+        for name, count in (("a", 3), ("", 6)):
+            with pytest.raises(JournalError, match=f"{name!r} is the beginning of {count} runs; give more of the id"):
+                journal.run(name)
+        for name in ("abd.p", "%", "_", "abcd", "B"):
+            with pytest.raises(JournalError, match="there is no run"):
+                journal.run(name)
+
+
+async def test_a_journal_of_version_0_1_gets_the_index_and_keeps_its_version(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "j") as db:
+        db.executescript("".join(MIGRATIONS) + f"PRAGMA user_version={len(MIGRATIONS)};")
+    db.close()
+    fill(tmp_path / "j", MANY)
+    async with open_journal(tmp_path / "j") as journal:
+        assert steps_of(journal, lambda: journal.runs(1)) < MANY / 4
+        assert journal._db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
 
 
 def killed_writer(path: Path) -> int:

@@ -1,1 +1,1 @@
-"""How requests reach agents: one request/serve contract, in memory or across machines."""
+"""The bus: carries requests to the agents that answer them, within one process or over NATS to other machines."""

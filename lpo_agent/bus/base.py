@@ -1,14 +1,14 @@
-"""The bus contract: ask a topic, serve a topic, nothing else.
+"""The interface of a bus: send a request to a topic and wait for the reply, or serve a topic.
 
-What every implementation guarantees (``tests/bus`` checks it on each):
+Every implementation guarantees the following; ``tests/bus/test_contract.py`` tests each of them.
 
-* one settlement per request: a reply, a typed failure, or a deadline;
-* a topic that nobody serves waits until its deadline;
-* a handler's exception reaches the caller as RequestFailed and the worker lives on;
-* at most ``concurrency`` requests of one ``serve`` run at a time, and that many do;
-* a cancelled or late caller stops its handler and frees the worker;
-* a stopping worker answers "unavailable, retryable" to what it leaves;
-* messages arrive as equal but distinct objects.
+* A request ends exactly once: with a reply, a typed failure, or DeadlineExceeded.
+* A request to a topic that nobody serves waits until its deadline.
+* If a handler raises, its caller gets RequestFailed and the worker goes on with other requests.
+* One ``serve`` runs up to ``concurrency`` handlers at a time, and no more.
+* If the caller is cancelled or its deadline passes, its handler is cancelled.
+* If a worker stops, the requests it was working on fail with :data:`UNAVAILABLE`, which is retryable.
+* Sender and receiver have equal messages, but not the same object.
 """
 
 from __future__ import annotations
@@ -28,21 +28,24 @@ if TYPE_CHECKING:
     from lpo_agent.core.messages import Q, R, Topic
 
 UNAVAILABLE = Failure(kind="Unavailable", detail="the worker was stopped", retryable=True)
+TOO_LARGE = Failure(kind="TooLarge", detail="a message is larger than the bus takes (NATS: max_payload)")
+"""The request or the reply is too large to send. ``unsure`` is set for a reply: the handler has run, and may have
+paid for model calls."""
 
 TOO_LARGE = Failure(kind="TooLarge", detail="a message is larger than the bus takes (NATS: max_payload)")
 """A request that could not be sent; ``unsure`` where it is the reply, because the work was done."""
 
 
 class Bus(Protocol):
-    """Requests with replies, by topic."""
+    """Sends requests to topics and serves topics; see the module's docstring for the guarantees."""
 
-    async def request(self, topic: Topic[Q, R], message: Q, *, timeout: float) -> R:  # noqa: ASYNC109 - part of the message, not a scope
-        """Send ``message`` and wait at most ``timeout`` seconds (infinity: for ever) for the reply.
+    async def request(self, topic: Topic[Q, R], message: Q, *, timeout: float) -> R:  # noqa: ASYNC109 - the deadline is sent with the message
+        """Send ``message`` and wait at most ``timeout`` seconds for the reply (infinity: no limit).
 
         Raises:
-            DeadlineExceeded: no reply came in time.
-            RequestFailed: the handler failed, or its worker was stopped.
-            BusClosed: the bus was closed meanwhile.
+            DeadlineExceeded: there was no reply in time.
+            RequestFailed: the handler raised, or its worker was stopped.
+            BusClosed: the bus was closed before the reply came.
         """
         ...
 
@@ -54,14 +57,14 @@ class Bus(Protocol):
         concurrency: int = 1,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Answer requests until cancelled, up to ``concurrency`` at a time."""
+        """Answer requests with ``handler`` until cancelled, up to ``concurrency`` of them at a time."""
         ...
 
 
 def failure_from(exc: Exception) -> Failure:
-    """Describe a handler's exception so that it can cross a wire.
+    """Return a handler's exception as a message for the caller.
 
-    Only errors of this package carry their text over: others may quote prompts or data rows.
+    Only errors of this package keep their text; the text of others may contain prompts or data rows.
     """
     if isinstance(exc, RequestFailed):
         return exc.failure

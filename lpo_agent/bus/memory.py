@@ -1,7 +1,8 @@
-"""The bus inside one process: no queue of messages, only of callers who wait for a free place.
+"""The bus within one process, on asyncio or trio.
 
-A handler runs in its caller's task, so that a caller who gives up takes the handler along, and a
-request costs little more than a function call.
+A handler runs in the task of its caller. So cancelling the caller also cancels the handler, no
+message is ever queued, and a request costs little more than a function call. What waits is the
+caller, first come, first served, until one of the topic's servers has a free slot.
 """
 
 from __future__ import annotations
@@ -31,79 +32,86 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(eq=False, slots=True)
 class _Server:
-    """One ``serve``: its handler, its free places, and the callers who hold the others."""
+    """One call of ``serve``: its handler, its free slots, and the callers in its other slots.
+
+    ``idle`` is set when a stopping server has no callers left.
+    """
 
     handler: Callable[[Any], Awaitable[Any]]
-    free: int
-    guests: set[_Caller] = field(default_factory=set)
+    free_slots: int
+    callers: set[_Caller] = field(default_factory=set)
     stopped: bool = False
     idle: anyio.Event | None = None
 
 
 @dataclass(eq=False, slots=True)
 class _Caller:
-    """A caller: waiting for a place at first, then at one."""
+    """One request: waiting for a slot while ``server`` is None, then running in a slot of that server.
+
+    ``slot_given`` is set when a waiting caller gets a slot. ``cancelled_by_bus``: the bus or the
+    server stopped, in contrast to a deadline that passed.
+    """
 
     scope: anyio.CancelScope
     server: _Server | None = None
-    called: anyio.Event | None = None
-    sent_away: bool = False
+    slot_given: anyio.Event | None = None
+    cancelled_by_bus: bool = False
 
 
 @dataclass(eq=False, slots=True)
 class _TopicQueue:
-    """What is known of one topic."""
+    """The servers of one topic and the callers that wait for a slot."""
 
     servers: list[_Server] = field(default_factory=list)
     waiting: deque[_Caller] = field(default_factory=deque)
 
-    def seat(self, guest: _Caller) -> bool:
-        """Give the caller a free place, if there is one and nobody waits for it."""
+    def try_assign(self, caller: _Caller) -> bool:
+        """Give the caller a free slot and return True, unless there is none or others wait for one."""
         if self.waiting:
             return False
         for server in self.servers:
-            if server.free:
-                self._place(guest, server)
+            if server.free_slots:
+                self._assign(caller, server)
                 return True
         return False
 
-    def _place(self, guest: _Caller, server: _Server) -> None:
-        server.free -= 1
-        server.guests.add(guest)
-        guest.server = server
-        if guest.called is not None:
-            guest.called.set()
+    def _assign(self, caller: _Caller, server: _Server) -> None:
+        server.free_slots -= 1
+        server.callers.add(caller)
+        caller.server = server
+        if caller.slot_given is not None:
+            caller.slot_given.set()
 
-    def offer(self, server: _Server) -> None:
-        """Give free places to those who wait, first come, first served."""
-        while self.waiting and server.free and not server.stopped:
-            self._place(self.waiting.popleft(), server)
+    def assign_waiting(self, server: _Server) -> None:
+        """Give the server's free slots to waiting callers, the first in the queue first."""
+        while self.waiting and server.free_slots and not server.stopped:
+            self._assign(self.waiting.popleft(), server)
 
-    def leave(self, guest: _Caller) -> None:
-        """Take a caller out, wherever it is."""
-        server = guest.server
+    def remove(self, caller: _Caller) -> None:
+        """Remove a caller from the queue, or free its slot."""
+        server = caller.server
         if server is None:
-            if guest in self.waiting:
-                self.waiting.remove(guest)
+            if caller in self.waiting:
+                self.waiting.remove(caller)
             return
-        server.guests.discard(guest)
-        server.free += 1
-        self.offer(server)
-        if server.idle is not None and not server.guests:
+        server.callers.discard(caller)
+        server.free_slots += 1
+        self.assign_waiting(server)
+        if server.idle is not None and not server.callers:
             server.idle.set()
 
 
 class MemoryBus:
-    """Implements :class:`lpo_agent.bus.base.Bus`; works on asyncio and trio.
+    """Implements :class:`lpo_agent.bus.base.Bus`. Use as ``async with``.
 
-    Messages are copied, so that nobody comes to depend on sharing objects: through JSON as they would
-    go over a network, or, without ``wire``, only themselves and not what they hold, which is
-    frozen too and takes a tenth of the time.
+    Messages are copied, so that no code depends on sender and receiver sharing an object. The copy
+    is shallow, which is enough because the fields are frozen too. With ``serialize``, messages go
+    through JSON as they would over a network, which takes ten times as long.
     """
 
-    def __init__(self, *, wire: bool = False) -> None:
-        self._wire = wire
-        self._desks: dict[str, _TopicQueue] = {}
+    def __init__(self, *, serialize: bool = False) -> None:
+        self._serialize = serialize
+        self._queues: dict[str, _TopicQueue] = {}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -113,36 +121,38 @@ class MemoryBus:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed = True
-        for desk in self._desks.values():
-            for guest in desk.waiting:
-                guest.sent_away = True
-                guest.scope.cancel()
+        for queue in self._queues.values():
+            for caller in queue.waiting:
+                caller.cancelled_by_bus = True
+                caller.scope.cancel()
 
     async def request(self, topic: Topic[Q, R], message: Q, *, timeout: float) -> R:  # noqa: ASYNC109 - see Bus
-        """Send and wait; see the contract."""
-        desk = self._desk(topic)
+        """Send a request and wait for the reply; see :meth:`lpo_agent.bus.base.Bus.request`."""
+        queue = self._queue(topic)
         copy = self._copy(message)
         outcome: R | RequestFailed | None = None
         deadline = math.inf if math.isinf(timeout) else anyio.current_time() + timeout
         with anyio.CancelScope(deadline=deadline) as scope:
-            guest = _Caller(scope)
+            caller = _Caller(scope)
             try:
-                outcome = await _visit(desk, guest, copy)
+                outcome = await _call_handler(queue, caller, copy)
             finally:
-                desk.leave(guest)
+                queue.remove(caller)
         if outcome is None:
-            raise self._sent_away(topic, guest, timeout)
+            raise self._no_reply_error(topic, caller, timeout)
         if isinstance(outcome, RequestFailed):
             raise outcome
         return self._copy(outcome)
 
     def _copy(self, message: M) -> M:
-        return type(message).model_validate_json(message.model_dump_json()) if self._wire else message.model_copy()
+        if self._serialize:
+            return type(message).model_validate_json(message.model_dump_json())
+        return message.model_copy()
 
-    def _sent_away(self, topic: Topic[Any, Any], guest: _Caller, timeout: float) -> Exception:
-        if not guest.sent_away:
+    def _no_reply_error(self, topic: Topic[Any, Any], caller: _Caller, timeout: float) -> Exception:
+        if not caller.cancelled_by_bus:
             return DeadlineExceeded(f"no reply on topic {topic.name!r} within {timeout:g} s")
-        if guest.server is None:
+        if caller.server is None:
             return BusClosed(f"the bus was closed while a request on {topic.name!r} was waiting")
         return RequestFailed(UNAVAILABLE)
 
@@ -154,45 +164,45 @@ class MemoryBus:
         concurrency: int = 1,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Answer requests until cancelled; see the contract."""
-        desk, server = self._desk(topic), _Server(handler, concurrency)
-        desk.servers.append(server)
-        desk.offer(server)
+        """Answer requests until cancelled; see :meth:`lpo_agent.bus.base.Bus.serve`."""
+        queue, server = self._queue(topic), _Server(handler, concurrency)
+        queue.servers.append(server)
+        queue.assign_waiting(server)
         task_status.started()
         try:
             await anyio.sleep_forever()
         finally:
-            desk.servers.remove(server)
-            await _send_away(server)
+            queue.servers.remove(server)
+            await _stop(server)
 
-    def _desk(self, topic: Topic[Any, Any]) -> _TopicQueue:
+    def _queue(self, topic: Topic[Any, Any]) -> _TopicQueue:
         if self._closed:
-            raise BusClosed(f"the bus is closed; nothing can be asked on {topic.name!r}")
-        return self._desks.setdefault(topic.name, _TopicQueue())
+            raise BusClosed(f"the bus is closed; no request can be sent on {topic.name!r}")
+        return self._queues.setdefault(topic.name, _TopicQueue())
 
 
-async def _visit(desk: _TopicQueue, guest: _Caller, message: Any) -> Any:
-    """Wait for a place, then let the handler work there."""
-    if not desk.seat(guest):
-        guest.called = anyio.Event()
-        desk.waiting.append(guest)
-        await guest.called.wait()
-    assert guest.server is not None  # noqa: S101 - who was called has a place
+async def _call_handler(queue: _TopicQueue, caller: _Caller, message: Any) -> Any:
+    """Wait for a free slot, run the handler in it, and return its reply, or RequestFailed if it raised."""
+    if not queue.try_assign(caller):
+        caller.slot_given = anyio.Event()
+        queue.waiting.append(caller)
+        await caller.slot_given.wait()
+    assert caller.server is not None  # noqa: S101 - set before the event
     try:
-        return await guest.server.handler(message)
+        return await caller.server.handler(message)
     except Exception as exc:  # noqa: BLE001 - the bus is a boundary: the caller gets a typed failure
         failed = RequestFailed(failure_from(exc))
         failed.__cause__ = exc
         return failed
 
 
-async def _send_away(server: _Server) -> None:
-    """Stop the calls of a server that stops, and wait until they have let go."""
+async def _stop(server: _Server) -> None:
+    """Cancel the handlers of a server that stops, and wait until they have ended."""
     server.stopped = True
-    for guest in server.guests:
-        guest.sent_away = True
-        guest.scope.cancel()
-    if server.guests:
+    for caller in server.callers:
+        caller.cancelled_by_bus = True
+        caller.scope.cancel()
+    if server.callers:
         server.idle = anyio.Event()
         with anyio.CancelScope(shield=True):
             await server.idle.wait()

@@ -1,12 +1,17 @@
-"""The bus over NATS JetStream: requests outlive workers and the server; replies come back to the one who asked.
+"""The bus over NATS JetStream, for workers on other machines; nothing is lost if a worker or the server dies.
 
-A request is a message of a work-queue stream. One worker takes it through its topic's durable consumer,
-tells the server that it is at work, and sends the reply on the run's own subject; the caller
-acknowledges the message once it holds the reply, and only then is it gone. So a request whose worker, whose
-reply or whose server was lost is delivered again. Handlers may therefore run twice; a caller settles once.
+1. A caller publishes its request to a work-queue stream, where it stays until it is acknowledged.
+2. A worker takes it through the durable consumer of the topic. While it works on the request, it
+   regularly tells the server so ("in progress"); otherwise the server gives it to another worker.
+3. The worker publishes the reply on a subject of the caller's run (plain NATS, not stored).
+4. The caller acknowledges the request once it has the reply, and only then the server deletes it.
 
-Subjects, all under one prefix: ``ask.TOPIC.RUN`` (stream), ``reply.RUN.ID`` and ``stop.RUN.ID`` (core
-NATS), ``dead.TOPIC.RUN`` (requests that killed every worker that took them). nats-py is for asyncio only.
+So if a worker, the server or a reply is lost, the request is delivered again. A handler may thus run
+more than once for a request, but the caller gets one reply.
+
+Subjects, all under one prefix: ``ask.TOPIC.RUN`` for requests (in the stream), ``reply.RUN.ID``,
+``stop.RUN.ID`` (the caller gave up), ``alive.RUN`` (is the caller still there?) and ``dead.TOPIC.RUN``
+(dead letters: requests that no worker could answer). The library nats-py needs asyncio.
 """
 
 from __future__ import annotations
@@ -26,8 +31,9 @@ from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
 from lpo_agent.bus.base import TOO_LARGE, UNAVAILABLE
-from lpo_agent.bus.nats_codec import ACK, FAILED, ID, LEFT, RUN, handled, read
-from lpo_agent.bus.nats_connection import PARTING, PAUSE, PREFIX, Store, connect, token
+from lpo_agent.bus.nats_codec import ACK, FAILED, ID, RUN, TIME_LEFT, call_handler, decode_reply
+from lpo_agent.bus.nats_connection import CLOSE_TIMEOUT, PREFIX, RETRY_INTERVAL, KeyValueStore, connect, token
+from lpo_agent.bus.nats_stream import MAX_DELIVERIES, consumer_name, ensure_consumer, ensure_stream, stream_name
 from lpo_agent.core.messages import Failure
 from lpo_agent.errors import BusClosed, ConfigError, DeadlineExceeded, RequestFailed
 
@@ -40,32 +46,28 @@ if TYPE_CHECKING:
     from nats.js import JetStreamContext
     from pydantic import BaseModel
 
-    from lpo_agent.bus.nats_connection import Wire
+    from lpo_agent.bus.nats_connection import NatsAddress
     from lpo_agent.core.messages import Q, R, Topic
 
-STREAM: Final = "LPO"
 ACK_WAIT: Final = 6.0
-"""Seconds of silence after which a worker is taken to be dead, and its request goes to another one."""
-BEATS: Final = 3
-"""Signs of life in that time."""
-DELIVERIES: Final = 6
-"""How often a request is handed out before it is taken to be what kills its workers."""
-KEPT: Final = 24 * 3600.0
-"""Seconds after which a request that nobody took is dropped."""
-POSTED: Final = 30 * 24 * 3600.0
-"""Seconds after which a run's rules are forgotten, should it not take them back."""
-CHECKS: Final = 3
-"""Patiences after which one who waits looks whether the server still has the request."""
-UNCAPPED: Final = 100_000
-FRESH: Final = 2.0
-"""Seconds for which one who asked is taken to be there still."""
-PULL: Final = 5.0
-"""Seconds that a worker's free place waits for a request before it asks again."""
+"""Seconds without a sign of a worker after which the server gives its request to another worker."""
+HEARTBEATS: Final = 3
+"""How often in this time a worker tells the server that it is still working on a request."""
+SETTINGS_MAX_AGE: Final = 30 * 24 * 3600.0
+"""Seconds after which the server deletes the settings of a run that did not delete them itself."""
+LOST_CHECK_FACTOR: Final = 3
+"""A waiting caller checks each ``LOST_CHECK_FACTOR * ack_wait`` seconds whether the server still has its request."""
+ALIVE_FOR: Final = 2.0
+"""Seconds for which a worker assumes that a caller is still there after it has answered."""
+ALIVE_TIMEOUT: Final = 2.0
+"""Seconds that a worker waits for a caller to say that it is still there."""
+FETCH_TIMEOUT: Final = 5.0
+"""Seconds that a worker's idle slot waits for a request before it asks the server again."""
 
 
 @dataclass(eq=False, slots=True)
-class _Wanted:
-    """A request that waits for its reply."""
+class _PendingRequest:
+    """A request of this process without a reply so far; ``sequence`` is its number in the stream."""
 
     scope: anyio.CancelScope
     sequence: int | None = None
@@ -73,182 +75,172 @@ class _Wanted:
 
 
 @dataclass(eq=False, slots=True)
-class _Job:
-    """A request that a worker is at. ``withdrawn``: its caller no longer waits."""
+class _ActiveRequest:
+    """A request that a worker in this process is working on; ``abandoned``: its caller no longer waits."""
 
     message: Msg
     scope: anyio.CancelScope
-    withdrawn: bool = False
+    abandoned: bool = False
 
 
 @asynccontextmanager
 async def open_nats(
-    wire: Wire,
+    address: NatsAddress,
     *,
     run: str = "shared",
     prefix: str = PREFIX,
-    most_at_once: int | None = None,
-    patience: float = ACK_WAIT,
+    max_in_flight: int | None = None,
+    ack_wait: float = ACK_WAIT,
 ) -> AsyncIterator[NatsBus]:
-    """Connect, and close again; ``run`` names the subjects that this caller's requests and replies go by.
+    """Connect to a NATS server, yield the bus, and disconnect.
 
-    Of those who serve: ``most_at_once``: how many requests of a topic all workers together are at;
-    ``patience``: seconds of silence after which a worker is taken to be dead.
+    ``run`` is part of the subjects of this caller's requests and replies. Two settings matter only for
+    ``serve``: ``max_in_flight`` limits how many requests of a topic all workers together work on;
+    ``ack_wait`` is the time in seconds after which a silent worker is considered dead.
 
-    Raises ConfigError where the server cannot be reached or has no JetStream.
+    Raises ConfigError if the server cannot be reached or has no JetStream, or on trio.
     """
     if sniffio.current_async_library() != "asyncio":
         raise ConfigError("the bus over NATS needs asyncio; on trio, use the memory bus")
-    client = await connect(wire)
-    bus = NatsBus(client, run=token(run), prefix=prefix, most_at_once=most_at_once, patience=patience)
+    client = await connect(address)
+    bus = NatsBus(client, run=token(run), prefix=prefix, max_in_flight=max_in_flight, ack_wait=ack_wait)
     try:
         await bus.open()
         yield bus
     finally:
         bus.close()
-        with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT):
             await client.close()
 
 
-async def _respond(question: Msg) -> None:
-    await question.respond(b"")
+async def _on_alive_query(query: Msg) -> None:
+    await query.respond(b"")
 
 
 @dataclass(slots=True)
 class NatsBus:
-    """Implements :class:`lpo_agent.bus.base.Bus`; made by :func:`open_nats`."""
+    """Implements :class:`lpo_agent.bus.base.Bus`; made by :func:`open_nats`, which explains the settings."""
 
     client: Client
     run: str
     prefix: str = PREFIX
-    most_at_once: int | None = None
-    patience: float = ACK_WAIT
-    _stream: JetStreamContext = field(init=False)
+    max_in_flight: int | None = None
+    ack_wait: float = ACK_WAIT
+    _jetstream: JetStreamContext = field(init=False)
     _session: str = field(init=False, default_factory=lambda: secrets.token_hex(4))
-    _wanted: dict[str, _Wanted] = field(init=False, default_factory=dict)
-    _asked: dict[bytes, int] = field(init=False, default_factory=dict)
-    _jobs: dict[str, _Job] = field(init=False, default_factory=dict)
-    _seen: dict[str, float] = field(init=False, default_factory=dict)
+    _pending: dict[str, _PendingRequest] = field(init=False, default_factory=dict)
+    _repeats: dict[bytes, int] = field(init=False, default_factory=dict)
+    _active: dict[str, _ActiveRequest] = field(init=False, default_factory=dict)
+    _alive_at: dict[str, float] = field(init=False, default_factory=dict)
     _closed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self._stream = self.client.jetstream(timeout=PARTING)
+        self._jetstream = self.client.jetstream(timeout=CLOSE_TIMEOUT)
 
     async def open(self) -> None:
-        """Make sure that the stream is there, and listen for replies and for callers who give up."""
-        await self._make_stream()
-        with suppress(APIError):  # what an earlier session of this run asked and nobody waits for
-            await self._stream.purge_stream(self._name, subject=f"{self.prefix}.ask.*.{self.run}")
-        await self.client.subscribe(f"{self.prefix}.reply.{self.run}.*", cb=self._replied)
-        await self.client.subscribe(f"{self.prefix}.alive.{self.run}", cb=_respond)
-        await self.client.subscribe(f"{self.prefix}.stop.*.*", cb=self._stopped)
-
-    async def _make_stream(self) -> None:
-        config = api.StreamConfig(
-            name=self._name,
-            subjects=[f"{self.prefix}.ask.*.*"],
-            retention=api.RetentionPolicy.WORK_QUEUE,
-            storage=api.StorageType.FILE,
-            max_age=KEPT,
-            duplicate_window=120,
-        )
-        try:
-            await self._stream.add_stream(config)
-        except APIError as exc:
-            raise ConfigError(f"the NATS server refused the stream {self._name}: {exc.description}") from None
-        except nats.errors.Error as exc:
-            raise ConfigError(f"the NATS server has no JetStream ({type(exc).__name__}); start it with -js") from None
+        """Create the stream if needed, and subscribe to replies, cancellations and alive queries."""
+        await ensure_stream(self._jetstream, self.prefix)
+        with suppress(APIError):  # remove requests of an earlier session of this run, which nobody waits for
+            await self._jetstream.purge_stream(self._stream, subject=f"{self.prefix}.ask.*.{self.run}")
+        await self.client.subscribe(f"{self.prefix}.reply.{self.run}.*", cb=self._on_reply)
+        await self.client.subscribe(f"{self.prefix}.alive.{self.run}", cb=_on_alive_query)
+        await self.client.subscribe(f"{self.prefix}.stop.*.*", cb=self._on_stop)
 
     @property
-    def _name(self) -> str:
-        return self.prefix.upper()
+    def _stream(self) -> str:
+        return stream_name(self.prefix)
 
     def close(self) -> None:
-        """Let those who wait know that nothing will come any more."""
+        """Make all waiting requests fail with BusClosed."""
         self._closed = True
-        for wanted in self._wanted.values():
-            wanted.scope.cancel()
+        for pending in self._pending.values():
+            pending.scope.cancel()
 
     async def request(self, topic: Topic[Q, R], message: Q, *, timeout: float) -> R:  # noqa: ASYNC109 - see Bus
-        """Send and wait; see the contract."""
+        """Send a request and wait for the reply; see :meth:`lpo_agent.bus.base.Bus.request`."""
         if self._closed:
-            raise BusClosed(f"the bus is closed; nothing can be asked on {topic.name!r}")
+            raise BusClosed(f"the bus is closed; no request can be sent on {topic.name!r}")
         data = message.model_dump_json().encode()
-        number, deadline = self._number(topic.name, data), anyio.current_time() + timeout
-        wanted = self._wanted[number] = _Wanted(anyio.CancelScope(deadline=deadline))
+        request_id, deadline = self._request_id(topic.name, data), anyio.current_time() + timeout
+        pending = self._pending[request_id] = _PendingRequest(anyio.CancelScope(deadline=deadline))
         try:
-            with wanted.scope:
-                for turn in count():
-                    wanted.sequence = await self._publish(topic.name, f"{number}.{turn}", data, deadline)
-                    await self._lost(wanted.sequence)
+            with pending.scope:
+                for attempt in count():
+                    pending.sequence = await self._publish(topic.name, f"{request_id}.{attempt}", data, deadline)
+                    await self._wait_until_lost(pending.sequence)
         finally:
-            del self._wanted[number]
-            if wanted.reply is None:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
-                    await self._withdraw(number, wanted)
-        if wanted.reply is not None:
-            return read(topic, wanted.reply)
+            del self._pending[request_id]
+            if pending.reply is None:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT):
+                    await self._cancel_request(request_id, pending)
+        if pending.reply is not None:
+            return decode_reply(topic, pending.reply)
         if self._closed:
             raise BusClosed(f"the bus was closed while a request on {topic.name!r} was waiting")
         raise DeadlineExceeded(f"no reply on topic {topic.name!r} within {timeout:g} s")
 
-    def _number(self, topic: str, data: bytes) -> str:
-        """Return an id that follows from the session, the content, and how often that was asked before."""
+    def _request_id(self, topic: str, data: bytes) -> str:
+        """Return an id made of a hash of session, topic and content, and a count of equal requests before."""
         digest = hashlib.blake2b(f"{self.run} {self._session} {topic} ".encode() + data, digest_size=12).digest()
-        again = self._asked[digest] = self._asked.get(digest, -1) + 1
-        return f"{digest.hex()}-{again}"
+        repeat = self._repeats[digest] = self._repeats.get(digest, -1) + 1
+        return f"{digest.hex()}-{repeat}"
 
-    async def _publish(self, topic: str, number: str, data: bytes, deadline: float) -> int:
-        """Put a request into the stream, however long the server is away; the id keeps it from being there twice."""
+    async def _publish(self, topic: str, message_id: str, data: bytes, deadline: float) -> int:
+        """Add a request to the stream and return its sequence number; tries again while the server is unreachable.
+
+        The message id makes JetStream drop a duplicate that an attempt without a confirmation left.
+        """
         subject = f"{self.prefix}.ask.{topic}.{self.run}"
         while True:
             left = deadline - anyio.current_time()
-            headers = {ID: number.partition(".")[0], RUN: self.run, api.Header.MSG_ID: f"{self.run}.{number}"}
-            headers |= {} if math.isinf(left) else {LEFT: f"{left:.3f}"}
+            headers = {ID: message_id.partition(".")[0], RUN: self.run, api.Header.MSG_ID: f"{self.run}.{message_id}"}
+            headers |= {} if math.isinf(left) else {TIME_LEFT: f"{left:.3f}"}
             try:
-                return (await self._stream.publish(subject, data, headers=headers)).seq
+                return (await self._jetstream.publish(subject, data, headers=headers)).seq
             except nats.errors.MaxPayloadError:
                 raise RequestFailed(TOO_LARGE) from None
             except (nats.errors.Error, TimeoutError, APIError):
-                await anyio.sleep(PAUSE)
+                await anyio.sleep(RETRY_INTERVAL)
+                # The server may have been replaced, or its storage emptied.
                 with suppress(nats.errors.Error, TimeoutError, ConfigError):
-                    await self._make_stream()  # it may be another server now, or an emptied one
+                    await ensure_stream(self._jetstream, self.prefix)
 
-    async def _lost(self, sequence: int) -> None:
-        """Return when the stream no longer has a request, and no reply to it has come for a while."""
+    async def _wait_until_lost(self, sequence: int) -> None:
+        """Return once the stream no longer has a request and its reply has not come for ``ack_wait`` seconds either."""
         found = True
         while found:
-            await anyio.sleep(CHECKS * self.patience)
+            await anyio.sleep(LOST_CHECK_FACTOR * self.ack_wait)
             with suppress(nats.errors.Error, TimeoutError, APIError):
                 try:
-                    await self._stream.get_msg(self._name, sequence)
+                    await self._jetstream.get_msg(self._stream, sequence)
                 except NotFoundError:
                     found = False
-        await anyio.sleep(self.patience)
+        await anyio.sleep(self.ack_wait)
 
-    async def _withdraw(self, number: str, wanted: _Wanted) -> None:
-        """Take a request out of the stream, and stop whoever is at it."""
+    async def _cancel_request(self, request_id: str, pending: _PendingRequest) -> None:
+        """Delete a request from the stream, and tell the worker that works on it to stop."""
         with suppress(nats.errors.Error, TimeoutError, OSError):
-            await self.client.publish(f"{self.prefix}.stop.{self.run}.{number}")
-            if wanted.sequence is not None:
+            await self.client.publish(f"{self.prefix}.stop.{self.run}.{request_id}")
+            if pending.sequence is not None:
                 with suppress(APIError):
-                    await self._stream.delete_msg(self._name, wanted.sequence)
+                    await self._jetstream.delete_msg(self._stream, pending.sequence)
             await self.client.flush(timeout=1)
 
-    async def _replied(self, reply: Msg) -> None:
-        """Take a reply in, and acknowledge its request; one that comes again, or too late, is acknowledged too."""
+    async def _on_reply(self, reply: Msg) -> None:
+        """Hand a reply to its request, and acknowledge the request; also for a reply that is repeated or too late."""
         headers: Mapping[str, str] = reply.headers or {}
         if ack := headers.get(ACK):
             await self.client.publish(ack, b"+ACK")
-        wanted = self._wanted.get(reply.subject.rpartition(".")[2])
-        if wanted is not None and wanted.reply is None:
-            wanted.reply = reply
-            wanted.scope.cancel()
+        pending = self._pending.get(reply.subject.rpartition(".")[2])
+        if pending is not None and pending.reply is None:
+            pending.reply = reply
+            pending.scope.cancel()
 
-    async def _stopped(self, notice: Msg) -> None:
-        if job := self._jobs.get(notice.subject.rpartition(".")[2]):
-            job.withdrawn = True
-            job.scope.cancel()
+    async def _on_stop(self, notice: Msg) -> None:
+        """Cancel the handler of a request whose caller gave up."""
+        if active := self._active.get(notice.subject.rpartition(".")[2]):
+            active.abandoned = True
+            active.scope.cancel()
 
     async def serve(
         self,
@@ -258,40 +250,23 @@ class NatsBus:
         concurrency: int = 1,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Answer requests until cancelled; see the contract."""
-        consumer = await self._consumer(topic.name)
+        """Answer requests until cancelled; see :meth:`lpo_agent.bus.base.Bus.serve`."""
+        consumer = await self._ensure_consumer(topic.name)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._beat)
+            tasks.start_soon(self._send_heartbeats)
             for _ in range(concurrency):
-                await tasks.start(self._place, topic, handler, consumer)
+                await tasks.start(self._serve_slot, topic, handler, consumer)
             task_status.started()
 
-    async def _consumer(self, topic: str) -> str:
-        """Return the name of the topic's consumer, made if it is not there."""
-        await self._make_stream()
-        name = f"{self.prefix}-{topic}"
-        config = api.ConsumerConfig(
-            durable_name=name,
-            filter_subject=f"{self.prefix}.ask.{topic}.*",
-            ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=self.patience,
-            max_deliver=DELIVERIES + 1,
-            max_ack_pending=self.most_at_once or UNCAPPED,
-            max_waiting=UNCAPPED,
+    async def _ensure_consumer(self, topic: str) -> str:
+        return await ensure_consumer(
+            self._jetstream, self.prefix, topic, ack_wait=self.ack_wait, max_in_flight=self.max_in_flight
         )
-        try:
-            await self._stream.consumer_info(self._name, name)
-            known = True
-        except NotFoundError:
-            known = False
-        if not known or self.most_at_once is not None:
-            await self._stream.add_consumer(self._name, config)  # of one that is there, it changes the cap
-        return name
 
-    async def staffed(self, topic: str) -> bool | None:
-        """Tell whether anybody serves the topic, None if the server does not say."""
+    async def has_workers(self, topic: str) -> bool | None:
+        """Return whether any worker serves the topic, None if the server does not answer."""
         try:
-            info = await self._stream.consumer_info(self._name, f"{self.prefix}-{topic}")
+            info = await self._jetstream.consumer_info(self._stream, consumer_name(self.prefix, topic))
         except NotFoundError:
             return False
         except (nats.errors.Error, TimeoutError, APIError):
@@ -299,11 +274,11 @@ class NatsBus:
         return bool(info.num_waiting or info.num_ack_pending)
 
     @property
-    def board(self) -> Store:
-        """Texts that are kept at the server for others to read, such as a run's rules for its workers."""
-        return Store(self._stream, f"{self.prefix}-posts", kept=POSTED)
+    def run_settings(self) -> KeyValueStore:
+        """The key-value store in which a run keeps its settings for its workers."""
+        return KeyValueStore(self._jetstream, f"{self.prefix}-posts", max_age=SETTINGS_MAX_AGE)
 
-    async def _place(
+    async def _serve_slot(
         self,
         topic: Topic[Q, R],
         handler: Callable[[Q], Awaitable[R]],
@@ -311,90 +286,92 @@ class NatsBus:
         *,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Take one request after another; each place has an inbox of its own, so that no two mix up their answers."""
-        source = await self._stream.pull_subscribe_bind(consumer=consumer, stream=self._name)
+        """Answer one request after another; each slot has its own subscription, so messages cannot be mixed up."""
+        source = await self._jetstream.pull_subscribe_bind(consumer=consumer, stream=self._stream)
         task_status.started()
         try:
             while True:
                 try:
-                    (message,) = await source.fetch(1, timeout=PULL)
+                    (message,) = await source.fetch(1, timeout=FETCH_TIMEOUT)
                 except TimeoutError:
                     continue
                 except (nats.errors.Error, APIError):
-                    await anyio.sleep(PAUSE)
+                    await anyio.sleep(RETRY_INTERVAL)
                     with suppress(nats.errors.Error, TimeoutError, APIError, ConfigError):
-                        await self._consumer(topic.name)
+                        await self._ensure_consumer(topic.name)
                 else:
-                    await self._work(topic, handler, message)
+                    await self._handle(topic, handler, message)
         finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING), suppress(nats.errors.Error):
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT), suppress(nats.errors.Error):
                 await source.unsubscribe()
 
-    async def _work(self, topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], message: Msg) -> None:
-        """Answer one request, unless it keeps killing workers, or nobody would read the answer."""
+    async def _handle(self, topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], message: Msg) -> None:
+        """Answer one request, unless it was delivered too often or its caller is gone."""
         headers = message.headers or {}
-        number, run = headers[ID], headers[RUN]
-        if message.metadata.num_delivered > DELIVERIES:
-            await self._bury(topic.name, run, number, message)
+        request_id, run = headers[ID], headers[RUN]
+        if message.metadata.num_delivered > MAX_DELIVERIES:
+            await self._send_to_dead_letters(topic.name, run, request_id, message)
             return
-        if not await self._waits(run):
+        if not await self._caller_is_alive(run):
             await message.nak(delay=ACK_WAIT)
             return
-        left = float(headers.get(LEFT, math.inf))
-        job = self._jobs[number] = _Job(message, anyio.CancelScope(deadline=anyio.current_time() + left))
+        left = float(headers.get(TIME_LEFT, math.inf))
+        scope = anyio.CancelScope(deadline=anyio.current_time() + left)
+        active = self._active[request_id] = _ActiveRequest(message, scope)
         outcome: R | Failure = UNAVAILABLE
         try:
-            with job.scope:
-                outcome = await handled(topic, handler, message.data)
+            with scope:
+                outcome = await call_handler(topic, handler, message.data)
         finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(PARTING):
-                await self._settle(job, number, run, outcome)
-            del self._jobs[number]
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT):
+                await self._finish(active, request_id, run, outcome)
+            del self._active[request_id]
 
-    async def _waits(self, run: str) -> bool:
-        """Tell whether the one who asked is there, so that nothing is paid for that nobody will read."""
+    async def _caller_is_alive(self, run: str) -> bool:
+        """Ask whether the caller is still there, so that no model is paid for a reply that nobody will read."""
         now = anyio.current_time()
-        if now - self._seen.get(run, -math.inf) < FRESH:
+        if now - self._alive_at.get(run, -math.inf) < ALIVE_FOR:
             return True
         try:
-            await self.client.request(f"{self.prefix}.alive.{run}", timeout=2)
+            await self.client.request(f"{self.prefix}.alive.{run}", timeout=ALIVE_TIMEOUT)
         except nats.errors.NoRespondersError:
             return False
         except (nats.errors.Error, TimeoutError):
-            return True  # the server is away, or the one who asked is busy
-        self._seen[run] = now
+            return True  # not known: the server is unreachable, or the caller is busy
+        self._alive_at[run] = now
         return True
 
-    async def _settle(self, job: _Job, number: str, run: str, outcome: R | Failure) -> None:
-        """Send the reply, which its caller acknowledges; or end a request that nobody waits for."""
+    async def _finish(self, active: _ActiveRequest, request_id: str, run: str, outcome: R | Failure) -> None:
+        """Send the reply, which the caller acknowledges; if nobody waits for it, delete the request from the stream."""
         with suppress(nats.errors.Error, TimeoutError, OSError):
-            if job.withdrawn or (job.scope.cancelled_caught and outcome is UNAVAILABLE):
-                await job.message.term()
+            if active.abandoned or (active.scope.cancelled_caught and outcome is UNAVAILABLE):
+                await active.message.term()
                 return
             try:
-                await self._reply(run, number, outcome, job.message.reply)
+                await self._reply(run, request_id, outcome, active.message.reply)
             except nats.errors.MaxPayloadError:
-                await self._reply(run, number, TOO_LARGE.model_copy(update={"unsure": True}), job.message.reply)
+                too_large = TOO_LARGE.model_copy(update={"unsure": True})
+                await self._reply(run, request_id, too_large, active.message.reply)
             if outcome is UNAVAILABLE:
                 await self.client.flush(timeout=1)
 
-    async def _reply(self, run: str, number: str, outcome: BaseModel, ack: str) -> None:
+    async def _reply(self, run: str, request_id: str, outcome: BaseModel, ack: str) -> None:
         headers = {ACK: ack} | ({FAILED: "1"} if isinstance(outcome, Failure) else {})
-        subject = f"{self.prefix}.reply.{run}.{number}"
+        subject = f"{self.prefix}.reply.{run}.{request_id}"
         await self.client.publish(subject, outcome.model_dump_json().encode(), headers=headers)
 
-    async def _bury(self, topic: str, run: str, number: str, message: Msg) -> None:
-        """Put aside a request that was handed out so often and never answered."""
-        lost = Failure(kind="WorkersLost", detail=f"{DELIVERIES} workers took this request and none answered")
+    async def _send_to_dead_letters(self, topic: str, run: str, request_id: str, message: Msg) -> None:
+        """Make a request that was delivered too often a dead letter, and fail it."""
+        lost = Failure(kind="WorkersLost", detail=f"{MAX_DELIVERIES} workers took this request and none answered")
         with suppress(nats.errors.Error, TimeoutError, OSError):
             await self.client.publish(f"{self.prefix}.dead.{topic}.{run}", message.data, headers=message.headers)
-            await self._reply(run, number, lost, "")
+            await self._reply(run, request_id, lost, "")
             await message.term()
 
-    async def _beat(self) -> None:
-        """Tell the server again and again what is being worked at."""
+    async def _send_heartbeats(self) -> None:
+        """Regularly tell the server which requests are still being worked on."""
         while True:
-            await anyio.sleep(self.patience / BEATS)
-            for job in list(self._jobs.values()):
+            await anyio.sleep(self.ack_wait / HEARTBEATS)
+            for active in list(self._active.values()):
                 with suppress(nats.errors.Error, OSError):
-                    await job.message.in_progress()
+                    await active.message.in_progress()

@@ -1,4 +1,4 @@
-"""What goes over a wire around messages: headers, and replies that are failures."""
+"""How requests and replies are encoded as NATS messages: names of headers, and failures as replies."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ if TYPE_CHECKING:
     from lpo_agent.core.messages import Q, R, Topic
 
 ID: Final = "Lpo-Id"
+"""Header: the request's id."""
 RUN: Final = "Lpo-Run"
-LEFT: Final = "Lpo-Left"
-"""Seconds until the caller waits no more, when the request was sent."""
+"""Header: the run that the request belongs to."""
+TIME_LEFT: Final = "Lpo-Left"
+"""Header: seconds until the caller's deadline, counted from when the request was sent; absent without a deadline."""
 FAILED: Final = "Lpo-Failed"
+"""Header: present if the reply is a Failure."""
 ACK: Final = "Lpo-Ack"
-"""Where the caller acknowledges the request, once it holds the reply."""
+"""Header of a reply: the subject on which the caller acknowledges the request once it has the reply."""
 
 
-async def handled(topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], data: bytes) -> R | Failure:
-    """Return the handler's reply, or why there is none."""
+async def call_handler(topic: Topic[Q, R], handler: Callable[[Q], Awaitable[R]], data: bytes) -> R | Failure:
+    """Decode a request and return the handler's reply, or a Failure if it raised."""
     try:
         return await handler(topic.request.model_validate_json(data))
     except Exception as exc:  # noqa: BLE001 - the bus is a boundary: the caller gets a typed failure
         return failure_from(exc)
 
 
-def read(topic: Topic[Any, R], reply: Msg) -> R:
-    """Return a reply; raises RequestFailed if it is a failure."""
+def decode_reply(topic: Topic[Any, R], reply: Msg) -> R:
+    """Return the reply in a NATS message; raises RequestFailed if it is a Failure."""
     if (reply.headers or {}).get(FAILED):
         raise RequestFailed(Failure.model_validate_json(reply.data))
     return topic.reply.model_validate_json(reply.data)

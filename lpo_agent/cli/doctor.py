@@ -77,7 +77,7 @@ def _package(name: str) -> Check:
 async def _journal(path: Path) -> Check:
     try:
         async with open_journal(path) as journal:
-            return Check("journal", ok=True, detail=f"{path}, {len(journal.runs())} runs")
+            return Check("journal", ok=True, detail=f"{path}, {journal.count_runs()} runs")
     except JournalError as exc:
         return Check("journal", ok=False, detail=str(exc))
 

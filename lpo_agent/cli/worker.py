@@ -58,6 +58,7 @@ async def _serve(spec: RunSpec, cap: int | None, metrics: Collection[str], say: 
         network = await stack.enter_async_context(open_network(spec.bus, run="worker", most_at_once=cap))
 
         def ready() -> None:
-            say(f"worker: {spec.model}, {spec.concurrency} at a time, for {wire_of(spec.bus).shown} (Ctrl-C ends it)")
+            url = wire_of(spec.bus).redacted_url
+            say(f"worker: {spec.model}, {spec.concurrency} at a time, for {url} (Ctrl-C ends it)")
 
         await work(network, models.task, models.optimizer, metrics=metrics, concurrency=spec.concurrency, ready=ready)

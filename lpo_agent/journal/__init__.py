@@ -1,6 +1,9 @@
-"""The journal: every paid reply, every run and its events, durable in one sqlite file."""
+"""The journal: stores every paid reply, every run and its events in one SQLite file.
 
-from lpo_agent.journal.store import Journal, RunRecord, open_journal
+A run is resumed from it, a known reply is never paid for twice, and reports are made from it.
+"""
+
+from lpo_agent.journal.store import Journal, RunRecord, RunSummary, open_journal
 from lpo_agent.journal.tables import MIGRATIONS
 
-__all__ = ["MIGRATIONS", "Journal", "RunRecord", "open_journal"]
+__all__ = ["MIGRATIONS", "Journal", "RunRecord", "RunSummary", "open_journal"]

@@ -1,4 +1,4 @@
-"""The keys of the recorded replies, in memory."""
+"""Keeps the keys of all recorded replies in memory, so that most look-ups need no SQL."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import sqlite3
 
-MOST_KEYS: Final = 500_000
-"""Keys that are kept in memory at most (about 50 MB)."""
-FRESH: Final = 1.0
-"""Seconds after which other processes' keys are fetched."""
+MAX_KEYS: Final = 500_000
+"""The most keys that are kept in memory (about 50 MB)."""
+REFRESH_INTERVAL: Final = 1.0
+"""Seconds between two reads of the keys that other processes wrote."""
 
 
 class Keys:
-    """The keys of the replies, in memory: most lookups are in vain, and this tells in a fraction of the time.
+    """The set of the keys of all recorded replies.
 
-    Other processes' keys are fetched once a second. A very large journal is looked up instead.
+    Most look-ups are for replies that do not exist yet; the set answers those without SQL. Keys
+    that other processes wrote are read once a second. With more than ``MAX_KEYS`` keys nothing is
+    kept in memory, and :meth:`may_hold` is always true.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db, self._known = db, set[bytes]()
-        self._upto, self._fetched = 0, float("-inf")
-        (count,) = db.execute("SELECT COUNT(*) FROM (SELECT 1 FROM replies LIMIT ?)", (MOST_KEYS + 1,)).fetchone()
-        self._complete = count <= MOST_KEYS
+        self._last_id, self._refreshed = 0, float("-inf")
+        (count,) = db.execute("SELECT COUNT(*) FROM (SELECT 1 FROM replies LIMIT ?)", (MAX_KEYS + 1,)).fetchone()
+        self._complete = count <= MAX_KEYS
 
     def may_hold(self, key: bytes) -> bool:
-        """Tell whether a lookup may find something."""
+        """Return False if there is certainly no reply with this key."""
         if not self._complete or key in self._known:
             return True
         now = time.monotonic()
-        if now - self._fetched < FRESH:
+        if now - self._refreshed < REFRESH_INTERVAL:
             return False
-        self._fetched = now
-        rows = self._db.execute("SELECT id, key FROM replies WHERE id > ? ORDER BY id", (self._upto,)).fetchall()
+        self._refreshed = now
+        rows = self._db.execute("SELECT id, key FROM replies WHERE id > ? ORDER BY id", (self._last_id,)).fetchall()
         self._known.update(each for _, each in rows)
-        self._upto = rows[-1][0] if rows else self._upto
+        self._last_id = rows[-1][0] if rows else self._last_id
         return key in self._known
 
     def add(self, key: bytes) -> None:
-        """Take in a key that this process writes."""
+        """Add the key of a reply that this process records."""
         self._known.add(key)

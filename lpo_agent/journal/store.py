@@ -1,9 +1,10 @@
-"""The journal: every paid reply, every run and its events, durable in one sqlite file.
+"""The journal: stores every paid reply, every run and its events in one SQLite file.
 
-Several runs and processes share it. One thread writes, in groups; who waits for a row is woken
-when the row is committed. Reads are done inline: a lookup takes microseconds, less than a thread
-hop. WAL with ``synchronous=NORMAL``: nothing acknowledged is lost when a process is killed. Not
-for network file systems.
+Several runs and processes can use the same file. One thread does all writing and commits rows in
+groups; a coroutine that waits for its row continues once the row is committed. Reads run on the
+event loop's own thread, because a lookup takes microseconds, less than switching threads. The file
+is in WAL mode with ``synchronous=NORMAL``: a committed row survives the death of the process. Do
+not put the file on a network file system, where SQLite's locks are not reliable.
 """
 
 from __future__ import annotations
@@ -48,23 +49,35 @@ ATTEMPT: Final = (
 )
 OUTCOME: Final = "INSERT INTO outcomes (run, prompt, item, value, output, feedback) VALUES (?,?,?,?,?,?)"
 
+TOP_LEVEL: Final = "instr(run, '.') = 0"
+"""SQL condition for runs that are not part of another run; the index ``runs_started`` has the same one."""
+NEWEST_FIRST: Final = f"{TOP_LEVEL} ORDER BY started DESC, rowid DESC LIMIT ? OFFSET ?"
+STARTS_WITH: Final = f"run >= ? AND run < ? AND {TOP_LEVEL}"
+"""SQL condition for a prefix of a run's id, as a range of the primary key; see :func:`_prefix_range`."""
+
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
-    """A run as the journal knows it; times are seconds since 1970 (UTC)."""
+class RunSummary:
+    """What a list of runs shows; times are seconds since 1970 (UTC)."""
 
     run_id: str
     kind: str
     status: str
-    spec_json: str
-    result_json: str | None
     started: float
     ended: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class RunRecord(RunSummary):
+    """All that the journal stores about a run itself; ``result_json`` is None until the run has a result."""
+
+    spec_json: str
+    result_json: str | None
+
+
 @asynccontextmanager
 async def open_journal(path: Path) -> AsyncIterator[Journal]:
-    """Open the journal, creating file and folder (readable by their owner only) as needed.
+    """Open the journal; create the file and its folder if needed, readable by their owner only.
 
     Raises JournalError if the file is no journal, comes from a newer version, or cannot be written.
     """
@@ -77,21 +90,29 @@ async def open_journal(path: Path) -> AsyncIterator[Journal]:
 
 
 class Journal:
-    """Use :func:`open_journal`. Methods that write and return are durable once they have returned."""
+    """Reads and writes the journal; made by :func:`open_journal`.
+
+    Once an ``async`` method that writes has returned, its rows are on disk. The other methods that
+    write only queue their rows, which are written with the next commit. Every method that writes
+    and waits raises JournalError if the file cannot be written.
+    """
 
     def __init__(self, db: sqlite3.Connection, writer: Writer, path: Path) -> None:
         self._db, self._writer, self._path = db, writer, path
         self._keys = Keys(db)
 
     def close(self) -> None:
-        """Write what is queued, and close; blocks."""
+        """Write the queued rows and close the file; blocks the calling thread."""
         with closing(self._db):
             self._writer.close()
 
     # replies
 
     def get(self, key: bytes) -> Completion | None:
-        """Return the recorded reply with this key; one that another process just wrote may be missed."""
+        """Return the recorded reply with this key, None if there is none.
+
+        A reply that another process recorded within the last second may be missed.
+        """
         if not self._keys.may_hold(key):
             return None
         row = self._db.execute(
@@ -100,7 +121,7 @@ class Journal:
         return None if row is None else Completion(row[0], Usage(row[2], row[3]), truncated=bool(row[1]))
 
     async def put(self, key: bytes, run_id: str, model: str, reply: Completion) -> None:
-        """Record a reply; the first one with a key stays."""
+        """Record a reply; if the key has one already, the earlier reply is kept."""
         used = reply.usage
         self._keys.add(key)
         await self._writer.durable(
@@ -109,11 +130,11 @@ class Journal:
         )
 
     def book(self, run_id: str, spent: Spent) -> None:
-        """Note what an attempt cost; durable with the next commit."""
+        """Queue the cost of one attempt at a model call; written with the next commit."""
         self._writer.add(ATTEMPT, (run_id, *spent), urgent=spent.failed)
 
     def totals(self, run_id: str, *, parts: bool = False) -> Totals:
-        """Return what the run's earlier sessions spent; with ``parts``, the runs that are part of it included."""
+        """Return what the run has spent so far, over all its sessions; with ``parts``, the runs that are part of it included."""
         where, values = "run=?", (run_id,)
         if parts:
             where, values = "run=? OR (run>? AND run<?)", (run_id, f"{run_id}.", f"{run_id}/")  # "/" follows "."
@@ -137,12 +158,12 @@ class Journal:
     # outcomes
 
     def keep(self, run_id: str, outcomes: Sequence[tuple[bytes, str, Scored]]) -> None:
-        """Note items' outcomes as prompt (its hash), item and outcome; durable with the next commit."""
+        """Queue the outcomes of items, each as (hash of the prompt, item id, outcome); written with the next commit."""
         for prompt, item, outcome in outcomes:
             self._writer.add(OUTCOME, (run_id, prompt, item, outcome.value, outcome.output, outcome.feedback))
 
     def outcomes(self, run_id: str) -> Iterator[tuple[bytes, str, Scored]]:
-        """Yield what the run's earlier sessions scored: prompt, item, outcome."""
+        """Yield the run's recorded outcomes, oldest first: hash of the prompt, item id, outcome."""
         sql = "SELECT prompt, item, value, output, feedback FROM outcomes WHERE run=? ORDER BY id"
         for prompt, item, value, output, feedback in self._db.execute(sql, (run_id,)):
             yield prompt, item, Scored(value=value, output=output, feedback=feedback)
@@ -150,64 +171,88 @@ class Journal:
     # runs
 
     async def create_run(self, run_id: str, kind: str, spec_json: str) -> None:
-        """Book a new run as running in this process."""
+        """Record a new run, with status "running" in this process."""
         await self._writer.durable(
             "INSERT INTO runs (run, kind, status, spec, started, pid, process) VALUES (?,?,'running',?,?,?,?)",
-            (run_id, kind, spec_json, time.time(), os.getpid(), _process(os.getpid())),
+            (run_id, kind, spec_json, time.time(), os.getpid(), _process_identity(os.getpid())),
         )
 
     async def reopen_run(self, run_id: str) -> None:
-        """Book a run as running again, in this process."""
+        """Record that a resumed run is running again, in this process."""
         await self._writer.durable(
             "UPDATE runs SET status='running', ended=NULL, pid=?, process=? WHERE run=?",
-            (os.getpid(), _process(os.getpid()), run_id),
+            (os.getpid(), _process_identity(os.getpid()), run_id),
         )
 
     def note_seconds(self, run_id: str, seconds: float) -> None:
-        """Note a run's time so far, in all sessions; durable with the next commit."""
+        """Queue the seconds that a run has taken so far, over all sessions; written with the next commit."""
         self._writer.add("UPDATE runs SET seconds=? WHERE run=?", (seconds, run_id))
 
     async def finish_run(self, run_id: str, status: RunStatus, result_json: str | None, seconds: float) -> None:
-        """Book how a run ended, and its time in all sessions."""
+        """Record a run's final status and result, and its ``seconds`` over all sessions."""
         await self._writer.durable(
             "UPDATE runs SET status=?, result=?, ended=?, seconds=? WHERE run=?",
             (status, result_json, time.time(), seconds, run_id),
         )
 
     def run(self, run_id: str) -> RunRecord:
-        """Return the run with this id, unique beginning of an id, or "last"; raises JournalError.
+        """Return the run with this id, the only run whose id starts with it, or the newest run for "last".
 
-        Runs that are part of another one, such as the cells of a benchmark, go by their whole id only.
+        A run that is part of another run, such as a cell of a benchmark, is found by its complete id
+        only. Raises JournalError if there is no such run, or if several ids start with ``run_id``.
         """
-        found = self.runs(1) if run_id == "last" else [r for r in self.runs() if r.run_id.startswith(run_id)]
-        found = self._records("run = ?", (run_id,)) or found
+        found = self._records("run = ?", (run_id,)) or (
+            self.runs(1) if run_id == "last" else self._records(f"{STARTS_WITH} LIMIT 2", _prefix_range(run_id))
+        )
         if not found:
             raise JournalError(f"there is no run {run_id!r}; `lpo runs` lists them")
         if len(found) > 1:
-            raise JournalError(f"{run_id!r} is the beginning of {len(found)} runs; give more of the id")
+            count = self._count(STARTS_WITH, _prefix_range(run_id))
+            raise JournalError(f"{run_id!r} is the beginning of {count} runs; give more of the id")
         return found[0]
 
-    def runs(self, limit: int = -1) -> list[RunRecord]:
-        """Return the runs, newest first; one whose process is gone is "interrupted"."""
-        return self._records("instr(run, '.') = 0 ORDER BY started DESC, rowid DESC LIMIT ?", (limit,))
+    def runs(self, limit: int = -1, offset: int = 0) -> list[RunRecord]:
+        """Return runs that are not part of another run, newest first.
+
+        ``offset`` of them are skipped and at most ``limit`` returned (-1: all). A run with status
+        "running" whose process no longer exists is returned as "interrupted".
+        """
+        return self._records(NEWEST_FIRST, (limit, offset))
+
+    def run_summaries(self, limit: int = -1, offset: int = 0) -> list[RunSummary]:
+        """Return the same runs as :meth:`runs`, but without reading their specs and results, which may be large."""
+        columns = "run, kind, status, started, ended, pid, process"
+        rows = self._db.execute(f"SELECT {columns} FROM runs WHERE {NEWEST_FIRST}", (limit, offset))  # noqa: S608 - constants
+        return [
+            RunSummary(run, kind, _current_status(status, pid, process), started, ended)
+            for run, kind, status, started, ended, pid, process in rows
+        ]
+
+    def count_runs(self) -> int:
+        """Return how many runs there are that are not part of another run."""
+        return self._count(TOP_LEVEL, ())
 
     def parts(self, run_id: str) -> dict[str, RunRecord]:
-        """Return the runs that are part of this one, by id."""
-        records = self._records("substr(run, 1, ?) = ?", (len(run_id) + 1, f"{run_id}."))
+        """Return the runs that are part of this run, such as the cells of a benchmark, by id."""
+        records = self._records("run >= ? AND run < ?", _prefix_range(f"{run_id}."))
         return {record.run_id: record for record in records}
 
     def _records(self, where: str, values: tuple[object, ...]) -> list[RunRecord]:
-        columns = "run, kind, status, spec, result, started, ended, pid, process"
-        rows = self._db.execute(f"SELECT {columns} FROM runs WHERE {where}", values)  # noqa: S608 - no foreign text
+        columns = "run, kind, status, started, ended, spec, result, pid, process"
+        rows = self._db.execute(f"SELECT {columns} FROM runs WHERE {where}", values)  # noqa: S608 - constants only
         return [
-            RunRecord(run, kind, _status(status, pid, process), spec, result, started, ended)
-            for run, kind, status, spec, result, started, ended, pid, process in rows
+            RunRecord(run, kind, _current_status(status, pid, process), started, ended, spec, result)
+            for run, kind, status, started, ended, spec, result, pid, process in rows
         ]
+
+    def _count(self, where: str, values: tuple[object, ...]) -> int:
+        row = self._db.execute(f"SELECT COUNT(*) FROM runs WHERE {where}", values).fetchone()  # noqa: S608 - constants
+        return int(row[0])
 
     # events and blobs
 
     async def append(self, run_id: str, events: Sequence[tuple[str, str]]) -> None:
-        """Record events of a run as pairs of type and JSON."""
+        """Record events of a run, each as (type, JSON)."""
         sql = "INSERT INTO events (run, type, body) VALUES (?,?,?)"
         for kind, body in events[:-1]:
             self._writer.add(sql, (run_id, kind, body))
@@ -230,33 +275,40 @@ class Journal:
         return self._db.execute(sql, (run_id, number, most)).fetchall()
 
     async def put_blob(self, body: bytes) -> str:
-        """Keep something under the hash of its content, and return that."""
+        """Store bytes under the hash of their content, and return the hash."""
         key = hashlib.blake2b(body, digest_size=16).hexdigest()
         await self._writer.durable("INSERT OR IGNORE INTO blobs VALUES (?,?)", (key, zlib.compress(body, 1)))
         return key
 
     def get_blob(self, key: str) -> bytes:
-        """Return what is kept under the key; raises JournalError."""
+        """Return the bytes that :meth:`put_blob` stored under the key; raises JournalError if there are none."""
         row = self._db.execute("SELECT body FROM blobs WHERE hash=?", (key,)).fetchone()
         if row is None:
             raise JournalError(f"{self._path}: the rows of this run are missing")
         return zlib.decompress(row[0])
 
 
-def _status(status: str, pid: int, process: str) -> str:
-    return "interrupted" if status == "running" and _process(pid) != process else status
+def _prefix_range(prefix: str) -> tuple[str, str]:
+    """Return the lowest string with this prefix, and one above the highest."""
+    return prefix, f"{prefix}\U0010ffff"
 
 
-def _process(pid: int) -> str:
-    """Return what tells a live process from an earlier one with the same number; "" if it is gone.
+def _current_status(status: str, pid: int, process: str) -> str:
+    """Return the stored status, but "interrupted" for a running run whose process no longer exists."""
+    return "interrupted" if status == "running" and _process_identity(pid) != process else status
 
-    Where the system does not tell when a process began (other than Linux), its life must do.
+
+def _process_identity(pid: int) -> str:
+    """Return "host:pid:start time" of a running process, "" if there is none that this user owns.
+
+    The start time (clock ticks since boot, field 22 of ``/proc/PID/stat``) tells the process from
+    an earlier one with the same pid. It is "?" where there is no ``/proc``, as on macOS.
     """
     try:
-        os.kill(pid, 0)
-        born = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        os.kill(pid, 0)  # signal 0 only checks that the process exists
+        start_time = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except (ProcessLookupError, PermissionError):
         return ""
     except OSError:
-        born = "?"
-    return f"{socket.gethostname()}:{pid}:{born}"
+        start_time = "?"
+    return f"{socket.gethostname()}:{pid}:{start_time}"

@@ -1,4 +1,4 @@
-"""The journal's tables, and opening a file that has them."""
+"""The journal's tables: opens the SQLite file, and creates or updates the tables in it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from lpo_agent.errors import JournalError
 if TYPE_CHECKING:
     from pathlib import Path
 
-BUSY: Final = 10.0
-"""Seconds to wait for another process that writes."""
+BUSY_TIMEOUT: Final = 10.0
+"""Seconds to wait for a lock that another process holds."""
+RETRY_INTERVAL: Final = 0.02
+"""Seconds between attempts to switch to WAL mode."""
 MIGRATIONS: Final = (
     """
     CREATE TABLE replies (
@@ -41,10 +43,13 @@ MIGRATIONS: Final = (
     CREATE INDEX outcomes_run ON outcomes (run);
     """,
 )
+INDEXES: Final = ("CREATE INDEX IF NOT EXISTS runs_started ON runs (started) WHERE instr(run, '.') = 0",)
+"""Created in every journal, also in old ones. They do not change the version of the schema, so that version
+0.1.0 can still open the file."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Return a connection to the file, which is created and brought up to date as needed.
+    """Return a connection to the file; create the file and update its tables if needed.
 
     Raises JournalError if the file is no journal, comes from a newer version, or cannot be written.
     """
@@ -52,7 +57,9 @@ def connect(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
             path.touch(mode=0o600)
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY, cached_statements=512)
+        db = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT, cached_statements=512
+        )
         _switch_to_wal(db)
         for pragma in ("synchronous=NORMAL", "cache_size=-65536"):
             db.execute(f"PRAGMA {pragma}")
@@ -63,15 +70,19 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _switch_to_wal(db: sqlite3.Connection) -> None:
-    """Turn the write-ahead log on; while another process does so too, sqlite refuses without waiting."""
-    patience = time.monotonic() + BUSY
+    """Turn on the write-ahead log.
+
+    Retries by itself: while another process does the same, SQLite fails at once and ignores the
+    connection's busy time-out.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:
             db.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-            time.sleep(0.02)
+            time.sleep(RETRY_INTERVAL)
         else:
             return
 
@@ -87,4 +98,6 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
             if statement.strip():
                 db.execute(statement)
         db.execute(f"PRAGMA user_version={number}")
+    for statement in INDEXES:
+        db.execute(statement)
     db.execute("COMMIT")

@@ -1,4 +1,7 @@
-"""Writing: one thread, groups of rows, and waking who waits for them."""
+"""The journal's writer: one thread that commits queued rows in groups and wakes the tasks that wait for them.
+
+Committing many rows at once (group commit) costs about as much as committing one.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,18 @@ if TYPE_CHECKING:
 
     from anyio.lowlevel import EventLoopToken
 
-BUNDLE: Final = 64
-"""Rows a statement."""
+MAX_ROWS_PER_STATEMENT: Final = 64
 
 _Row = tuple[str, tuple[object, ...]]
 
 
 @dataclass(eq=False, slots=True)
 class _Group:
-    """Rows that are committed together, and what their authors wait for."""
+    """Rows that are committed together.
+
+    ``urgent``: somebody waits for a row of it. ``done`` is set after the commit. ``failed`` has the
+    errors of rows that could not be written, by the row's position.
+    """
 
     rows: list[_Row] = field(default_factory=list)
     urgent: bool = False
@@ -37,7 +43,7 @@ class _Group:
 
 
 class Writer:
-    """One thread that writes, in groups: what came while the last group was committed is the next one."""
+    """Writes rows in a thread of its own; rows that arrive during a commit form the next group."""
 
     def __init__(self, db: sqlite3.Connection, path: Path, token: EventLoopToken) -> None:
         self._db, self._path, self._token = db, path, token
@@ -47,15 +53,15 @@ class Writer:
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is queued, fold the log into the file, and close; blocks."""
+        """Write the queued rows, move the write-ahead log into the main file, and close; blocks."""
         self._closing = True
-        self._work.release(2)  # one for rows that nobody waits for, one for the end
+        self._work.release(2)  # the first writes rows that nobody waits for, the second ends the thread
         self._thread.join()
-        with closing(self._db), suppress(sqlite3.Error):  # tidiness only
+        with closing(self._db), suppress(sqlite3.Error):  # the checkpoint is optional: SQLite makes up for it later
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def add(self, sql: str, values: tuple[object, ...], *, urgent: bool = False) -> _Group:
-        """Put a row into the group that is committed next; the first urgent one wakes the writer."""
+        """Add a row to the group that is committed next; the group's first urgent row wakes the thread."""
         with self._lock:
             group = self._group = self._group or _Group()
             group.rows.append((sql, values))
@@ -65,7 +71,7 @@ class Writer:
         return group
 
     async def durable(self, sql: str, values: tuple[object, ...]) -> None:
-        """Put a row into the group that is committed next, and wait until it is; raises JournalError."""
+        """Add a row to the group that is committed next and wait for the commit; raises JournalError if it failed."""
         group = self.add(sql, values, urgent=True)
         number = len(group.rows) - 1
         group.done = done = group.done or anyio.Event()
@@ -84,18 +90,19 @@ class Writer:
                 return
 
     def _commit_group(self, group: _Group) -> None:
+        """Commit a group; if one of its rows is invalid, commit each row alone so that only that one fails."""
         problem = self._commit(group.rows)
         if problem is not None:
-            alone = not isinstance(problem, sqlite3.OperationalError)  # one bad row must not take the others with it
-            errors = [self._commit([row]) if alone else problem for row in group.rows]
+            one_by_one = not isinstance(problem, sqlite3.OperationalError)  # such as a full disk: it affects all rows
+            errors = [self._commit([row]) if one_by_one else problem for row in group.rows]
             group.failed = {number: error for number, error in enumerate(errors) if error is not None}
-        with suppress(RuntimeError):  # the loop is gone, and with it who waited
+        with suppress(RuntimeError):  # the event loop has ended, and the waiting tasks with it
             from_thread.run_sync(_wake, group, token=self._token)
 
     def _commit(self, rows: Sequence[_Row]) -> Exception | None:
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            for sql, values in _bundled(rows):
+            for sql, values in _merge_inserts(rows):
                 self._db.execute(sql, values)
             self._db.execute("COMMIT")
         except (sqlite3.Error, UnicodeError, OverflowError) as exc:
@@ -105,11 +112,11 @@ class Writer:
         return None
 
 
-def _bundled(rows: Sequence[_Row]) -> Iterator[_Row]:
-    """Yield the statements with insertions into the same table as one.
+def _merge_inserts(rows: Sequence[_Row]) -> Iterator[_Row]:
+    """Yield the statements, with insertions into the same table merged into one statement of many rows.
 
-    Each statement lets go of the interpreter and must wait to get it back, which takes longer than
-    the insertion.
+    Python's ``sqlite3`` releases the interpreter lock for each statement, and getting it back takes
+    longer than inserting a row.
     """
     insertions: dict[str, list[tuple[object, ...]]] = {}
     for sql, values in rows:
@@ -119,8 +126,8 @@ def _bundled(rows: Sequence[_Row]) -> Iterator[_Row]:
             yield sql, values
     for sql, many in insertions.items():
         marks = sql[sql.rindex("(") :]
-        for start in range(0, len(many), BUNDLE):
-            part = many[start : start + BUNDLE]
+        for start in range(0, len(many), MAX_ROWS_PER_STATEMENT):
+            part = many[start : start + MAX_ROWS_PER_STATEMENT]
             yield sql + f",{marks}" * (len(part) - 1), tuple(itertools.chain.from_iterable(part))
 
 

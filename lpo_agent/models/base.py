@@ -1,4 +1,4 @@
-"""What a model is to the rest of the package."""
+"""The interface of a model: a ``Call`` is sent to a ``Model``, and a ``Completion`` comes back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that the service counted."""
+    """Tokens of one call, as counted by the service."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -26,8 +26,9 @@ class Usage:
 class Call:
     """One request to a model.
 
-    ``max_tokens`` bounds the answer. ``temperature`` None leaves the service's default (models
-    that reason refuse any other). ``replicate`` tells apart repeated draws of the same request.
+    ``max_tokens``: the most tokens of the answer. ``temperature``: None for the service's default, since
+    reasoning models accept no other. ``replicate``: a number that makes repeated samples of the same
+    request different calls.
     """
 
     turns: tuple[Turn, ...]
@@ -36,31 +37,34 @@ class Call:
     replicate: int = 0
 
     def key(self, model: str) -> bytes:
-        """Return 16 bytes that stand for the content: ``model``, messages, parameters, replicate.
+        """Return a hash (16 bytes) of the call and the ``model`` that it is for.
 
-        ``model`` is a text that identifies the model: name, service, address, weights.
+        ``model``: a text that identifies the model by its name and its service, address or weights.
         """
         parts = [model, f"{self.max_tokens} {self.temperature} {self.replicate}"]
         for turn in self.turns:
             parts += turn
-        content = "\0".join(f"{len(part)} {part}" for part in parts)  # with lengths, no two calls read alike
+        content = "\0".join(f"{len(part)} {part}" for part in parts)  # lengths make it unambiguous
         return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
     @property
     def input_estimate(self) -> float:
-        """Likely size of the input in tokens (4 characters a token, and some for each message)."""
+        """The likely number of input tokens: one for 4 characters, and 8 for each message."""
         return sum(len(turn.content) for turn in self.turns) / 4 + 8 * len(self.turns)
 
     @property
-    def most_usage(self) -> Usage:
-        """The most that the call can use: a token is at least one byte, and templates add some."""
+    def max_usage(self) -> Usage:
+        """The most tokens that the call can use: a token is at least one byte, and chat templates add some."""
         size = sum(len(turn.content.encode("utf-8", "surrogatepass")) + 32 for turn in self.turns)
         return Usage(size + 64, self.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A model's answer. ``cached``: it was in the journal and cost nothing now."""
+    """A model's answer.
+
+    ``truncated``: it was cut off at ``max_tokens``. ``cached``: it comes from the journal and cost nothing.
+    """
 
     text: str
     usage: Usage = Usage()

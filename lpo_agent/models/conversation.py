@@ -1,4 +1,4 @@
-"""Ask a model, parse the answer strictly, ask once more if it does not parse."""
+"""Asks a model for a reply in a certain form; if the reply cannot be parsed, tells the model why and asks again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Answer(NamedTuple, Generic[T]):
-    """What was read from a reply, the reply itself, and how many before it could not be used."""
+    """The parsed ``value``, the ``reply`` it was parsed from, and the number of ``malformed`` replies before it."""
 
     value: T
     reply: str
@@ -33,18 +33,20 @@ async def ask(
     temperature: float | None,
     replicate: int,
 ) -> T:
-    """Return what ``parse`` reads from the model's reply.
+    """Ask one question and return the parsed reply; a malformed reply is asked for again once.
 
-    A reply that raises ReplyError is sent back once with the reason; a second one raises.
+    ``parse`` raises ReplyError for a malformed reply. Raises ReplyError if the second reply is malformed
+    too, and ProviderError if the model cannot answer.
     """
     call = Call((Turn("user", question),), max_tokens=max_tokens, temperature=temperature, replicate=replicate)
     return (await converse(model, call, parse, reasks=1)).value
 
 
 async def converse(model: Model, call: Call, parse: Callable[[str], T], *, reasks: int) -> Answer[T]:
-    """Ask, and read the reply; one that raises ReplyError is sent back with the reason, ``reasks`` times.
+    """Make a call and return the parsed reply; a malformed reply is asked for again up to ``reasks`` times.
 
-    Raises the last ReplyError.
+    ``parse`` raises ReplyError for a malformed reply; the model is shown its reply and the error. Raises
+    the last ReplyError if all replies are malformed, and ProviderError if the model cannot answer.
     """
     turns = call.turns
     for malformed in range(reasks + 1):

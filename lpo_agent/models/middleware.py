@@ -200,7 +200,7 @@ class Paced:
 
     async def once(self, call: Call, key: bytes | None = None, *, again: bool = False) -> Completion | ProviderError:
         """Ask once; return the answer, or what went wrong. Raises BudgetExceeded instead of asking."""
-        charge = await self.billing.reserve(self.adapter.name, call.most_usage)
+        charge = await self.billing.reserve(self.adapter.name, call.max_usage)
         limiter, expected = self.shared.limiter, (call.input_estimate, float(call.max_tokens))
         try:
             permit = await limiter.acquire(*expected, again=again)
@@ -220,7 +220,7 @@ class Paced:
             return exc
         except ProviderError as exc:
             if exc.retry is None or isinstance(exc, BrokenReply):
-                limiter.heard()
+                limiter.responded()
             elif not self._never_there(exc):
                 limiter.failed(permit, str(exc))
             return exc
@@ -257,7 +257,7 @@ class Paced:
         if self._never_there(exc):
             tries.faults += 1
             return SHORTEST if tries.faults < FIRST_TRIES else None
-        if out_for := self.shared.limiter.out_for:
+        if out_for := self.shared.limiter.outage_seconds:
             if out_for > PATIENCE:
                 raise OutageError(f"{exc}; it has been so for {out_for / 60:.0f} minutes") from None
             tries.any = True

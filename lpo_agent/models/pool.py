@@ -96,10 +96,10 @@ class ModelPool:
             self.say(f"{name}: {text}")
 
         if self.open_limiter is None:
-            return Limiter(self.rates.limits, concurrency=most, gentle=traits.remote, say=say)
+            return Limiter(self.rates.limits, concurrency=most, slow_start=traits.remote, say=say)
         account = account_of(name, base_url, key)
         return await self.open_limiter(
-            self.stack, account, self.rates.limits, concurrency=most, gentle=traits.remote, say=say
+            self.stack, account, self.rates.limits, concurrency=most, slow_start=traits.remote, say=say
         )
 
 

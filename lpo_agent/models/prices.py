@@ -1,4 +1,4 @@
-"""What calls cost, where that is known."""
+"""Prices of models: from a table in the package and, if the user gives one, a file of their own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """US dollars for a million input and output tokens, by ``PROVIDER:NAME``.
+    """A table of prices by ``PROVIDER:NAME``: US dollars per million input tokens, and per million output tokens.
 
     ``providers`` are the caller's own, by name. Models of a provider whose traits say that it is free cost nothing.
     """

@@ -1,7 +1,8 @@
-"""A run as one HTML page: self-contained, without scripts, safe to open whatever a prompt or a reply holds.
+"""Makes a report of a run: one self-contained HTML page without scripts.
 
-:func:`gather` makes :class:`Facts` of a result and what the journal has beside it, :func:`render_page`
-writes them down. Neither reads nor writes files.
+:func:`gather` collects the contents of the page (:class:`Facts`) from a result and from what the journal has about
+the run; :func:`render_page` returns them as HTML. Both are pure functions: they read and write no files. Prompts, rows
+and replies are escaped, so they cannot change the page.
 """
 
 from lpo_agent.report.facts import Facts, gather, prompts_compared

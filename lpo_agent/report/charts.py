@@ -1,6 +1,7 @@
-"""Inline SVG: no styles of their own but classes, so that a strict page may hold them, light or dark.
+"""Draws the report's charts as inline SVG: the score curve, the scatter plot, intervals and the tree of prompts.
 
-Each drawing is made for a width in pixels; the page has one for wide screens and one for narrow ones.
+Elements have classes instead of inline styles, which the page's security policy forbids; the style sheet colours
+them for light and dark screens. Each chart is drawn for a width in pixels, once for wide and once for narrow screens.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 WIDE: Final = 760
 NARROW: Final = 344
-ROW: Final = 24
-DOT: Final = 13
+ROW_HEIGHT: Final = 24
+MARK_ROW_HEIGHT: Final = 17
+MARK_WIDTH: Final = 13
 FATES: Final = {
     "dropped": "dropped as worse",
     "outrun": "outrun by others",
@@ -28,10 +30,11 @@ FATES: Final = {
     "scored": "scored, not kept",
     "not scored": "not scored",
 }
+"""How the scoring of a candidate ended, as events name it, with the words for it in the legend."""
 
 
 class Frame(NamedTuple):
-    """A plot's size and the values at its edges."""
+    """The coordinates of a plot: its size in pixels, and the values at the edges of its plotting area."""
 
     width: int
     height: int
@@ -41,26 +44,27 @@ class Frame(NamedTuple):
     high_y: float
 
     def x(self, value: float) -> float:
-        """Return the horizontal place of a value."""
+        """Return the horizontal position of a value, in pixels."""
         return round(LEFT + (value - self.low_x) / (self.high_x - self.low_x) * (self.width - LEFT - RIGHT), 1)
 
     def y(self, value: float) -> float:
-        """Return the vertical place of a value."""
+        """Return the vertical position of a value, in pixels."""
         share = (value - self.low_y) / (self.high_y - self.low_y)
         return round(self.height - BOTTOM - share * (self.height - TOP - BOTTOM), 1)
 
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 18, 14, 44
+"""Margins around the plotting area, in pixels."""
 
 
 def both(draw: Callable[[int], str]) -> str:
-    """Return a drawing twice: for wide screens and paper, and for narrow screens."""
+    """Return a chart drawn twice: for wide screens and paper, and for narrow screens."""
     return f'<div class="wide">{draw(WIDE)}</div><div class="narrow">{draw(NARROW)}</div>'
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Return round values from ``low`` to ``high``, at least one."""
-    raw = (high - low) / most
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Return about ``count`` round values between ``low`` and ``high``: multiples of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
@@ -68,20 +72,20 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def padded(values: Sequence[float]) -> tuple[float, float]:
-    """Return a range for scores with some room around it, within 0 and 1 where they are."""
+    """Return the range of an axis for scores: theirs with a margin, but within 0 and 1 if all scores are."""
     low, high = min(values), max(values)
     room = max(0.05, (high - low) * 0.15, 0.1 - (high - low) / 2)
     return (max(0.0, low - room) if low >= 0 else low - room, min(1.0, high + room) if high <= 1 else high + room)
 
 
 def svg(width: int, height: float, body: str, label: str) -> str:
-    """Return a picture with its description."""
+    """Return an SVG element; ``label`` describes it for screen readers."""
     size = f'width="{width}" height="{height:.0f}" viewBox="0 0 {width} {height:.0f}"'
     return f'<svg {size} role="img" aria-label="{markup.plain(label)}">{body}</svg>'
 
 
 def axes(frame: Frame, x_label: str, y_label: str) -> str:
-    """Return grid lines, values and names of both axes."""
+    """Return the axes of a plot: horizontal grid lines, tick values and the names of both axes."""
     parts = []
     for value in ticks(frame.low_y, frame.high_y):
         at = frame.y(value)
@@ -100,7 +104,11 @@ def axes(frame: Frame, x_label: str, y_label: str) -> str:
 
 
 def curve(points: Sequence[tuple[float, float]], seed: float | None, labels: tuple[str, str], width: int) -> str:
-    """Return best score by calls as a step line; ``labels``: ready text of the seed's line and the last value."""
+    """Return the best score by calls as a step line.
+
+    ``points``: calls and score. ``seed``: the seed prompt's score, drawn as a horizontal line. ``labels``:
+    SVG text for that line and for the last value; not escaped here.
+    """
     top = max(calls for calls, _ in points)
     low, high = padded([*(value for _, value in points), *([] if seed is None else [seed])])
     frame = Frame(width, 270, 0.0, max(1.0, top * 1.02), low, high)
@@ -127,7 +135,7 @@ def curve(points: Sequence[tuple[float, float]], seed: float | None, labels: tup
 
 
 def scatter(points: Sequence[tuple[float, float]], ours: Sequence[int], width: int) -> str:
-    """Return scores by tokens, each point with its number; ``ours``: the numbers to stress, from 0."""
+    """Return scores by tokens; ``points``: tokens and score, ``ours``: the indices of the points to highlight."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
     room = max(1.0, (max(xs) - min(xs)) * 0.1)
     frame = Frame(width, 250, max(0.0, min(xs) - room), max(xs) + room, *padded(ys))
@@ -140,7 +148,10 @@ def scatter(points: Sequence[tuple[float, float]], ours: Sequence[int], width: i
 
 
 def whisker(mean: float, bounds: Sequence[float] | None, span: tuple[float, float], kind: str, width: int) -> str:
-    """Return a mean with its interval on the scale ``span``, with a line at 0 where that is inside."""
+    """Return a mean with its interval (``bounds``) on a scale from ``span[0]`` to ``span[1]``; 0 has a vertical line.
+
+    ``kind``: the class that gives the colour.
+    """
     low, high = span
 
     def at(value: float) -> float:
@@ -157,7 +168,7 @@ def whisker(mean: float, bounds: Sequence[float] | None, span: tuple[float, floa
 
 
 def tree(found: Tree, width: int) -> str:
-    """Return the branch tree: a row for each prompt that the search went on with, its other children as marks."""
+    """Return the tree of prompts: one row per line of the tree, and below it marks for the prompts without a row."""
     deepest = max(line.depth for line in found.lines)
     indent = max(3.0, min(22.0, (width * 0.35) / max(1, deepest)))
     parts: list[str] = []
@@ -170,10 +181,10 @@ def tree(found: Tree, width: int) -> str:
             start = 12 + found.lines[line.above].depth * indent
             parts.append(f'<path class="branch" d="M{start:.1f} {tops[line.above] + 7:.1f}V{y:.1f}H{x - 7:.1f}"/>')
         parts.append(_row(line, x, y, width))
-        y += ROW
+        y += ROW_HEIGHT
         drawn, rows = _rest(line.rest, x + 12, y, width, folded=found.folded)
         parts.append(drawn)
-        y += rows * 17 + (5 if rows else 0)
+        y += rows * MARK_ROW_HEIGHT + (5 if rows else 0)
     return svg(width, y, "".join(parts), "Which prompt came from which")
 
 
@@ -202,25 +213,27 @@ def _label(line: Line, width: int) -> str:
 
 
 def _rest(rest: Sequence[Node], x: float, y: float, width: int, *, folded: bool) -> tuple[str, int]:
-    """Return the marks of the prompts without a row, or their counts, and how many lines they take."""
+    """Return marks for the prompts without a row (if ``folded``, their counts), and the number of lines they take."""
     if not rest:
         return "", 0
     if folded:
         counts = [f"{number} {FATES[fate]}" for fate, number in Counter(node.fate for node in rest).most_common()]
         lines = [", ".join(counts)] if width >= WIDE else [markup.count(len(rest), "other")]
         body = "".join(
-            f'<text class="few" x="{x:.1f}" y="{y + n * 17:.1f}">{each}</text>' for n, each in enumerate(lines)
+            f'<text class="few" x="{x:.1f}" y="{y + n * MARK_ROW_HEIGHT:.1f}">{each}</text>'
+            for n, each in enumerate(lines)
         )
         return body, len(lines)
-    across = max(1, int((width - x - 8) // DOT))
+    per_row = max(1, int((width - x - 8) // MARK_WIDTH))
     marks = "".join(
-        _mark(node, x + 5 + number % across * DOT, y + number // across * 17 - 2) for number, node in enumerate(rest)
+        _mark(node, x + 5 + number % per_row * MARK_WIDTH, y + number // per_row * MARK_ROW_HEIGHT - 2)
+        for number, node in enumerate(rest)
     )
-    return marks, -(-len(rest) // across)
+    return marks, -(-len(rest) // per_row)
 
 
 def _mark(node: Node, x: float, y: float) -> str:
-    """Return the sign of a candidate's fate; the legend has the same."""
+    """Return the sign for how a candidate's scoring ended, as in the legend."""
     score = "" if node.mean is None else f", {node.mean:.2f} on {markup.count(node.items, 'item')}"
     title = f"<title>step {node.step}, branch {node.branch}: {FATES[node.fate]}{score}</title>"
     return f'<g class="mark" transform="translate({x:.1f} {y:.1f})">{title}{SIGNS[node.fate]}</g>'
@@ -237,7 +250,7 @@ SIGNS: Final = {
 
 
 def legend(found: Tree) -> Iterator[tuple[str, str]]:
-    """Yield the signs in use with their meanings."""
+    """Yield each sign that is used in the tree with its meaning and how often it is used."""
     used = Counter(node.fate for line in found.lines for node in line.rest)
     for fate in used:
         sign = f'<g class="mark" transform="translate(8 8)">{SIGNS[fate]}</g>'

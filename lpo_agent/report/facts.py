@@ -1,4 +1,4 @@
-"""What the page says, as plain values: a pure function of a result, its events, outcomes and rows."""
+"""Collects what the report shows, as plain values, from a run's result, events, outcomes and test rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lpo_agent.core.events import Marked, Proposed, RunStarted
 from lpo_agent.core.scores import Scored
 from lpo_agent.core.text import Span, parse_tags
 from lpo_agent.errors import MarkupError
-from lpo_agent.report.lineage import Tree, plant
+from lpo_agent.report.lineage import Tree, build_tree
 from lpo_agent.report.pieces import Piece, pieces_of
 
 if TYPE_CHECKING:
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
     Outcomes = Mapping[str, Mapping[str, Scored | Unscored]]
 
-LONGEST_INPUT: Final = 240
-LONGEST_ANSWER: Final = 100
+MAX_INPUT: Final = 240
+"""Characters of an item's input that are shown."""
+MAX_ANSWER: Final = 100
+"""Characters of a target or an output that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place of the seed prompt that was edited ``tried`` times, ``paid`` of them with profit.
+    """A span of the seed prompt that was edited ``tried`` times; ``paid`` of these edits improved the score.
 
-    ``gain`` is None where only marks are known, not what each edit changed.
+    ``gain``: the mean change of the score, None if only the marks are known and not the edits.
     """
 
     span: Span
@@ -41,7 +43,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A test item on which the two prompts differ; its long texts are cut."""
+    """A test item on which the two prompts have different scores; ``seed`` and ``found`` are these. Texts are cut."""
 
     name: str
     shown: str
@@ -54,7 +56,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """The test items: those won and lost by the found prompt, how many are level, how many lack a score."""
+    """The comparison on test items.
+
+    ``won``: the found prompt has the higher score; ``lost``: the seed prompt has. ``level``: the number
+    of items with equal scores. ``missing``: the number of items that lack a score under one of them.
+    """
 
     won: tuple[Item, ...]
     lost: tuple[Item, ...]
@@ -64,11 +70,11 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that the page shows.
+    """All that the report shows.
 
-    ``found``: the prompt that the search came up with, under ``found_key`` of the result: the best one, or
-    the challenger; None where that is the seed prompt. ``pieces``: how it differs from the seed prompt.
-    ``measured``: ``places`` are the result's own ``search.spans``, else they were counted from marks.
+    ``found``: the prompt that the search found, None if that is the seed prompt. ``found_key``: its field
+    in the result, "best" or "challenger". ``pieces``: how it differs from the seed prompt. ``measured``:
+    whether ``places`` are the result's ``search.spans``; otherwise they are counted from the marks.
     """
 
     result: RunResult
@@ -83,7 +89,7 @@ class Facts:
 
 
 def prompts_compared(result: RunResult) -> tuple[str, str]:
-    """Return the texts whose outcomes the page compares: the seed prompt and the found one."""
+    """Return the texts of the two prompts that the report compares: the seed prompt and the found one."""
     return result.seed.prompt, (result.challenger or result.best).prompt
 
 
@@ -95,13 +101,13 @@ def gather(
 ) -> Facts:
     """Return the facts of a run.
 
-    ``outcomes``: by prompt and item, for :func:`prompts_compared`; ``test``: the rows of the test split.
-    What is missing is left out of the page.
+    ``outcomes``: by text of the prompt and id of the item, for :func:`prompts_compared`. ``test``: the
+    rows of the test split. Without events, outcomes or rows, the report lacks the sections made from them.
     """
     log = _last_session(events)
     seed, text = prompts_compared(result)
     differs = text != seed
-    tree = plant(log, seed, text)
+    tree = build_tree(log, seed, text)
     spans = result.search.spans
     known = tuple(Place(Span(each.start, each.end), each.tried, each.paid, each.gain) for each in spans)
     found = (result.challenger or result.best) if differs else None
@@ -120,7 +126,7 @@ def gather(
 
 
 def _last_session(events: Iterable[Event]) -> list[Event]:
-    """Return the events since the run last began; a resume replays it from the start."""
+    """Return the events since the run was last started or resumed; resuming repeats all earlier events."""
     log: list[Event] = []
     for event in events:
         if isinstance(event, RunStarted):
@@ -130,7 +136,7 @@ def _last_session(events: Iterable[Event]) -> list[Event]:
 
 
 def _marked_places(log: Sequence[Event], seed: str, tree: Tree) -> tuple[Place, ...]:
-    """Return the places of the seed prompt that were marked, and how often that led to a prompt that was kept."""
+    """Return the spans of the seed prompt that were marked, and how often this led to a prompt that was kept."""
     kept = {(event.branch, event.step) for event in log if isinstance(event, Proposed) and event.candidate in tree.kept}
     kept |= {(node.branch, node.step) for node in tree.nodes if node.kept}
     tally: dict[Span, list[bool]] = {}
@@ -150,7 +156,7 @@ def _marked_places(log: Sequence[Event], seed: str, tree: Tree) -> tuple[Place, 
 def _items(
     seed: Mapping[str, Scored | Unscored], found: Mapping[str, Scored | Unscored], test: Sequence[Row]
 ) -> Items | None:
-    """Return how the two prompts did on each test item, None where nothing was scored under both."""
+    """Return the comparison on test items, None if no item was scored under both prompts."""
     pairs = [(row, seed.get(row.id), found.get(row.id)) for row in test]
     both = [_item(row, old, new) for row, old, new in pairs if isinstance(old, Scored) and isinstance(new, Scored)]
     if not both:
@@ -165,12 +171,12 @@ def _item(row: Row, old: Scored, new: Scored) -> Item:
     whole = "\n".join(row.variables.values()) if len(row.variables) == 1 else _named(row.variables)
     return Item(
         name=row.id,
-        shown=cut(whole, LONGEST_INPUT),
-        target=cut(row.target, LONGEST_ANSWER),
+        shown=cut(whole, MAX_INPUT),
+        target=cut(row.target, MAX_ANSWER),
         seed=old.value,
         found=new.value,
-        seed_output=cut(old.output, LONGEST_ANSWER),
-        found_output=cut(new.output, LONGEST_ANSWER),
+        seed_output=cut(old.output, MAX_ANSWER),
+        found_output=cut(new.output, MAX_ANSWER),
     )
 
 
@@ -178,6 +184,6 @@ def _named(variables: Mapping[str, str]) -> str:
     return "\n".join(f"{name}: {value}" for name, value in variables.items())
 
 
-def cut(text: str, longest: int) -> str:
-    """Return the text, or its beginning with a sign that there is more."""
-    return text if len(text) <= longest else f"{text[:longest].rstrip()} […]"
+def cut(text: str, length: int) -> str:
+    """Return the text, or its first ``length`` characters followed by "[…]" if it is longer."""
+    return text if len(text) <= length else f"{text[:length].rstrip()} […]"

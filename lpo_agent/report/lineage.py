@@ -1,4 +1,4 @@
-"""Which prompt came from which: the tree of a search, in rows that can be drawn."""
+"""Builds the tree of a search from its events: which prompt was made from which, in rows that can be drawn."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ if TYPE_CHECKING:
 
     from lpo_agent.core.events import Event
 
-MOST_DOTS: Final = 150
-"""Candidates up to which each is drawn; of more, those that led nowhere are counted."""
-MOST_ROWS: Final = 60
+MAX_DRAWN: Final = 150
+"""With more candidates than this, those without a row are only counted."""
+MAX_ROWS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A candidate. ``kept``: the search went on with it, or could have. ``fate``: how its scoring ended."""
+    """A candidate prompt.
+
+    ``parent``: the id of the prompt that it was made from. ``mean`` and ``parent_mean``: their mean scores on
+    the same ``items``. ``fate``: how its scoring ended. ``kept``: it was available as a parent in later steps.
+    """
 
     id: str
     parent: str
@@ -37,10 +41,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of the drawing: a prompt, and those made from it that have no row (``rest``).
+    """A row of the drawing.
 
-    ``node`` is None for the seed prompt, ``above`` the row of the parent, ``depth`` that many edits away
-    from the seed prompt; ``found``: this is what the search came up with.
+    ``node``: the prompt, None for the seed prompt. ``depth``: the number of edits from the seed prompt to
+    it. ``above``: the number of the parent's row. ``rest``: the prompts made from it, directly or not,
+    that have no row. ``found``: it is the prompt that the search found.
     """
 
     node: Node | None
@@ -52,41 +57,41 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The search's candidates, and the rows of the drawing, parents before their children."""
+    """All candidates of a search, and the rows of the drawing, parents before children."""
 
     nodes: tuple[Node, ...] = ()
     lines: tuple[Line, ...] = ()
 
     @property
     def folded(self) -> bool:
-        """Whether there are too many candidates to draw each."""
-        return len(self.nodes) > MOST_DOTS
+        """Whether candidates without a row are counted instead of drawn, because there are too many."""
+        return len(self.nodes) > MAX_DRAWN
 
     @property
     def kept(self) -> frozenset[str]:
-        """The ids of candidates that the search went on with."""
+        """The ids of the candidates that were available as parents in later steps."""
         return frozenset(node.id for node in self.nodes if node.kept)
 
 
-def plant(events: Iterable[Event], seed: str, found: str) -> Tree:
-    """Return the tree that the events tell of; ``seed`` and ``found`` are the texts of its root and its fruit."""
-    root, fruit = (Prompt.model_construct(text=text).id for text in (seed, found))
+def build_tree(events: Iterable[Event], seed: str, found: str) -> Tree:
+    """Return the tree of a search; ``seed`` is the text of its root, ``found`` that of the prompt that was found."""
+    root, found_id = (Prompt.model_construct(text=text).id for text in (seed, found))
     nodes: dict[str, Node] = {}
     for event in events:
-        _grow(nodes, event, root)
+        _apply(nodes, event, root)
     if not nodes:
         return Tree()
-    return Tree(tuple(nodes.values()), tuple(_lines(nodes, root, fruit)))
+    return Tree(tuple(nodes.values()), tuple(_lines(nodes, root, found_id)))
 
 
-def _grow(nodes: dict[str, Node], event: Event, root: str) -> None:
-    """Take an event in. A prompt that is made twice stays where it was made first."""
+def _apply(nodes: dict[str, Node], event: Event, root: str) -> None:
+    """Update the nodes for one event. A prompt that is made more than once keeps its first parent."""
     match event:
         case Proposed(candidate=str(made)):
             _add(nodes, Node(made, event.parent, event.step, event.branch), root)
         case CandidateRaced():
             _add(nodes, Node(event.candidate, event.parent, event.step, event.branch), root)
-            _race(nodes, event)
+            _update_raced(nodes, event)
         case CandidateScored() if event.candidate in nodes and event.items >= nodes[event.candidate].items:
             node = nodes[event.candidate]
             nodes[node.id] = replace(node, mean=event.mean, items=event.items, fate="scored")
@@ -103,7 +108,7 @@ def _add(nodes: dict[str, Node], node: Node, root: str) -> None:
         nodes[node.id] = node if node.parent in nodes else replace(node, parent=root)
 
 
-def _race(nodes: dict[str, Node], event: CandidateRaced) -> None:
+def _update_raced(nodes: dict[str, Node], event: CandidateRaced) -> None:
     node = nodes.get(event.candidate)
     if node is None or (node.kept and not event.survived):
         return
@@ -119,34 +124,35 @@ def _race(nodes: dict[str, Node], event: CandidateRaced) -> None:
     )
 
 
-def _lines(nodes: Mapping[str, Node], root: str, fruit: str) -> Iterator[Line]:
-    shown = _shown(nodes, root, fruit)
-    below: dict[str, list[str]] = {}
+def _lines(nodes: Mapping[str, Node], root: str, found_id: str) -> Iterator[Line]:
+    """Yield the rows, depth first."""
+    shown = _shown(nodes, root, found_id)
+    children: dict[str, list[str]] = {}
     rest: dict[str, list[Node]] = {}
     for node in nodes.values():
         if node.id in shown:
-            below.setdefault(node.parent, []).append(node.id)
+            children.setdefault(node.parent, []).append(node.id)
         else:
-            rest.setdefault(_nearest(nodes, node, shown), []).append(node)
+            rest.setdefault(_nearest_shown(nodes, node, shown), []).append(node)
     stack: list[tuple[str, int, int | None]] = [(root, 0, None)]
     number = 0
     while stack:
         name, depth, above = stack.pop()
-        yield Line(nodes.get(name), depth, above, tuple(rest.get(name, ())), name == fruit)
-        stack += [(child, depth + 1, number) for child in reversed(below.get(name, []))]
+        yield Line(nodes.get(name), depth, above, tuple(rest.get(name, ())), name == found_id)
+        stack += [(child, depth + 1, number) for child in reversed(children.get(name, []))]
         number += 1
 
 
-def _shown(nodes: Mapping[str, Node], root: str, fruit: str) -> set[str]:
-    """Return the candidates with a row: the found one, those that were kept, and what they came from."""
-    worth = sorted(
-        (node for node in nodes.values() if node.kept or node.id == fruit),
-        key=lambda node: (node.id != fruit, not node.kept, -(node.mean or 0.0)),
+def _shown(nodes: Mapping[str, Node], root: str, found_id: str) -> set[str]:
+    """Return the ids of candidates with a row: the found one, those that were kept, and the ancestors of both."""
+    candidates = sorted(
+        (node for node in nodes.values() if node.kept or node.id == found_id),
+        key=lambda node: (node.id != found_id, not node.kept, -(node.mean or 0.0)),
     )
     shown: set[str] = set()
-    for node in worth:
+    for node in candidates:
         line = [name for name in _ancestry(nodes, node.id, root) if name not in shown]
-        if len(shown) + len(line) <= MOST_ROWS or node.id == fruit:
+        if len(shown) + len(line) <= MAX_ROWS or node.id == found_id:
             shown |= set(line)
     return shown
 
@@ -159,7 +165,7 @@ def _ancestry(nodes: Mapping[str, Node], name: str, root: str) -> Sequence[str]:
     return line
 
 
-def _nearest(nodes: Mapping[str, Node], node: Node, shown: set[str]) -> str:
+def _nearest_shown(nodes: Mapping[str, Node], node: Node, shown: set[str]) -> str:
     name = node.parent
     while name in nodes and name not in shown:
         name = nodes[name].parent

@@ -1,4 +1,8 @@
-"""Text and numbers as HTML: nothing foreign gets through as markup, and every number says where it is from."""
+"""Text and numbers as HTML: escapes text, and gives each number its path in the result and its exact value.
+
+All text that comes from a run must go through :func:`text` or :func:`plain`; ``tests/report/test_page.py`` checks
+whole pages made from hostile texts.
+"""
 
 from __future__ import annotations
 
@@ -13,80 +17,77 @@ if TYPE_CHECKING:
 
 Form = Literal["mean", "signed", "count", "percent", "p", "money", "time", "about"]
 
-_ODD: Final = re.compile(
+_INVISIBLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-"""Characters that cannot be seen and steer what is around them, and halves of pairs; joiners are left alone."""
+"""Control characters, characters that are invisible or change the direction of text, and unpaired surrogates.
+
+Zero-width joiners are not among them, because emoji and some scripts need them."""
 
 
 def text(content: str) -> str:
-    """Return foreign text as HTML; characters that hide or turn text around are spelled out."""
+    """Return text as HTML; invisible and control characters are shown by their code, such as U+202E."""
     escaped = html.escape(content, quote=True)
-    return _ODD.sub(lambda match: f'<span class="odd">U+{ord(match[0]):04X}</span>', escaped)
+    return _INVISIBLE.sub(lambda match: f'<span class="odd">U+{ord(match[0]):04X}</span>', escaped)
 
 
 def plain(content: str) -> str:
-    """Return foreign text for an attribute or an SVG title, where nothing can be set off."""
-    return html.escape(_ODD.sub(lambda match: f"[U+{ord(match[0]):04X}]", content), quote=True)
+    """Return text for an attribute or an SVG title, where no elements are possible; see :func:`text`."""
+    return html.escape(_INVISIBLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", content), quote=True)
 
 
 def inert_json(value: object) -> str:
-    """Return JSON that cannot end the script element that it stands in."""
-    written = json.dumps(value, separators=(",", ":"))
-    return written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    """Return JSON for a script element, with "<", ">" and "&" escaped, so that it cannot end the element."""
+    encoded = json.dumps(value, separators=(",", ":"))
+    return encoded.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def plural(number: int, noun: str) -> str:
-    """Return the form of a noun that goes with a number."""
+    """Return the noun, with an "s" unless the number is 1."""
     return noun if number == 1 else f"{noun}s"
 
 
 def count(number: int, noun: str) -> str:
-    """Return a number of things, one that stands in no result."""
+    """Return a number that is not part of the result with its noun, such as "2 items"."""
     return f"{number:,} {plural(number, noun)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Shows values of a result, ``content``, by their dotted path in it."""
+    """Shows numbers of a result; ``content`` is the result as JSON. A key is a path such as ``search.curve.0.1``."""
 
     content: dict[str, Any]
 
     def at(self, key: str) -> Any:
-        """Return the value at a path such as ``search.curve.0.1``; raises KeyError or IndexError."""
+        """Return the value at a path; raises KeyError or IndexError if there is none."""
         found: Any = self.content
         for part in key.split("."):
             found = found[int(part)] if isinstance(found, list) else found[part]
         return found
 
     def show(self, key: str, form: Form, tag: str = "span") -> str:
-        """Return an element with the number, rounded for people, that also holds its path and exact value."""
+        """Return an element with the rounded number, and with its path and exact value as attributes."""
         value = self.at(key)
         if value is None:
             return '<span class="none">none</span>'
         return (
-            f'<{tag} class="n" data-key="{plain(key)}" data-value="{json.dumps(value)}">{written(value, form)}</{tag}>'
+            f'<{tag} class="n" data-key="{plain(key)}" data-value="{json.dumps(value)}">{FORMATS[form](value)}</{tag}>'
         )
 
     def things(self, key: str, noun: str) -> str:
-        """Return a number of things."""
+        """Return the number at a path with its noun."""
         return f"{self.show(key, 'count')} {plural(self.at(key), noun)}"
 
     def interval(self, key: str, form: Form = "mean") -> str:
-        """Return a 95 % interval, in words where it is not known."""
+        """Return the 95 % interval at a path, or "no interval" if it is None."""
         if self.at(key) is None:
             return '<span class="none">no interval</span>'
         return f'<span class="ci">{self.show(f"{key}.0", form)} to {self.show(f"{key}.1", form)}</span>'
 
 
-def written(value: float, form: Form) -> str:
-    """Return a number as people read it."""
-    return WRITERS[form](value)
-
-
 def signed(value: float) -> str:
-    """Return a difference with its sign; the minus is as wide as the plus."""
+    """Return a difference with its sign and two decimals; negative ones have a minus sign, not a hyphen."""
     shown = f"{value:+.2f}"
     return "0.00" if shown in {"+0.00", "-0.00"} else shown.replace("-", "\N{MINUS SIGN}")
 
@@ -106,11 +107,11 @@ def _p_value(value: float) -> str:
 
 
 def dollars(usd: float) -> str:
-    """Return US dollars: cents, or four decimals where it is less than a dollar."""
+    """Return an amount of US dollars with two decimals, or with four if it is less than a dollar."""
     return f"${usd:.2f}" if usd == 0 or usd >= 1 else f"${usd:.4f}"
 
 
-WRITERS: Final[Mapping[Form, Callable[[float], str]]] = {
+FORMATS: Final[Mapping[Form, Callable[[float], str]]] = {
     "mean": "{:.2f}".format,
     "signed": signed,
     "count": "{:,}".format,

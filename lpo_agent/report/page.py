@@ -1,4 +1,8 @@
-"""The page: its frame, the summary, and the order of its sections."""
+"""Puts the report's page together: the HTML around the sections, the summary, and the order of the sections.
+
+Sections return HTML as plain strings, and each of them escapes the texts that it inserts with
+:mod:`lpo_agent.report.markup`.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +26,16 @@ STYLE: Final = "style.css"
 
 
 def render_page(facts: Facts) -> str:
-    """Return the whole page as HTML. It holds no scripts and asks for nothing from anywhere.
+    """Return the whole page as HTML; it contains no scripts and loads nothing.
 
-    The run's result stands in it as inert JSON, in the element ``result``.
+    The complete result is in the page as JSON, in the element with the id ``result``.
     """
     content = facts.result.model_dump(mode="json", by_alias=True)
     numbers = Numbers(content)
     style = files(__package__).joinpath(STYLE).read_text(encoding="utf-8")
-    drawn = [(name, title, body) for name, (title, draw) in SECTIONS.items() if (body := draw(facts, numbers))]
-    links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in drawn)
-    sections = "\n".join(f'<section id="{name}"><h2>{title}</h2>{body}</section>' for name, title, body in drawn)
+    shown = [(name, title, body) for name, (title, render) in SECTIONS.items() if (body := render(facts, numbers))]
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in shown)
+    sections = "\n".join(f'<section id="{name}"><h2>{title}</h2>{body}</section>' for name, title, body in shown)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -48,8 +52,8 @@ def render_page(facts: Facts) -> str:
 <main>
 {sections}
 </main>
-<footer>Every number of the result has its path and exact value in <code>data-key</code> and
-<code>data-value</code>; the result itself stands in this file as JSON.</footer>
+<footer>Each number of the result has its path and its exact value in the attributes <code>data-key</code> and
+<code>data-value</code>; the complete result is in this file as JSON.</footer>
 <script type="application/json" id="result">{markup.inert_json(content)}</script>
 </body>
 </html>
@@ -57,7 +61,7 @@ def render_page(facts: Facts) -> str:
 
 
 def _policy(style: str) -> str:
-    """Return what the page may do: show this one style sheet, and nothing else."""
+    """Return a content security policy that allows this style sheet and nothing else."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
@@ -76,27 +80,28 @@ def _header(facts: Facts) -> str:
 
 
 IMPROVED: Final = (
-    "The best prompt beat the seed prompt on test items that had no part in finding it. If both were equally good, a "
-    "difference as large would be rare: fewer than 5 in 100 such tests. This holds for this model and for data like "
-    "these, no further."
+    "The best prompt has a higher score than the seed prompt on test items that were not used to find it. If both "
+    "were equally good, a difference as large would occur in fewer than 5 of 100 such tests. This holds only for this "
+    "model and for data like these."
 )
 NOT_SHOWN: Final = (
-    "The difference on untouched test items may be chance, so the seed prompt stays the answer. This does not show "
-    "that both are equally good; more test items could tell."
+    "The difference on unused test items may be chance, so the result is the seed prompt. This does not show that "
+    "both are equally good; more test items could show a difference."
 )
 WORSE: Final = (
-    "The found prompt did worse than the seed prompt on untouched test items, and a difference as large is rarely "
-    "chance. The seed prompt stays the answer."
+    "The found prompt has a lower score than the seed prompt on unused test items, and a difference as large is rarely "
+    "chance. The result is the seed prompt."
 )
 NOT_TESTED: Final = (
-    "No comparison on untouched items was made. Dev scores flatter the best prompt, since they were used to choose it."
+    "The prompts were not compared on unused items. The best prompt's dev score is too optimistic, because it was "
+    "used to choose the prompt."
 )
 VERDICTS: Final[Mapping[str, tuple[str, str]]] = {
     "improved": ("improved", IMPROVED),
     "no_significant_improvement": ("no significant improvement", NOT_SHOWN),
     "not_tested": ("not tested", NOT_TESTED),
 }
-NOTHING_FOUND: Final = "No candidate beat the seed prompt on the dev items, so the seed prompt stays the answer."
+NOTHING_FOUND: Final = "No candidate has a higher score than the seed prompt on the dev items, so that is the result."
 
 
 def _summary(facts: Facts, numbers: Numbers) -> str:
@@ -108,7 +113,9 @@ def _summary(facts: Facts, numbers: Numbers) -> str:
     parts = [f'<p class="verdict {result.verdict}"><strong>{name}</strong></p><p class="lead">{words}</p>']
     if result.status != "completed":
         reason = markup.text(result.stop_reason)
-        parts.append(f'<p class="warn">This run is {result.status}: {reason}. What follows is what it had by then.</p>')
+        parts.append(
+            f'<p class="warn">This run is {result.status}: {reason}. The report shows what there was by then.</p>'
+        )
     parts += [_tiles(facts, numbers), _scores(facts, numbers), _power(facts, numbers)]
     if result.notes:
         parts.append(f'<ul class="notes">{"".join(f"<li>{markup.text(note)}</li>" for note in result.notes)}</ul>')
@@ -116,11 +123,11 @@ def _summary(facts: Facts, numbers: Numbers) -> str:
 
 
 def _tiles(facts: Facts, numbers: Numbers) -> str:
-    """Return the comparisons of the found prompt with the seed: on test, and on dev items nothing was chosen by."""
+    """Return the found prompt's gains over the seed prompt: on test items, and on dev items not used for any choice."""
     result, tiles = facts.result, []
     for key, title, what in (
-        ("test_delta", "Gain on test", "untouched test item"),
-        ("confirmation", "Gain on fresh dev items", "dev item that nothing was chosen by"),
+        ("test_delta", "Gain on test", "unused test item"),
+        ("confirmation", "Gain on fresh dev items", "dev item not used for any choice"),
     ):
         if getattr(result, key) is None:
             continue
@@ -161,12 +168,13 @@ def _scores(facts: Facts, numbers: Numbers) -> str:
 
 
 def _power(facts: Facts, numbers: Numbers) -> str:
+    """Return how large a gain the test can detect (statistical power)."""
     if facts.result.power is None:
         return ""
     return (
-        f'<p class="quiet">What the test can show: a gain of {numbers.show("power.shows", "mean")} is found with a '
-        f"chance of 80 % on {numbers.things('power.test_n', 'test item')}. For the gain that was looked for, "
-        f"{numbers.show('power.looked_for', 'mean')}, it takes {numbers.things('power.needed', 'item')}, if two "
+        f'<p class="quiet">Power: with {numbers.things("power.test_n", "test item")}, the test detects a gain of '
+        f"{numbers.show('power.shows', 'mean')} with a probability of 80 %. To detect a gain of "
+        f"{numbers.show('power.looked_for', 'mean')}, it needs {numbers.things('power.needed', 'item')}, if two "
         f"prompts differ on {numbers.show('power.discordant', 'percent')} of them.</p>"
     )
 
@@ -175,11 +183,11 @@ SECTIONS: Final[Mapping[str, tuple[str, Section]]] = {
     "summary": ("Summary", _summary),
     "diff": ("What changed", prompts.diff),
     "edits": ("What each edit is worth", prompts.edits),
-    "places": ("Where edits paid", prompts.places),
+    "places": ("Where edits improved the score", prompts.places),
     "tree": ("Which prompt came from which", search.branches),
     "curve": ("Score by calls", search.curve),
-    "items": ("Item by item on test", prompts.items),
-    "front": ("Prompts worth choosing from", search.front),
+    "items": ("Test items one by one", prompts.items),
+    "front": ("Best prompts by score and length", search.front),
     "locality": ("How local the edits were", search.locality),
     "spend": ("What it cost", search.spend),
 }

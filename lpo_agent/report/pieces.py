@@ -1,4 +1,4 @@
-"""How one prompt came from another, as runs of text: kept, taken out, put in."""
+"""The difference between two prompts, as pieces of text that are the same, gone or new."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from lpo_agent.core.result import EditResult
 
 _TOKEN: Final = re.compile(r"\s+|\w+|[^\w\s]")
-EXACT: Final = 3000
-"""Tokens up to which the diff is the best one; beyond that blanks no longer anchor it, which is much faster."""
+MAX_EXACT: Final = 3000
+"""With more tokens than this, difflib ignores frequent tokens such as blanks (autojunk): much faster, less exact."""
 
 
 class Piece(NamedTuple):
-    """A run of text; ``edit``: the number of the result's edit that it belongs to, from 0."""
+    """A piece of text: in both prompts ("same"), in the old one only ("gone") or in the new one only ("new").
+
+    ``edit``: the index in the result's edits of the edit that it belongs to, None if not known.
+    """
 
     kind: Literal["same", "gone", "new"]
     text: str
@@ -26,17 +29,17 @@ class Piece(NamedTuple):
 
 
 def pieces_of(old: str, new: str, edits: Sequence[EditResult]) -> tuple[Piece, ...]:
-    """Return the pieces that lead from ``old`` to ``new``: by the known edits where they do, else word by word.
+    """Return the difference between two prompts, from the ``edits`` if they lead from old to new, else word by word.
 
-    The pieces that are not "new" add up to ``old``, those that are not "gone" to ``new``.
+    The pieces that are not "new" add up to ``old``, and those that are not "gone" add up to ``new``.
     """
     for found in (_by_edits(old, edits), tuple(_by_words(old, new))):
-        if _reads(found, "new") == old and _reads(found, "gone") == new:
+        if _join(found, "new") == old and _join(found, "gone") == new:
             return found
-    raise AssertionError("a word diff holds both texts")
+    raise AssertionError("a word diff contains both texts")
 
 
-def _reads(pieces: Sequence[Piece], without: str) -> str:
+def _join(pieces: Sequence[Piece], without: str) -> str:
     return "".join(piece.text for piece in pieces if piece.kind != without)
 
 
@@ -50,9 +53,10 @@ def _by_edits(old: str, edits: Sequence[EditResult]) -> tuple[Piece, ...]:
 
 
 def _by_words(old: str, new: str) -> Iterator[Piece]:
+    """Yield a word diff in which changes that only blanks separate are joined."""
     a, b = _TOKEN.findall(old), _TOKEN.findall(new)
     gone = added = ""
-    for what, i, j, k, m in SequenceMatcher(None, a, b, autojunk=len(a) + len(b) > EXACT).get_opcodes():
+    for what, i, j, k, m in SequenceMatcher(None, a, b, autojunk=len(a) + len(b) > MAX_EXACT).get_opcodes():
         kept = "".join(a[i:j])
         if what == "equal" and not (gone + added and not kept.strip() and "\n" not in kept and j < len(a)):
             yield from _change(gone, added)
@@ -65,13 +69,13 @@ def _by_words(old: str, new: str) -> Iterator[Piece]:
 
 
 def _change(gone: str, added: str, edit: int | None = None) -> Iterator[Piece]:
-    lead, gone, added, tail = tight(gone, added)
+    lead, gone, added, tail = split_shared_blanks(gone, added)
     parts = (Piece("same", lead), Piece("gone", gone, edit), Piece("new", added, edit), Piece("same", tail))
     yield from (part for part in parts if part.text)
 
 
-def tight(gone: str, added: str) -> tuple[str, str, str, str]:
-    """Return the blanks that both texts begin with, what is left of each, and the blanks that both end with."""
+def split_shared_blanks(gone: str, added: str) -> tuple[str, str, str, str]:
+    """Return the blanks that both texts begin with, the rest of each text, and the blanks that both end with."""
     lead = _shared_blanks(gone, added)
     gone, added = gone[len(lead) :], added[len(lead) :]
     tail = _shared_blanks(gone[::-1], added[::-1])[::-1]

@@ -1,4 +1,7 @@
-"""The sections about the prompts' text: what changed, what that is worth, and on which items it tells."""
+"""The report's sections about the text of the prompts: changes, their worth, edited places, and test items.
+
+Each function returns HTML, or "" if there is nothing to show.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from lpo_agent.core.text import Span
 from lpo_agent.report import charts, markup
 from lpo_agent.report.facts import cut
-from lpo_agent.report.pieces import tight
+from lpo_agent.report.pieces import split_shared_blanks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,14 +21,15 @@ if TYPE_CHECKING:
     from lpo_agent.report.markup import Numbers
     from lpo_agent.report.pieces import Piece
 
-MOST_ITEMS: Final = 60
-FIRST_ITEMS: Final = 8
-MOST_PLACES: Final = 40
-LONGEST_EDIT: Final = 400
+MAX_ITEMS: Final = 60
+UNFOLDED_ITEMS: Final = 8
+MAX_PLACES: Final = 40
+MAX_EDIT: Final = 400
+"""Characters of an edit that are shown."""
 
 
 def diff(facts: Facts, numbers: Numbers) -> str:
-    """Return the seed prompt with what the found one changed in it."""
+    """Return the seed prompt with the changes that lead to the found prompt."""
     if facts.found is None:
         return (
             '<p class="quiet">Nothing: the answer is the seed prompt itself.</p>'
@@ -33,8 +37,8 @@ def diff(facts: Facts, numbers: Numbers) -> str:
         )
     what = "best prompt" if facts.found_key == "best" else "challenger, which was not shown to be better"
     numbered = _known(facts.found.edits)
-    signs = '<p class="quiet">Taken out: <del>crossed</del>. Put in: <ins>underlined</ins>.'
-    signs += " Numbers are those of the edits below.</p>" if numbered else "</p>"
+    signs = '<p class="quiet">Removed text is <del>crossed out</del>, new text is <ins>underlined</ins>.'
+    signs += " Numbers refer to the edits below.</p>" if numbered else "</p>"
     following = [*(piece.edit for piece in facts.pieces[1:]), None]
     body = "".join(
         _piece(piece, number=piece.edit if numbered and piece.edit != after else None)
@@ -46,13 +50,13 @@ def diff(facts: Facts, numbers: Numbers) -> str:
     return (
         f"<p>From the seed prompt to the {what}, found in step {step}{length}.</p>{signs}"
         f'<div class="prompt" dir="auto">{body}</div>'
-        f"<details><summary>The {what.partition(',')[0]} as it is</summary>"
+        f"<details><summary>The {what.partition(',')[0]} in full</summary>"
         f'<div class="prompt" dir="auto">{markup.text(facts.found.prompt)}</div></details>'
     )
 
 
 def _piece(piece: Piece, number: int | None) -> str:
-    """Return a run of text; ``number``: the edit that ends with it."""
+    """Return a piece of text; ``number``: the index of the edit that ends with it."""
     if piece.kind == "same":
         return markup.text(piece.text)
     tag = "del" if piece.kind == "gone" else "ins"
@@ -61,7 +65,7 @@ def _piece(piece: Piece, number: int | None) -> str:
 
 
 def _shown(content: str) -> str:
-    """Return changed text; where it is nothing but blanks and line ends, those are drawn."""
+    """Return changed text; if it consists of white space only, with visible signs for it."""
     if content.strip():
         return markup.text(content)
     return markup.text(content.replace(" ", "·").replace("\t", "→").replace("\n", "↵\n"))
@@ -72,7 +76,7 @@ def _known(edits: Sequence[EditResult]) -> bool:
 
 
 def edits(facts: Facts, numbers: Numbers) -> str:
-    """Return what each difference to the seed prompt is worth, where that was measured."""
+    """Return what each edit contributes to the score, if that was measured."""
     found = facts.found
     if found is None or not _known(found.edits):
         return ""
@@ -91,15 +95,16 @@ def edits(facts: Facts, numbers: Numbers) -> str:
         )
     head = "<thead><tr><th>#</th><th>edit</th><th>worth</th><th>with its 95 % interval</th></tr></thead>"
     return (
-        "<p>Mean score with the edit minus without it, all others left in, on the same training items.</p>"
+        "<p>The mean score with the edit minus that without it, with all other edits kept, on the same training "
+        "items.</p>"
         f'<table class="edits">{head}<tbody>{"".join(rows)}</tbody></table>'
     )
 
 
 def _change(edit: EditResult) -> str:
-    _, old, new, _ = tight(edit.old, edit.new)
-    gone = f"<del>{_shown(cut(old, LONGEST_EDIT))}</del>" if old else ""
-    added = f"<ins>{_shown(cut(new, LONGEST_EDIT))}</ins>" if new else ""
+    _, old, new, _ = split_shared_blanks(edit.old, edit.new)
+    gone = f"<del>{_shown(cut(old, MAX_EDIT))}</del>" if old else ""
+    added = f"<ins>{_shown(cut(new, MAX_EDIT))}</ins>" if new else ""
     return " ".join(part for part in (gone, added) if part)
 
 
@@ -108,25 +113,25 @@ def _sign(value: float) -> str:
 
 
 def places(facts: Facts, numbers: Numbers) -> str:
-    """Return the seed prompt with the places that were edited, warmer the more it paid."""
+    """Return the seed prompt with its edited places highlighted, by how often they were edited and how well."""
     if not facts.places:
         return ""
     told = (
-        "paid off / tried: of the edits raced at a place, how many scored more than their parent."
+        "improved / tried: how many edits at a place had a higher score than their parent, of those that were scored."
         if facts.measured
-        else "kept / marked: how often the place was marked for an edit, and in how many of these steps a prompt "
-        "came of it that the search went on with."
+        else "kept / marked: in how many steps the place was marked for an edit and the new prompt was kept, of those "
+        "in which it was marked."
     )
     legend = (
-        f'<p class="quiet">Small numbers are {told} <span class="heat up h2">Solid lines</span>: it paid at least '
-        'once, darker the more often it was tried. <span class="heat down h2">Dotted lines</span>: never. '
-        "A plus is a place for new text.</p>"
+        f'<p class="quiet">Small numbers: {told} <span class="heat up h2">Solid lines</span>: successful at least '
+        'once; darker if tried more often. <span class="heat down h2">Dotted lines</span>: never successful. '
+        "A plus marks a place where text was inserted.</p>"
     )
     table = _places_table(facts, numbers) if facts.measured else ""
-    return f'{legend}<div class="prompt" dir="auto">{_heat(facts, numbers)}</div>{table}'
+    return f'{legend}<div class="prompt" dir="auto">{_highlighted(facts, numbers)}</div>{table}'
 
 
-def _heat(facts: Facts, numbers: Numbers) -> str:
+def _highlighted(facts: Facts, numbers: Numbers) -> str:
     text, found = facts.result.seed.prompt, facts.places
     edges = sorted({0, len(text), *(edge for place in found for edge in place.span if edge <= len(text))})
     most = max(place.tried for place in found)
@@ -134,18 +139,19 @@ def _heat(facts: Facts, numbers: Numbers) -> str:
     for start, end in pairwise(edges):
         here = [place for place in found if place.span.start <= start and end <= place.span.end]
         shown = markup.text(Span(start, end).of(text))
-        parts.append(f'<span class="heat {_warmth(here, most)}">{shown}</span>' if here else shown)
+        parts.append(f'<span class="heat {_heat_class(here, most)}">{shown}</span>' if here else shown)
         parts.append(_counts(facts, numbers, end))
     return "".join(parts)
 
 
-def _warmth(here: Sequence[Place], most: int) -> str:
+def _heat_class(here: Sequence[Place], most: int) -> str:
+    """Return the CSS classes of some text: "up" if an edit of it succeeded, and h1 to h4 for the number of edits."""
     tried, paid = sum(place.tried for place in here), sum(place.paid for place in here)
     return f"{'up' if paid else 'down'} h{1 + min(3, 4 * (tried - 1) // max(1, most))}"
 
 
 def _counts(facts: Facts, numbers: Numbers, at: int) -> str:
-    """Return the counts of the places that end here; a plus stands for a place between characters."""
+    """Return the counts of the places that end at this offset, with a plus for a place of no length."""
     parts = []
     for number, place in enumerate(facts.places):
         if place.span.end != at:
@@ -156,15 +162,15 @@ def _counts(facts: Facts, numbers: Numbers, at: int) -> str:
             if facts.measured
             else (f"{place.paid}", f"{place.tried}")
         )
-        caret = "+" if place.span.start == place.span.end else ""
-        parts.append(f'<sup class="{"up" if place.paid else "down"}">{caret}{paid}/{tried}</sup>')
+        plus = "+" if place.span.start == place.span.end else ""
+        parts.append(f'<sup class="{"up" if place.paid else "down"}">{plus}{paid}/{tried}</sup>')
     return "".join(parts)
 
 
 def _places_table(facts: Facts, numbers: Numbers) -> str:
     order = sorted(range(len(facts.places)), key=lambda n: (-facts.places[n].tried, n))
     rows = []
-    for number in order[:MOST_PLACES]:
+    for number in order[:MAX_PLACES]:
         place, key = facts.places[number], f"search.spans.{number}"
         rows.append(
             f'<tr><td dir="auto">{_place_name(facts.result.seed.prompt, place.span)}</td>'
@@ -172,8 +178,8 @@ def _places_table(facts: Facts, numbers: Numbers) -> str:
             f'<td class="num">{numbers.show(f"{key}.paid", "count")}</td>'
             f'<td class="num">{numbers.show(f"{key}.gain", "signed")}</td></tr>'
         )
-    more = f"<p>{len(order) - MOST_PLACES:,} more are in the JSON.</p>" if len(order) > MOST_PLACES else ""
-    head = "<thead><tr><th>place</th><th>tried</th><th>paid off</th><th>mean gain</th></tr></thead>"
+    more = f"<p>{len(order) - MAX_PLACES:,} more are in the JSON.</p>" if len(order) > MAX_PLACES else ""
+    head = "<thead><tr><th>place</th><th>tried</th><th>improved</th><th>mean gain</th></tr></thead>"
     return (
         f"<details><summary>The places as a table</summary>"
         f"<table>{head}<tbody>{''.join(rows)}</tbody></table>{more}</details>"
@@ -188,11 +194,11 @@ def _place_name(seed: str, span: Span) -> str:
 
 
 def items(facts: Facts, numbers: Numbers) -> str:
-    """Return the test items on which the two prompts differ."""
+    """Return the test items on which the two prompts have different scores."""
     found = facts.items
     if found is None:
         return (
-            '<p class="quiet">The two prompts were not both scored on test items, so there is nothing to compare.</p>'
+            '<p class="quiet">The two prompts were not both scored on test items, so they cannot be compared.</p>'
             if facts.found is not None and numbers.at("seed.test") is not None
             else ""
         )
@@ -201,21 +207,21 @@ def items(facts: Facts, numbers: Numbers) -> str:
         f'<p><strong class="up">{len(found.won):,} won</strong>, '
         f'<strong class="down">{len(found.lost):,} lost</strong>, '
         f"{found.level:,} level.{missing}</p>"
-        + _items_table("won", "found prompt scores more", found.won)
-        + _items_table("lost", "seed prompt scores more", found.lost)
+        + _items_table("won", "found prompt has the higher score", found.won)
+        + _items_table("lost", "seed prompt has the higher score", found.lost)
     )
 
 
 def _items_table(kind: str, why: str, found: Sequence[Item]) -> str:
-    """Return the items as a table, all but the first few folded away."""
+    """Return the items as a table; all but the first few are folded."""
     if not found:
         return ""
-    listed = found[:MOST_ITEMS]
-    more = f'<p class="quiet">{len(found) - MOST_ITEMS:,} more are not listed.</p>' if len(found) > MOST_ITEMS else ""
-    rest = _item_rows(kind, listed[FIRST_ITEMS:])
+    listed = found[:MAX_ITEMS]
+    more = f'<p class="quiet">{len(found) - MAX_ITEMS:,} more are not listed.</p>' if len(found) > MAX_ITEMS else ""
+    rest = _item_rows(kind, listed[UNFOLDED_ITEMS:])
     return (
-        f"<h3>{len(found):,} {kind}: the {why}</h3>{_item_rows(kind, listed[:FIRST_ITEMS])}"
-        + (f"<details><summary>{len(listed) - FIRST_ITEMS:,} more</summary>{rest}</details>" if rest else "")
+        f"<h3>{len(found):,} {kind}: the {why}</h3>{_item_rows(kind, listed[:UNFOLDED_ITEMS])}"
+        + (f"<details><summary>{len(listed) - UNFOLDED_ITEMS:,} more</summary>{rest}</details>" if rest else "")
         + more
     )
 
@@ -224,8 +230,8 @@ def _item_rows(kind: str, found: Sequence[Item]) -> str:
     rows = "".join(
         f'<tr><td><div class="input" dir="auto">{markup.text(item.shown)}</div>'
         f"<small><b>{markup.text(item.name)}</b> · wanted <q>{markup.text(item.target)}</q> · "
-        f"seed said <q>{markup.text(item.seed_output)}</q> · "
-        f"found said <q>{markup.text(item.found_output)}</q></small></td>"
+        f"seed: <q>{markup.text(item.seed_output)}</q> · "
+        f"found: <q>{markup.text(item.found_output)}</q></small></td>"
         f'<td class="num">{item.seed:.2f}</td><td class="num">{item.found:.2f}</td></tr>'
         for item in found
     )

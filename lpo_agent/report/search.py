@@ -1,4 +1,7 @@
-"""The sections about the search: its branches, its progress, its front, its locality and its price."""
+"""The report's sections about the search: tree of prompts, progress, Pareto front, locality and cost.
+
+Each function returns HTML, or "" if there is nothing to show.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ if TYPE_CHECKING:
     from lpo_agent.report.facts import Facts
     from lpo_agent.report.markup import Form, Numbers
 
-MOST_STEPS: Final = 40
-MOST_FRONT: Final = 30
-LONGEST_PROMPT: Final = 4000
-ENDS: Final[tuple[tuple[int, Form], ...]] = ((1, "mean"), (0, "count"))
+MAX_RISES: Final = 40
+MAX_FRONT: Final = 30
+MAX_PROMPT: Final = 4000
+"""Characters of a prompt that are shown."""
+CURVE_POINT: Final[tuple[tuple[int, Form], ...]] = ((1, "mean"), (0, "count"))
 
 
 def branches(facts: Facts, numbers: Numbers) -> str:
@@ -27,12 +31,12 @@ def branches(facts: Facts, numbers: Numbers) -> str:
     signs = "".join(f"<li>{sign} {markup.text(words)}</li>" for sign, words in charts.legend(tree))
     total = numbers.things("search.candidates", "candidate")
     told = (
-        f"<p>{total} scored in the search. The search went on with {kept:,} of {len(tree.nodes):,} different "
-        "ones; each of these has a row, under the prompt it was made from, which has a hollow sign where it is "
-        "there for that alone. The signs below a row stand for what else came from it.</p>"
+        f"<p>{total} scored in the search. The search kept {kept:,} of {len(tree.nodes):,} different ones. Each of "
+        "these has a row below the prompt that it was made from; a parent that was not kept itself has a hollow "
+        "sign. The signs below a row are the other prompts made from it.</p>"
     )
     if tree.folded:
-        told += '<p class="quiet">There are too many to draw each, so those that led nowhere are counted.</p>'
+        told += '<p class="quiet">There are too many prompts to draw each, so those without a row are counted.</p>'
     drawn = charts.both(partial(charts.tree, tree))
     return f'{told}<div class="tree">{drawn}</div>' + (
         f'<ul class="legend">{signs}</ul>' if signs and not tree.folded else ""
@@ -40,7 +44,7 @@ def branches(facts: Facts, numbers: Numbers) -> str:
 
 
 def curve(facts: Facts, numbers: Numbers) -> str:
-    """Return how the best score rose with the calls."""
+    """Return the best score by the number of calls."""
     search = facts.result.search
     if len(search.curve) < 2:
         return ""
@@ -49,13 +53,13 @@ def curve(facts: Facts, numbers: Numbers) -> str:
     key, seed = ("seed.dev.mean", seed_dev.mean) if own_seed and seed_dev else ("search.curve.0.1", search.curve[0][1])
     last = len(search.curve) - 1
     start = f"{'seed prompt' if own_seed else 'at the start'} {numbers.show(key, 'mean', 'tspan')}"
-    final, spent = (numbers.show(f"search.curve.{last}.{part}", form, "tspan") for part, form in ENDS)
+    final, spent = (numbers.show(f"search.curve.{last}.{part}", form, "tspan") for part, form in CURVE_POINT)
     labels = start, f"{final} after {spent} calls"
     on = "the dev items" if search.curve_on == "dev" else "the training items that candidates were compared on"
-    flatters = "" if search.curve_on == "dev" else "; such means flatter, and the test decides"
+    caution = "" if search.curve_on == "dev" else "; such means are too optimistic, and the test decides"
     drawn = charts.both(partial(charts.curve, search.curve, seed, labels))
     return (
-        f"<p>The best mean so far on {on}{flatters}. Calls are counted as if made one after another, "
+        f"<p>The best mean so far on {on}{caution}. Calls are counted as if made one after another, "
         f"cached ones too.</p>{drawn}{_reached(facts, numbers)}{_rises(facts, numbers)}"
     )
 
@@ -70,21 +74,21 @@ def _reached(facts: Facts, numbers: Numbers) -> str:
 
 
 def _rises(facts: Facts, numbers: Numbers) -> str:
-    """Return the numbers behind the line: where it rises."""
+    """Return the points at which the curve rises, as a table."""
     points = facts.result.search.curve
     rises = [n for n, (_, value) in enumerate(points) if n == 0 or value != points[n - 1][1] or n == len(points) - 1]
     rows = "".join(
         f'<tr><td class="num">{numbers.show(f"search.curve.{n}.0", "count")}</td>'
         f'<td class="num">{numbers.show(f"search.curve.{n}.1", "mean")}</td></tr>'
-        for n in rises[-MOST_STEPS:]
+        for n in rises[-MAX_RISES:]
     )
     head = "<thead><tr><th>calls</th><th>best mean</th></tr></thead>"
-    return f"<details><summary>The line as numbers</summary><table>{head}<tbody>{rows}</tbody></table></details>"
+    return f"<details><summary>The curve as numbers</summary><table>{head}<tbody>{rows}</tbody></table></details>"
 
 
 def front(facts: Facts, numbers: Numbers) -> str:
-    """Return the prompts that no other one beats in score, length and cost at once."""
-    points = facts.result.front[:MOST_FRONT]
+    """Return the Pareto front: the prompts to which no other is preferable in score, words and tokens at once."""
+    points = facts.result.front[:MAX_FRONT]
     if not points:
         return ""
     best = [n for n, point in enumerate(points) if point.prompt == facts.result.best.prompt]
@@ -96,7 +100,7 @@ def front(facts: Facts, numbers: Numbers) -> str:
         rows.append(
             f'<tr><td class="num">{n + 1}</td><td dir="auto">{name}<details><summary>'
             f"{markup.text(cut(' '.join(point.prompt.split()), 90))}</summary>"
-            f'<div class="prompt" dir="auto">{markup.text(cut(point.prompt, LONGEST_PROMPT))}</div></details></td>'
+            f'<div class="prompt" dir="auto">{markup.text(cut(point.prompt, MAX_PROMPT))}</div></details></td>'
             f'<td class="num">{numbers.show(f"{key}.dev.mean", "mean")}<small>'
             f"{numbers.interval(f'{key}.dev.ci95')}</small></td>"
             f'<td class="num">{numbers.show(f"{key}.words", "count")}</td>'
@@ -108,9 +112,10 @@ def front(facts: Facts, numbers: Numbers) -> str:
     more = len(facts.result.front) - len(points)
     rest = f'<p class="quiet">{more:,} more are in the JSON.</p>' if more else ""
     return (
-        "<p>No other prompt that was scored on dev is at least as good in score, words and tokens, and better in one. "
-        "Tokens are those of one call, prompt and answer, estimated. Dev scores flatter; only the seed "
-        f"prompt and the found one were tested.</p>{drawn}"
+        "<p>The Pareto front: for each of these prompts, no other that was scored on dev is at least as good in score, "
+        "words and tokens, and better in one of them. Tokens are estimated for one call, prompt and answer together. "
+        "Dev scores are too optimistic; only the seed prompt and the found one were tested.</p>"
+        f"{drawn}"
         f'<table class="front">{head}<tbody>{"".join(rows)}</tbody></table>{rest}'
     )
 
@@ -121,8 +126,8 @@ LOCALITY: Final[tuple[tuple[str, str, Form], ...]] = (
     ("tagged_fraction", "of the words were open to change, on average", "percent"),
     ("length_ratio", "times the seed prompt's words in the best prompt", "mean"),
     ("proposals", "proposals", "count"),
-    ("lost", "of them gave nothing", "count"),
-    ("global_fallbacks", "made without marks, as these could not be had", "count"),
+    ("lost", "of them had no usable text", "count"),
+    ("global_fallbacks", "made without marks, because there were none that could be used", "count"),
     ("tag_replies", "replies with tags or slots", "count"),
     ("malformed", "of these could not be used", "count"),
     ("leakage", "of the unmarked words changed, on average", "percent"),
@@ -136,19 +141,19 @@ SPEND: Final[tuple[tuple[str, str, Form], ...]] = (
     ("output_tokens", "tokens out", "count"),
     ("usd", "spent", "money"),
     ("wall_s", "of time", "time"),
-    ("unsure_tokens", "more tokens, at most, for calls that broke", "count"),
-    ("unsure_usd", "more, at most, for these", "money"),
+    ("unsure_tokens", "more tokens at most, for calls that failed and may have been charged", "count"),
+    ("unsure_usd", "more at most, for these calls", "money"),
 )
 KINDS: Final = {
-    "enforce": "Nothing outside the marks could change: each edit was checked, byte for byte.",
-    "nudge": "Marks were advice here, and were not enforced.",
-    "think": "No marks, but as much thought.",
-    "off": "No marks: whole prompts were rewritten.",
+    "enforce": "Text outside the marks could not change; each edit was checked, byte for byte.",
+    "nudge": "The marks were advice and were not enforced.",
+    "think": "There were no marks, but the model reasoned as much as it does to set marks.",
+    "off": "There were no marks; whole prompts were rewritten.",
 }
 
 
 def locality(facts: Facts, numbers: Numbers) -> str:
-    """Return how far the search kept to the marked words."""
+    """Return how far changes were limited to the marked words."""
     found = facts.result.locality
     shown = [
         row for row in LOCALITY if getattr(found, row[0]) is not None and (row[0] in ALWAYS or getattr(found, row[0]))
@@ -160,7 +165,7 @@ ALWAYS: Final = {"checked", "violations", "length_ratio"}
 
 
 def spend(facts: Facts, numbers: Numbers) -> str:
-    """Return what the run took of calls, tokens, money and time."""
+    """Return the calls, tokens, money and time that the run used."""
     used = facts.result.usage
     shown = [row for row in SPEND if getattr(used, row[0]) or not row[0].startswith("unsure")]
     if used.usd is None:
@@ -172,7 +177,7 @@ def spend(facts: Facts, numbers: Numbers) -> str:
 
 SEARCH: Final[tuple[tuple[str, str, Form], ...]] = (
     ("scorings", "pairs of prompt and item scored by the search", "count"),
-    ("optimizer_calls", "questions to the optimizer model in it", "count"),
+    ("optimizer_calls", "calls of the optimizer model in it", "count"),
 )
 
 

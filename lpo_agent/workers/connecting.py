@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from lpo_agent.bus.nats import NatsBus
-    from lpo_agent.bus.nats_connection import Wire
+    from lpo_agent.bus.nats_connection import NatsAddress
     from lpo_agent.models.ratelimit.limiter import Limits
 
 MISSING = "the bus over NATS needs the extra: pip install 'lpo-agent[nats]'"
@@ -28,14 +28,14 @@ async def open_network(url: str, *, run: str, most_at_once: int | None = None) -
         from lpo_agent.bus.nats import open_nats  # noqa: PLC0415 - needs the extra
     except ImportError:
         raise ConfigError(MISSING) from None
-    async with open_nats(server_of(url), run=run, most_at_once=most_at_once) as bus:
+    async with open_nats(server_of(url), run=run, max_in_flight=most_at_once) as bus:
         yield bus
 
 
-def server_of(url: str) -> Wire:
+def server_of(url: str) -> NatsAddress:
     """Return how to reach a server: ``nats://[USER:PASSWORD@]HOST:PORT`` or ``tls://...``, ?creds= and ?ca=."""
     try:
-        from lpo_agent.bus.nats_connection import Wire  # noqa: PLC0415 - needs the extra
+        from lpo_agent.bus.nats_connection import NatsAddress  # noqa: PLC0415 - needs the extra
     except ImportError:
         raise ConfigError(MISSING) from None
     parts = urlsplit(url)
@@ -45,7 +45,7 @@ def server_of(url: str) -> Wire:
     for name, path in given.items():
         if not Path(path).is_file():
             raise ConfigError(f"--bus: {name}={path}: there is no such file")
-    return Wire(urlunsplit(parts._replace(query="")), given.get("creds"), given.get("ca"))
+    return NatsAddress(urlunsplit(parts._replace(query="")), given.get("creds"), given.get("ca"))
 
 
 async def shared_limiter(
@@ -55,7 +55,7 @@ async def shared_limiter(
     limits: Limits,
     *,
     concurrency: int,
-    gentle: bool,
+    slow_start: bool,
     say: Callable[[str], None],
 ) -> SharedLimiter:
     """Return a limiter whose limits hold together with all other processes of the account at this server."""
@@ -64,4 +64,4 @@ async def shared_limiter(
     except ImportError:
         raise ConfigError(MISSING) from None
     lease = await stack.enter_async_context(open_clock(server_of(url), account))
-    return SharedLimiter(limits, concurrency=concurrency, gentle=gentle, say=say, quota=Quota(limits, lease))
+    return SharedLimiter(limits, concurrency=concurrency, slow_start=slow_start, say=say, quota=Quota(limits, lease))

@@ -71,14 +71,14 @@ async def open_worker_bus(
     setting = team.setting.model_dump_json()
     name = f"{run_id}.{hashlib.blake2b(setting.encode(), digest_size=6).hexdigest()}"
     async with open_network(url, run=run_id) as network, anyio.create_task_group() as tasks:
-        await network.board.put(name, setting)
+        await network.run_settings.put(name, setting)
         bus = WorkerBus(network, run_id, name, team, task, optimizer, anyio.CapacityLimiter(concurrency))
-        tasks.start_soon(bus.watch, server_of(url).shown, say)
+        tasks.start_soon(bus.watch, server_of(url).redacted_url, say)
         try:
             yield bus
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(MISSED):
-                await network.board.remove(name)
+                await network.run_settings.remove(name)
         tasks.cancel_scope.cancel()
 
 
@@ -222,7 +222,7 @@ class WorkerBus:
     ) -> Completion | Failure:
         """Ask a worker once; book and file what came of it. Raises RequestFailed for what concerns other calls too."""
         model = missing.model
-        charge = await model.billing.reserve(model.name, missing.call.most_usage)
+        charge = await model.billing.reserve(model.name, missing.call.max_usage)
         try:
             found = await self._ask(
                 topic, Work(setting=self.setting, ask=message, known=_texts(replay)), missing, charge
@@ -255,7 +255,7 @@ class WorkerBus:
         while True:
             await anyio.sleep(MISSED)
             for name, (_, words) in sorted(self._asking.items()):
-                has_workers = await self.network.staffed(name)
+                has_workers = await self.network.has_workers(name)
                 if has_workers is False and name not in missed:
                     missed.add(name)
                     say(f"waiting for a worker: start one with lpo worker --bus {address} {words}")

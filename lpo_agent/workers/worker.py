@@ -103,7 +103,7 @@ class TurnModel:
 
     def _failure(self, problem: ProviderError) -> Failure:
         """Describe the problem; raises OutageError where the service has been silent for too long."""
-        out_for = self.paced.shared.limiter.out_for if problem.retry is not None else 0.0
+        out_for = self.paced.shared.limiter.outage_seconds if problem.retry is not None else 0.0
         if out_for > PATIENCE:
             raise OutageError(f"{problem}; it has been so for {out_for / 60:.0f} minutes") from None
         return Failure(
@@ -149,7 +149,7 @@ class Worker:
     async def _setting(self, name: str) -> AgentSetting:
         async with self._lock:
             if name not in self._settings:
-                text = await self.network.board.get(name)
+                text = await self.network.run_settings.get(name)
                 if text is None:
                     raise ConfigError(f"the server has no setting {name}; has its run ended?")
                 self._settings[name] = setting = AgentSetting.model_validate_json(text)
@@ -191,7 +191,7 @@ async def serve_worker(
             handler = partial(worker.answer, topic)
             name = topic_at_workers(topic, model.adapter.name)
             await tasks.start(partial(network.serve, name, handler, concurrency=spec.concurrency))
-        ready(server_of(spec.bus).shown)
+        ready(server_of(spec.bus).redacted_url)
 
 
 def _unpaid(shared: SharedModel) -> Paced:

@@ -100,8 +100,8 @@ def shared_server() -> Server:
 async def open_fresh() -> AsyncIterator[NatsBus]:
     """Open a bus of its own on the shared server."""
     from lpo_agent.bus.nats import open_nats  # noqa: PLC0415 - needs the extra
-    from lpo_agent.bus.nats_connection import Wire  # noqa: PLC0415
+    from lpo_agent.bus.nats_connection import NatsAddress  # noqa: PLC0415
 
     prefix = f"t{next(_NUMBERS)}"
-    async with open_nats(Wire(shared_server().url), run="run", prefix=prefix) as bus:
+    async with open_nats(NatsAddress(shared_server().url), run="run", prefix=prefix) as bus:
         yield bus

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from lpo_agent.bus.nats import DELIVERIES, NatsBus, open_nats
-from lpo_agent.bus.nats_connection import Wire
+from lpo_agent.bus.nats import NatsBus, open_nats
+from lpo_agent.bus.nats_connection import NatsAddress
+from lpo_agent.bus.nats_stream import MAX_DELIVERIES
 from lpo_agent.core.messages import Message, Topic
 from lpo_agent.errors import ConfigError, DeadlineExceeded, RequestFailed
 from tests.bus.nats_server import Server, free_port, open_fresh, shared_server
@@ -80,7 +81,7 @@ async def test_requests_and_workers_outlive_a_server_that_is_killed_and_started_
         await finish.wait()
         return await double(ask)
 
-    async with open_nats(Wire(server.url), run="r") as bus, anyio.create_task_group() as tasks:
+    async with open_nats(NatsAddress(server.url), run="r") as bus, anyio.create_task_group() as tasks:
         await tasks.start(partial(bus.serve, concurrency=4), DOUBLE, slow)
 
         async def call(n: int) -> None:
@@ -108,7 +109,7 @@ async def test_a_request_whose_reply_is_lost_is_delivered_again_and_settled_once
         asked += 1
         return await double(ask)
 
-    async with open_nats(Wire(server.url), run="r", patience=1.0) as bus, anyio.create_task_group() as tasks:
+    async with open_nats(NatsAddress(server.url), run="r", ack_wait=1.0) as bus, anyio.create_task_group() as tasks:
         _lose_replies(bus, 1)
         await tasks.start(bus.serve, DOUBLE, forgetful)
         with anyio.fail_after(20):
@@ -119,20 +120,20 @@ async def test_a_request_whose_reply_is_lost_is_delivered_again_and_settled_once
 
 async def test_a_request_that_nobody_ever_answers_ends_among_the_dead_letters(server: Server) -> None:
     letters = []
-    async with open_nats(Wire(server.url), run="r", patience=0.2) as bus, anyio.create_task_group() as tasks:
+    async with open_nats(NatsAddress(server.url), run="r", ack_wait=0.2) as bus, anyio.create_task_group() as tasks:
 
         async def note(letter: object) -> None:
             letters.append(letter)
 
         await bus.client.subscribe("lpo.dead.>", cb=note)
 
-        _lose_replies(bus, DELIVERIES)
+        _lose_replies(bus, MAX_DELIVERIES)
         await tasks.start(bus.serve, DOUBLE, double)
         with anyio.fail_after(30), pytest.raises(RequestFailed) as failed:
             await bus.request(DOUBLE, Ask(n=3), timeout=30)
         tasks.cancel_scope.cancel()
     assert failed.value.failure.kind == "WorkersLost"
-    assert str(DELIVERIES) in failed.value.failure.detail
+    assert str(MAX_DELIVERIES) in failed.value.failure.detail
     assert len(letters) == 1
 
 
@@ -143,13 +144,13 @@ async def test_nothing_is_done_for_a_caller_that_died(server: Server) -> None:
         done.append(ask.n)
         return await double(ask)
 
-    async with open_nats(Wire(server.url), run="dead") as gone, anyio.create_task_group() as callers:
+    async with open_nats(NatsAddress(server.url), run="dead") as gone, anyio.create_task_group() as callers:
         callers.start_soon(partial(gone.request, timeout=math.inf), DOUBLE, Ask(n=1))
         await anyio.sleep(0.3)
         gone.client.options["allow_reconnect"] = False
         gone.client._transport.close()  # type: ignore[union-attr] # it is connected
         await anyio.sleep(0.2)
-        async with open_nats(Wire(server.url), run="alive") as bus, anyio.create_task_group() as tasks:
+        async with open_nats(NatsAddress(server.url), run="alive") as bus, anyio.create_task_group() as tasks:
             await tasks.start(bus.serve, DOUBLE, note)
             with anyio.fail_after(10):
                 assert (await bus.request(DOUBLE, Ask(n=2), timeout=10)).n == 4
@@ -185,10 +186,10 @@ async def test_all_workers_together_are_at_no_more_than_the_cap(server: Server) 
         live -= 1
         return await double(ask)
 
-    wire = Wire(server.url)
+    address = NatsAddress(server.url)
     async with (
-        open_nats(wire, run="a", most_at_once=3) as one,
-        open_nats(wire, run="b") as other,
+        open_nats(address, run="a", max_in_flight=3) as one,
+        open_nats(address, run="b") as other,
         anyio.create_task_group() as tasks,
     ):
         for each in (one, other):
@@ -202,36 +203,36 @@ async def test_all_workers_together_are_at_no_more_than_the_cap(server: Server) 
 
 
 async def test_a_server_that_is_not_there_is_said_at_once() -> None:
-    with anyio.fail_after(20), pytest.raises(ConfigError, match="no NATS server lets us in"):
-        async with open_nats(Wire(f"nats://127.0.0.1:{free_port()}"), run="r"):
+    with anyio.fail_after(20), pytest.raises(ConfigError, match="cannot connect to a NATS server"):
+        async with open_nats(NatsAddress(f"nats://127.0.0.1:{free_port()}"), run="r"):
             pass
 
 
 async def test_what_was_posted_can_be_read_by_others(bus: NatsBus) -> None:
-    await bus.board.put("run-1", "rules")
-    async with open_nats(Wire(shared_server().url), run="other", prefix=bus.prefix) as other:
-        assert await other.board.get("run-1") == "rules"
-        assert await other.board.get("run-2") is None
-        await other.board.remove("run-1")
-        assert await bus.board.get("run-1") is None
+    await bus.run_settings.put("run-1", "rules")
+    async with open_nats(NatsAddress(shared_server().url), run="other", prefix=bus.prefix) as other:
+        assert await other.run_settings.get("run-1") == "rules"
+        assert await other.run_settings.get("run-2") is None
+        await other.run_settings.remove("run-1")
+        assert await bus.run_settings.get("run-1") is None
 
 
 async def test_any_name_will_do_for_a_run(server: Server) -> None:
-    wire, name = Wire(server.url), "bench-1.two words.lpo>*"
-    async with open_nats(wire, run=name) as bus, anyio.create_task_group() as tasks:
+    address, name = NatsAddress(server.url), "bench-1.two words.lpo>*"
+    async with open_nats(address, run=name) as bus, anyio.create_task_group() as tasks:
         await tasks.start(bus.serve, DOUBLE, double)
-        await bus.board.put(name, "rules")
+        await bus.run_settings.put(name, "rules")
         with anyio.fail_after(10):
             assert (await bus.request(DOUBLE, Ask(n=4), timeout=10)).n == 8
-            assert await bus.board.get(name) == "rules"
-            assert await bus.board.get("bench-1_two words.lpo>*") is None
+            assert await bus.run_settings.get(name) == "rules"
+            assert await bus.run_settings.get("bench-1_two words.lpo>*") is None
         tasks.cancel_scope.cancel()
 
 
 async def test_a_run_that_goes_on_asks_anew_what_it_had_asked_before(server: Server) -> None:
     """The server drops a message whose id it saw in the last two minutes; ids must differ from session to session."""
     for _ in range(2):
-        async with open_nats(Wire(server.url), run="r" * 80) as bus, anyio.create_task_group() as tasks:
+        async with open_nats(NatsAddress(server.url), run="r" * 80) as bus, anyio.create_task_group() as tasks:
             await tasks.start(bus.serve, DOUBLE, double)
             with anyio.fail_after(10):
                 assert (await bus.request(DOUBLE, Ask(n=4), timeout=10)).n == 8
@@ -240,7 +241,7 @@ async def test_a_run_that_goes_on_asks_anew_what_it_had_asked_before(server: Ser
 
 async def test_a_request_outlives_a_server_that_forgot_it(server: Server) -> None:
     """Another server in its place, or one whose store was emptied: stream and consumers are made anew."""
-    async with open_nats(Wire(server.url), run="r", patience=0.3) as bus, anyio.create_task_group() as tasks:
+    async with open_nats(NatsAddress(server.url), run="r", ack_wait=0.3) as bus, anyio.create_task_group() as tasks:
         answers = list[int]()
 
         async def call() -> None:

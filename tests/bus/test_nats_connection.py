@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from lpo_agent.bus import nats_connection as wire
+from lpo_agent.bus import nats_connection as connection
 from lpo_agent.bus.nats import open_nats
-from lpo_agent.bus.nats_connection import Wire, open_clock
+from lpo_agent.bus.nats_connection import NatsAddress, open_clock
 from lpo_agent.errors import ConfigError
 from tests.bus.nats_server import Server, shared_server
 
@@ -55,21 +55,21 @@ def guarded(tmp_path: Path) -> Iterator[Server]:
 async def test_only_who_knows_the_password_and_the_ca_gets_in(
     guarded: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "ENTRY", 2.0)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT", 2.0)
     place, ca = f"127.0.0.1:{guarded.port}", str(tmp_path / "ca.pem")
-    async with open_nats(Wire(f"tls://ann:secret-word@{place}", ca=ca), run="r") as bus:
-        await bus.board.put("a", "b")
-        assert await bus.board.get("a") == "b"
+    async with open_nats(NatsAddress(f"tls://ann:secret-word@{place}", ca=ca), run="r") as bus:
+        await bus.run_settings.put("a", "b")
+        assert await bus.run_settings.get("a") == "b"
     wrong = {
-        "Authorization": Wire(f"tls://ann:secret-wrong@{place}", ca=ca),
-        "CERTIFICATE_VERIFY_FAILED": Wire(f"tls://ann:secret-word@{place}"),
-        "no certificate": Wire(f"tls://ann:secret-word@{place}", ca=str(tmp_path / "conf")),
+        "Authorization": NatsAddress(f"tls://ann:secret-wrong@{place}", ca=ca),
+        "CERTIFICATE_VERIFY_FAILED": NatsAddress(f"tls://ann:secret-word@{place}"),
+        "no certificate": NatsAddress(f"tls://ann:secret-word@{place}", ca=str(tmp_path / "conf")),
     }
     for reason, way in wrong.items():
         with anyio.fail_after(20), pytest.raises(ConfigError, match=reason) as refused:
             async with open_nats(way, run="r"):
                 pass
-        assert str(refused.value).startswith(f"tls://{place}: no NATS server lets us in there")
+        assert str(refused.value).startswith(f"tls://{place}: cannot connect to a NATS server")
         assert "secret" not in str(refused.value)
 
 
@@ -77,7 +77,7 @@ async def test_processes_that_move_a_clock_at_once_get_times_one_after_another()
     times: list[float] = []
 
     async def move() -> None:
-        async with open_clock(Wire(shared_server().url), "account") as lease:
+        async with open_clock(NatsAddress(shared_server().url), "account") as lease:
             times.extend([await lease("0-of-1", 0.5) for _ in range(10)])
 
     async with anyio.create_task_group() as tasks:

@@ -128,7 +128,7 @@ BAD_INPUT = {
     "bus of another kind": (["prompt.txt", *GOOD, "--bus", "kafka://x"], "nats://HOST:PORT"),
     "bus without a host": (["prompt.txt", *GOOD, "--bus", "nats://"], "nats://HOST:PORT"),
     "bus with a bad port": (["prompt.txt", *GOOD, "--bus", "nats://h:abc"], "no number from 0 to 65535"),
-    "no NATS server": (["prompt.txt", *GOOD, "--bus", "nats://127.0.0.1:1"], "no NATS server lets us in"),
+    "no NATS server": (["prompt.txt", *GOOD, "--bus", "nats://127.0.0.1:1"], "cannot connect to a NATS server"),
     "unknown bus option": (["prompt.txt", *GOOD, "--bus", "nats://h:1?tls=1"], "creds=FILE and ca=FILE are"),
     "no credentials file": (["prompt.txt", *GOOD, "--bus", "nats://h:1?creds=none.creds"], "none.creds"),
     "no prompt file": (["none.txt", *GOOD], "none.txt: there is no such prompt file"),

@@ -27,7 +27,7 @@ from lpo_agent.models.base import Call, Completion, Turn, Usage
 from lpo_agent.models.middleware import Budgeted, Capped, Durable, Paced, Recorded
 from lpo_agent.models.prices import Prices, load_prices
 from lpo_agent.models.providers.scripted import ScriptedModel
-from lpo_agent.models.ratelimit.adaptive import SILENCE
+from lpo_agent.models.ratelimit.adaptive import OUTAGE_FAILURES
 from lpo_agent.models.ratelimit.limiter import Limiter
 
 if TYPE_CHECKING:
@@ -129,13 +129,13 @@ async def test_one_call_is_put_off_for_ten_minutes_at_most() -> None:
 
 async def test_an_outage_is_waited_for_and_costs_no_item_its_tries() -> None:
     time, said = FakeTime(), list[str]()
-    model = flaky(*[UnreachableError("nobody", retry=Retry())] * (SILENCE + 9))
+    model = flaky(*[UnreachableError("nobody", retry=Retry())] * (OUTAGE_FAILURES + 9))
     layer = paced(model, time, said)
     layer.answered = True
     async with anyio.create_task_group() as tasks:
-        for number in range(SILENCE):
+        for number in range(OUTAGE_FAILURES):
             tasks.start_soon(layer.complete, call(str(number)))
-    assert len(model.calls) == 2 * SILENCE + 9
+    assert len(model.calls) == 2 * OUTAGE_FAILURES + 9
     assert said == ["nobody; waiting until the service answers again", "the service answers again"]
 
 
@@ -150,9 +150,9 @@ async def test_an_address_where_nobody_ever_was_is_given_up_by_many_at_once() ->
         failures.append(number)
 
     async with anyio.create_task_group() as tasks:
-        for number in range(3 * SILENCE):
+        for number in range(3 * OUTAGE_FAILURES):
             tasks.start_soon(ask, number)
-    assert len(failures) == 3 * SILENCE
+    assert len(failures) == 3 * OUTAGE_FAILURES
     assert said == []
     assert time.now < 60
 
@@ -160,7 +160,7 @@ async def test_an_address_where_nobody_ever_was_is_given_up_by_many_at_once() ->
 async def test_replies_that_make_no_sense_are_no_outage() -> None:
     time, said = FakeTime(), list[str]()
     layer = paced(flaky(*[BrokenReply("a web page", retry=Retry())] * 999), time, said)
-    for number in range(SILENCE):
+    for number in range(OUTAGE_FAILURES):
         with pytest.raises(BrokenReply):
             await layer.complete(call(str(number)))
     assert said == []
@@ -173,7 +173,7 @@ async def test_an_outage_that_lasts_ends_the_run() -> None:
 
     async def ask_all() -> None:
         async with anyio.create_task_group() as tasks:
-            for number in range(SILENCE):
+            for number in range(OUTAGE_FAILURES):
                 tasks.start_soon(layer.complete, call(str(number)))
 
     with pytest.raises(BaseExceptionGroup) as raised:
@@ -196,7 +196,7 @@ async def test_attempts_are_paid_for_and_refused_before_they_are_made() -> None:
 
 
 async def test_a_call_that_may_have_been_charged_for_stays_in_the_cap() -> None:
-    most = call().most_usage
+    most = call().max_usage
     room = most.input_tokens + most.output_tokens
     booked: list[Spent] = []
     ledger = Ledger(Budget(tokens=2 * room - 1))

@@ -156,7 +156,7 @@ async def test_an_answer_without_usage_counts_as_the_most_it_can_have_used(adapt
         server.reply_with(Reply(body=bodies[adapter]))
         async with adapter("m", base_url=address(adapter, server.url)) as model:
             reply = await model.complete(CALL)
-    assert reply.usage == CALL.most_usage
+    assert reply.usage == CALL.max_usage
 
 
 async def test_nobody_at_the_address(adapter: Adapter) -> None:

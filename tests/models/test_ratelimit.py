@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from lpo_agent.models.base import Usage
-from lpo_agent.models.ratelimit.adaptive import BURST, KNOCKS, Outage, Size, Window
+from lpo_agent.models.ratelimit.adaptive import BURST_SECONDS, PROBE_INTERVALS, Outage, Size, Window
 from lpo_agent.models.ratelimit.limiter import Limiter, Limits
 
 if TYPE_CHECKING:
@@ -188,8 +188,8 @@ def test_no_window_holds_more_than_its_share_and_order_is_kept(rpm: float, tpm: 
     assert [number for _, number, _ in started] == list(range(len(sizes)))
     for i, (begin, _, first) in enumerate(started):
         window = [size for at, _, size in started[i:] if at < begin + 10]
-        assert len(window) <= rpm / 60 * 10 + 1 + max(1, BURST * rpm / 60) + 1e-6
-        assert sum(window) <= tpm / 60 * 10 + first + max(1, BURST * tpm / 60) + 1e-6
+        assert len(window) <= rpm / 60 * 10 + 1 + max(1, BURST_SECONDS * rpm / 60) + 1e-6
+        assert sum(window) <= tpm / 60 * 10 + first + max(1, BURST_SECONDS * tpm / 60) + 1e-6
 
 
 @settings(max_examples=30, deadline=None)
@@ -323,14 +323,14 @@ def test_a_refusal_in_a_lull_does_not_throttle_what_follows() -> None:
     in_virtual_time(work)
 
 
-def test_calls_under_way_when_an_outage_begins_are_no_knocks() -> None:
+def test_calls_under_way_when_an_outage_begins_are_no_probes() -> None:
     outage = Outage()
     for _ in range(64):
         outage.failed(began=0.0, now=1.0)
     assert outage.down
-    assert outage.next_knock == 1.0 + KNOCKS[0]
-    outage.failed(began=outage.next_knock, now=2.0)
-    assert outage.next_knock == 2.0 + KNOCKS[1]
+    assert outage.next_probe == 1.0 + PROBE_INTERVALS[0]
+    outage.failed(began=outage.next_probe, now=2.0)
+    assert outage.next_probe == 2.0 + PROBE_INTERVALS[1]
 
 
 def test_a_limit_that_is_told_in_between_is_not_credited_with_what_was_never_taken() -> None:

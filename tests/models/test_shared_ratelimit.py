@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from lpo_agent.models.ratelimit.adaptive import Size
 from lpo_agent.models.ratelimit.limiter import Limits
-from lpo_agent.models.ratelimit.shared import LATE, Quota, SharedLimiter, parts_for
-from tests.models.test_ratelimit import in_virtual_time
+from lpo_agent.models.ratelimit.shared import MAX_DELAY, Quota, SharedLimiter, clock_count
+from tests.models.test_limits import in_virtual_time
 
 ONE = Size.of(1, 1)
 
@@ -61,7 +61,7 @@ def test_all_processes_together_use_the_limit_and_never_pass_it(processes: int, 
         quotas = [quota(Limits(rpm=rpm), clock) for _ in range(processes)]
 
         async def call(number: int) -> None:
-            await quotas[number % processes].turn(ONE)
+            await quotas[number % processes].wait_for_slot(ONE)
             times.append(trio.current_time())
 
         async with anyio.create_task_group() as tasks:
@@ -76,14 +76,14 @@ def test_all_processes_together_use_the_limit_and_never_pass_it(processes: int, 
 
 
 def test_a_large_limit_is_shared_by_several_clocks() -> None:
-    assert [parts_for(rps) for rps in (0.1, 100, 149, 150, 600, 10_000)] == [1, 1, 1, 2, 8, 128]
+    assert [clock_count(rps) for rps in (0.1, 100, 149, 150, 600, 10_000)] == [1, 1, 1, 2, 8, 128]
 
     async def work() -> None:
         clock = SharedClock()
         shared = quota(Limits(tpm=60_000_000), clock)
         async with anyio.create_task_group() as tasks:
             for _ in range(100):
-                tasks.start_soon(shared.turn, Size.of(500, 500))
+                tasks.start_soon(shared.wait_for_slot, Size.of(500, 500))
         assert clock.stands_at.keys() <= {f"{part}-of-8" for part in range(8)}
 
     in_virtual_time(work)
@@ -94,7 +94,7 @@ def test_calls_take_as_much_of_a_limit_as_they_are_large() -> None:
         shared = quota(Limits(tpm=60_000), SharedClock(0.0))
         began = trio.current_time()
         for _ in range(5):
-            await shared.turn(Size.of(900, 100))
+            await shared.wait_for_slot(Size.of(900, 100))
         assert trio.current_time() - began == pytest.approx(4.0, rel=0.02)
 
     in_virtual_time(work)
@@ -109,7 +109,7 @@ def test_a_lease_that_fails_keeps_nobody_else_from_their_turn() -> None:
 
         async def call(number: int) -> None:
             try:
-                await shared.turn(ONE)
+                await shared.wait_for_slot(ONE)
             except ConnectionError:
                 return
             done.append(number)
@@ -130,7 +130,7 @@ def test_who_is_cancelled_while_leasing_leaves_the_turns_to_the_others() -> None
         shared, leaving = quota(Limits(rpm=600), clock), anyio.CancelScope()
 
         async def call(number: int) -> None:
-            await shared.turn(ONE)
+            await shared.wait_for_slot(ONE)
             done.append(number)
 
         async def give_up() -> None:
@@ -152,14 +152,14 @@ def test_who_is_cancelled_while_leasing_leaves_the_turns_to_the_others() -> None
 
 def test_a_turn_that_was_slept_through_is_over() -> None:
     async def work() -> None:
-        clock, naps = SharedClock(0.0), iter([5 * LATE])
+        clock, naps = SharedClock(0.0), iter([5 * MAX_DELAY])
 
         async def sleep(seconds: float) -> None:
             await trio.sleep(seconds + next(naps, 0.0))
 
         shared = Quota(Limits(rpm=600), clock.lease, clock=trio.current_time, sleep=sleep)
-        await shared.turn(ONE)
-        await shared.turn(ONE)  # a process that was busy: it wakes too late
+        await shared.wait_for_slot(ONE)
+        await shared.wait_for_slot(ONE)  # a process that was busy: it wakes too late
         assert clock.leases == 3
 
     in_virtual_time(work)
@@ -169,7 +169,7 @@ def test_without_limits_nothing_is_leased_and_the_stricter_of_several_counts() -
     async def work() -> None:
         clock = SharedClock()
         shared = quota(Limits(), clock)
-        await shared.turn(ONE)
+        await shared.wait_for_slot(ONE)
         assert clock.leases == 0
         shared.restrict(Limits(rpm=600, tpm=1000))
         shared.restrict(Limits(rpm=900, output_tpm=50))

@@ -79,7 +79,7 @@ def test_the_page_may_go_to_another_file_or_to_standard_output(home: Path, capsy
 def test_a_run_whose_rows_are_gone_is_reported_without_items(home: Path) -> None:
     store(home, "r-one", rows=False)
     assert main(["report", "last", "--out", "page.html"]) == 0
-    assert "nothing to compare" in (home / "page.html").read_text(encoding="utf-8")
+    assert "so they cannot be compared" in (home / "page.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from lpo_agent.core.result import SearchResult
 from lpo_agent.core.scores import Scored, Unscored
 from lpo_agent.core.text import Prompt, Span, render
 from lpo_agent.report import gather, prompts_compared
-from lpo_agent.report.lineage import MOST_ROWS, plant
+from lpo_agent.report.lineage import MAX_ROWS, build_tree
 from lpo_agent.report.pieces import pieces_of
 from tests.report import sample
 
@@ -76,7 +76,7 @@ def test_the_seed_and_what_was_found_are_compared() -> None:
 
 def test_a_tree_of_races() -> None:
     best = sample.full().best.prompt
-    tree = plant(sample.search(best), sample.SEED, best)
+    tree = build_tree(sample.search(best), sample.SEED, best)
     assert len(tree.nodes) == 64
     assert not tree.folded
     assert tree.lines[0].node is None
@@ -102,7 +102,7 @@ def test_a_tree_of_a_host() -> None:
         scored("b", 0.6, 20, 2),
         scored("c", None, 0, 2),
     ]
-    tree = plant(log, sample.SEED, sample.SEED)
+    tree = build_tree(log, sample.SEED, sample.SEED)
     nodes = {node.id: node for node in tree.nodes}
     assert set(nodes) == {"a", "b", "c"}
     assert (nodes["b"].mean, nodes["b"].items, nodes["b"].kept) == (0.6, 20, True)
@@ -117,8 +117,8 @@ def test_a_long_line_of_prompts_is_cut_but_ends_with_the_found_one() -> None:
     log = [proposed(parent, name) for parent, name in zip(parents, names, strict=False)]
     log_kept = [BeamSelected(step=1, candidates=tuple(names))]
     side = [proposed(ROOT, f"s{number}") for number in range(100)]
-    tree = plant([*log, *side, *log_kept, BeamSelected(step=2, candidates=("s7",))], sample.SEED, sample.SEED)
-    assert len(tree.lines) <= MOST_ROWS + 1
+    tree = build_tree([*log, *side, *log_kept, BeamSelected(step=2, candidates=("s7",))], sample.SEED, sample.SEED)
+    assert len(tree.lines) <= MAX_ROWS + 1
     assert sum(len(line.rest) for line in tree.lines) + len(tree.lines) - 1 == 2100
     assert tree.folded
 

@@ -143,9 +143,12 @@ def test_what_is_missing_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("delta", "says"),
     [
-        (TestDelta(mean=0.02, ci95=(-0.1, 0.14), p_value=0.7, n=149), "may be chance, so the seed prompt stays"),
-        (TestDelta(mean=-0.2, ci95=(-0.3, -0.1), p_value=0.01, n=149), "did worse than the seed prompt"),
-        (None, "No candidate beat the seed prompt on the dev items"),
+        (
+            TestDelta(mean=0.02, ci95=(-0.1, 0.14), p_value=0.7, n=149),
+            "may be chance, so the result is the seed prompt",
+        ),
+        (TestDelta(mean=-0.2, ci95=(-0.3, -0.1), p_value=0.01, n=149), "has a lower score than the seed prompt"),
+        (None, "No candidate has a higher score than the seed prompt on the dev items"),
     ],
 )
 def test_a_run_without_an_improvement_says_why(delta: TestDelta | None, says: str) -> None:
@@ -154,7 +157,7 @@ def test_a_run_without_an_improvement_says_why(delta: TestDelta | None, says: st
 
 
 def test_prompts_without_outcomes_are_said_not_to_be_comparable() -> None:
-    assert "nothing to compare" in page(sample.full()).bare
+    assert "so they cannot be compared" in page(sample.full()).bare
 
 
 def test_items_are_counted_whole_and_wins_come_first() -> None:
@@ -164,7 +167,7 @@ def test_items_are_counted_whole_and_wins_come_first() -> None:
     assert counts is not None
     assert sum(map(int, counts.groups())) == 600
     assert f"{int(counts[1]) - 60} more are not listed" in text
-    assert text.index("the found prompt scores more") < text.index("the seed prompt scores more")
+    assert text.index("the found prompt has the higher score") < text.index("the seed prompt has the higher score")
 
 
 def test_the_change_reads_as_both_prompts() -> None:
@@ -256,7 +259,7 @@ def test_a_long_run_stays_small() -> None:
     assert sum(map(len, outs.values())) == 5000
     html = render_page(gather(result, log, outs, test))
     assert len(html.encode()) < 2_000_000
-    assert "too many to draw each" in read(html).bare
+    assert "too many prompts to draw each" in read(html).bare
 
 
 @pytest.mark.parametrize(

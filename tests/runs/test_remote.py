@@ -14,7 +14,7 @@ import pytest
 
 import lpo_agent
 from lpo_agent.agents.scorer import Scorer
-from lpo_agent.bus.nats_codec import TOO_LARGE
+from lpo_agent.bus.base import TOO_LARGE
 from lpo_agent.core.budget import Budget, Ledger
 from lpo_agent.core.messages import SCORE, Failure, Heard, Row, ScoreAsk, ScoreReply
 from lpo_agent.core.result import EvaluateResult, RunResult

@@ -38,7 +38,7 @@ async def score(texts: list[str], *, budget: int = 10**6, bad: str = "") -> tupl
         outcome: Outcome = Unscored(reason="no") if ask.text == bad else Scored(value=1.0, output="x")
         return ScoreReply(outcome=outcome)
 
-    async with MemoryBus(wire=True) as bus, anyio.create_task_group() as tasks:
+    async with MemoryBus(serialize=True) as bus, anyio.create_task_group() as tasks:
         await tasks.start(partial(bus.serve, SCORE, handler, concurrency=20))
         scoring = Scoring(bus, in_flight=10)
         try:

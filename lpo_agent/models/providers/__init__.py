@@ -1,1 +1,4 @@
-"""The built-in providers: each opens models by name (``PROVIDER:NAME``)."""
+"""The built-in providers of models: OpenAI, Anthropic, a llama.cpp server in this process, and Python functions.
+
+A model is opened by its name, ``PROVIDER:NAME``.
+"""

@@ -1,4 +1,4 @@
-"""Models behind Anthropic's messages protocol."""
+"""Models that speak Anthropic's messages protocol: those of Anthropic itself and of compatible servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from lpo_agent.errors import RequestRejected
 from lpo_agent.models.base import Completion, Usage
 from lpo_agent.models.providers.base import Connection, Traits
-from lpo_agent.models.providers.http import Endpoint, missing_key, open_transport, unusable
+from lpo_agent.models.providers.http import Endpoint, broken_reply, missing_key, open_transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lpo_agent.models.base import Call
 
-HOME = "https://api.anthropic.com"
+DEFAULT_URL = "https://api.anthropic.com"
 
 
 class _Block(BaseModel):
@@ -41,10 +41,13 @@ class _Reply(BaseModel):
 
 @dataclass(slots=True)
 class AnthropicModel:
-    """Use as ``async with``. ``base_url`` None is Anthropic; other servers may need no key.
+    """A model behind the messages protocol. Use as ``async with``.
 
-    ``on_headers`` is shown the headers about limits of every answer. ``timeout`` is in seconds, None: by
-    the answer's length. Raises AuthError without a key.
+    ``base_url``: the server's address, None for Anthropic's, which needs an ``api_key``. ``on_headers``
+    is called with the rate limit headers of each response. ``timeout``: seconds for one call, None for
+    a time that grows with ``max_tokens``.
+
+    Entering the context raises AuthError if a key is needed and missing.
     """
 
     model: str
@@ -56,26 +59,26 @@ class AnthropicModel:
 
     @property
     def name(self) -> str:
-        """``anthropic:NAME``."""
+        """The name as users write it, ``anthropic:NAME``."""
         return f"anthropic:{self.model}"
 
     @property
     def identity(self) -> dict[str, object]:
-        """The address."""
-        return {"url": self.base_url or HOME}
+        """The server's address."""
+        return {"url": self.base_url or DEFAULT_URL}
 
     async def __aenter__(self) -> Self:
         if self.api_key is None and self.base_url is None:
             raise missing_key("anthropic")
-        import anthropic  # noqa: PLC0415 - takes most of a second
+        import anthropic  # noqa: PLC0415 - the import takes most of a second
 
         client = anthropic.AsyncAnthropic(
             api_key=self.api_key or "none",
-            base_url=(self.base_url or HOME).removesuffix("/").removesuffix("/v1"),
+            base_url=(self.base_url or DEFAULT_URL).removesuffix("/").removesuffix("/v1"),
             max_retries=0,
             http_client=open_transport(anthropic),
         )
-        where = self.base_url or HOME
+        where = self.base_url or DEFAULT_URL
         self._endpoint = Endpoint(client, anthropic, self.model, where, "/v1/messages", self.on_headers, self.timeout)
         return self
 
@@ -85,8 +88,8 @@ class AnthropicModel:
         await self._endpoint.client.close()
 
     async def complete(self, call: Call) -> Completion:
-        """Answer the call, once; raises ProviderError."""
-        answer = await self._endpoint.ask(self._body(call), call.max_tokens)
+        """Send the call once, without retries, and return the answer; raises ProviderError."""
+        answer = await self._endpoint.post(self._body(call), call.max_tokens)
         return _completion(answer, call, self._endpoint.url)
 
     def _body(self, call: Call) -> dict[str, object]:
@@ -107,19 +110,19 @@ def _completion(content: bytes, call: Call, where: str) -> Completion:
     try:
         reply = _Reply.model_validate_json(content)
     except ValueError:
-        raise unusable(where) from None
+        raise broken_reply(where) from None
     if reply.stop_reason == "refusal":
         raise RequestRejected(f"{where}: the model refused to answer", unsure=True)
     texts = [block.text for block in reply.content if block.type == "text"]
     if not texts and reply.stop_reason not in {"max_tokens", "end_turn", "stop_sequence"}:
-        raise unusable(where, "a reply without content")
+        raise broken_reply(where, "a reply without content")
     return Completion("".join(texts), _usage(reply, call), truncated=reply.stop_reason == "max_tokens")
 
 
 def _usage(reply: _Reply, call: Call) -> Usage:
     used = reply.usage
     if used is None:
-        return call.most_usage
+        return call.max_usage
     read = used.input_tokens + (used.cache_creation_input_tokens or 0) + (used.cache_read_input_tokens or 0)
     return Usage(read, used.output_tokens)
 

@@ -1,7 +1,8 @@
-"""A model on this machine: llama.cpp's own server inside this process, on a loopback port.
+"""Models on this machine: runs llama.cpp's HTTP server inside this process, on a port of the loopback interface.
 
-It speaks the OpenAI protocol (and Anthropic's), so the same adapter serves it. Requests are
-batched continuously; each slot keeps its last prompt, so a shared beginning is read once.
+The server speaks the OpenAI protocol, so :class:`OpenAIModel` is its client. It batches concurrent
+requests; each of its slots keeps the state of its last prompt, so a prefix that prompts share is
+processed once.
 """
 
 from __future__ import annotations
@@ -24,22 +25,26 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 SLOTS: Final = 16
+"""Requests that are processed at a time."""
 CONTEXT: Final = 1024
+"""Tokens of context for each slot, prompt and answer together."""
 SILENT: Final = -1
+"""The lowest verbosity of llama.cpp."""
 TIMEOUT: Final = 600.0
-SPINS: Final = 1000
-"""Rounds that a thread of llama.cpp waits for the others before it sleeps. By default it never sleeps, and
-another busy process on the machine then slows the model about twentyfold; with this it takes its share."""
+"""Seconds for one request."""
+SPIN_COUNT: Final = 1000
+"""How often an OpenMP thread of llama.cpp checks for work before it sleeps. By default it never sleeps, and another
+busy process on the same cores then makes the model about 20 times slower."""
 
 
 @asynccontextmanager
 async def open_local(
     path: Path, *, name: str, slots: int = SLOTS, context: int = CONTEXT
 ) -> AsyncIterator[OpenAIModel]:
-    """Serve the GGUF file and yield the model ``local:NAME``.
+    """Start a server for the GGUF file ``path`` and yield the model ``local:NAME``.
 
-    ``slots`` requests run side by side, each with ``context`` tokens. Raises ConfigError for a
-    missing file, a file that is no GGUF, or a missing ``local`` extra.
+    It processes ``slots`` requests at a time, each with ``context`` tokens. Raises ConfigError if the
+    file is missing or is not a GGUF file, or if the extra ``local`` is not installed.
     """
     async with llama_server(path, slots=slots, context=context) as url:
         digest = await to_thread.run_sync(weights.identity, path)
@@ -50,17 +55,17 @@ async def open_local(
 
 @asynccontextmanager
 async def llama_server(path: Path, *, slots: int = SLOTS, context: int = CONTEXT) -> AsyncIterator[str]:
-    """Run the server and yield its address, without a path; it ends with the block."""
+    """Start a server and yield its URL without a path; the server stops at the end of the block."""
     check_gguf(path)
     servers = [await to_thread.run_sync(_start, path, slots, context)]
     try:
         yield str(servers[0].listening_address)
     finally:
-        servers.pop()  # the server has no method to stop; it ends with its last reference
+        servers.pop()  # it has no method to stop; it stops when the last reference is gone
 
 
 def check_gguf(path: Path) -> None:
-    """Raise ConfigError unless the file is a GGUF model."""
+    """Raise ConfigError unless the file exists and is a GGUF file, judged by its first four bytes."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -71,7 +76,8 @@ def check_gguf(path: Path) -> None:
 
 
 def _start(path: Path, slots: int, context: int) -> Any:
-    os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read once, when the library is loaded
+    # Set here and not in environment.py: OpenMP reads it only once, when the import below loads the library.
+    os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))
     try:
         import xllamacpp  # noqa: PLC0415 - an extra
     except ImportError:
@@ -83,7 +89,7 @@ def _start(path: Path, slots: int, context: int) -> Any:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.hostnames, params.port = ["127.0.0.1"], 0
     params.verbosity, params.warmup = SILENT, False
-    params.cache_ram_mib = 0  # answers are in the journal; keeping prompts too would only take memory
+    params.cache_ram_mib = 0  # no prompt cache in memory: repeated calls are answered from the journal
     try:
         return xllamacpp.Server(params)
     except RuntimeError as exc:

@@ -1,4 +1,4 @@
-"""Models behind OpenAI's chat completions protocol: OpenAI itself and every compatible server."""
+"""Models that speak OpenAI's chat completions protocol: those of OpenAI itself and of compatible servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from lpo_agent.errors import RequestRejected
 from lpo_agent.models.base import Completion, Usage
 from lpo_agent.models.providers.base import Connection, Traits
-from lpo_agent.models.providers.http import Endpoint, missing_key, open_transport, unusable
+from lpo_agent.models.providers.http import Endpoint, broken_reply, missing_key, open_transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lpo_agent.models.base import Call
 
-HOME = "https://api.openai.com/v1"
+DEFAULT_URL = "https://api.openai.com/v1"
 
 
 class _Message(BaseModel):
@@ -42,11 +42,14 @@ class _Reply(BaseModel):
 
 @dataclass(slots=True)
 class OpenAIModel:
-    """Use as ``async with``. ``base_url`` None is OpenAI; other servers may need no key.
+    """A model behind the chat completions protocol. Use as ``async with``.
 
-    ``on_headers`` is shown the headers about limits of every answer. ``timeout`` is in seconds, None: by
-    the answer's length. ``known_as`` and ``weights`` name a model
-    that only happens to be served by this protocol. Raises AuthError without a key.
+    ``base_url``: the server's address, None for OpenAI's, which needs an ``api_key``. ``on_headers`` is
+    called with the rate limit headers of each response. ``timeout``: seconds for one call, None for a
+    time that grows with ``max_tokens``. ``known_as`` and ``weights`` (a hash) replace name and address
+    where the model is not one of the provider ``openai:``, such as a local one.
+
+    Entering the context raises AuthError if a key is needed and missing.
     """
 
     model: str
@@ -60,26 +63,26 @@ class OpenAIModel:
 
     @property
     def name(self) -> str:
-        """``openai:NAME``, or what the model is known as."""
+        """``known_as`` if given, else ``openai:NAME``."""
         return self.known_as or f"openai:{self.model}"
 
     @property
     def identity(self) -> dict[str, object]:
-        """The address, or the weights where these are known."""
-        return {"weights": self.weights} if self.weights else {"url": self.base_url or HOME}
+        """The weights if they are known, else the address."""
+        return {"weights": self.weights} if self.weights else {"url": self.base_url or DEFAULT_URL}
 
     async def __aenter__(self) -> Self:
         if self.api_key is None and self.base_url is None:
             raise missing_key("openai")
-        import openai  # noqa: PLC0415 - takes most of a second
+        import openai  # noqa: PLC0415 - the import takes most of a second
 
         client = openai.AsyncOpenAI(
             api_key=self.api_key or "none",
-            base_url=self.base_url or HOME,
+            base_url=self.base_url or DEFAULT_URL,
             max_retries=0,
-            http_client=open_transport(openai, trust_env=self.weights is None),  # no proxy for this process
+            http_client=open_transport(openai, trust_env=self.weights is None),  # no proxy to a local server
         )
-        where = self.base_url or HOME
+        where = self.base_url or DEFAULT_URL
         self._endpoint = Endpoint(client, openai, self.model, where, "/chat/completions", self.on_headers, self.timeout)
         return self
 
@@ -89,8 +92,8 @@ class OpenAIModel:
         await self._endpoint.client.close()
 
     async def complete(self, call: Call) -> Completion:
-        """Answer the call, once; raises ProviderError."""
-        answer = await self._endpoint.ask(self._body(call), call.max_tokens)
+        """Send the call once, without retries, and return the answer; raises ProviderError."""
+        answer = await self._endpoint.post(self._body(call), call.max_tokens)
         return _completion(answer, call, self._endpoint.url)
 
     def _body(self, call: Call) -> dict[str, object]:
@@ -111,15 +114,15 @@ def _completion(content: bytes, call: Call, where: str) -> Completion:
     try:
         reply = _Reply.model_validate_json(content)
     except ValueError:
-        raise unusable(where) from None
+        raise broken_reply(where) from None
     if not reply.choices:
-        raise unusable(where, "a reply without choices")
+        raise broken_reply(where, "a reply without choices")
     choice, used = reply.choices[0], reply.usage
     if choice.finish_reason == "content_filter":
         raise RequestRejected(f"{where}: the answer was filtered", unsure=True)
     if choice.message.content is None and choice.finish_reason != "length":
-        raise unusable(where, "a reply without content")
-    usage = call.most_usage if used is None else Usage(used.prompt_tokens, used.completion_tokens)
+        raise broken_reply(where, "a reply without content")
+    usage = call.max_usage if used is None else Usage(used.prompt_tokens, used.completion_tokens)
     return Completion(choice.message.content or "", usage, truncated=choice.finish_reason == "length")
 
 

@@ -1,4 +1,4 @@
-"""A model that answers by a Python function: for tests, and to try things without any model."""
+"""A model whose answers come from a Python function, for tests and for trying the package without a real model."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ScriptedModel:
-    """Answers with what ``function`` returns for a call, which may also raise ProviderError.
+    """Answers a call with the text that ``function`` returns for it; ``function`` may also raise ProviderError.
 
-    Tokens are counted as words. ``calls`` keeps what was asked, in order.
+    Each word counts as one token. ``calls`` lists all calls, in order.
     """
 
     function: Callable[[Call], str]
@@ -31,11 +31,11 @@ class ScriptedModel:
 
     @property
     def identity(self) -> dict[str, object]:
-        """Nothing beside the name: a function is taken to answer the same way always."""
+        """Empty: the function is assumed to give the same answer to the same call."""
         return {}
 
     async def complete(self, call: Call) -> Completion:
-        """Answer the call."""
+        """Return the function's answer to the call."""
         await anyio.lowlevel.checkpoint()
         self.calls.append(call)
         text = self.function(call)

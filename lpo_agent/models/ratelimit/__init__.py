@@ -1,1 +1,4 @@
-"""How fast a service may be called: limits that are given, told by the service, or found out."""
+"""Rate limiting: how many calls a model service gets, so that its limits are used but not exceeded.
+
+``adaptive`` decides, ``limiter`` queues the calls of one process, ``shared`` divides a limit among processes.
+"""

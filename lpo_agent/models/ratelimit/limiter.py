@@ -1,9 +1,9 @@
-"""The limiter: one for each account and model, shared by everybody who calls it.
+"""The rate limiter of one process: a queue in which calls to one model, under one API key, wait for their turn.
 
-Requests, tokens, input and output tokens a minute, and calls at a time, behind one queue: first
-come, first served, so that large calls are not starved. A call reserves what it may take and
-settles with what was counted. Who waits holds no place. What may start when is decided by
-:mod:`lpo_agent.models.ratelimit.adaptive`; here are the queue and the clock.
+It limits requests, tokens, input tokens and output tokens per minute, and the calls in flight. The
+queue is first in, first out, so that large calls do not starve. A call reserves the tokens that it
+may use; after the answer, the reservation is corrected to what the service counted. A waiting call
+does not count as in flight. :mod:`lpo_agent.models.ratelimit.adaptive` decides when a call may start.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Usage
 
 KINDS: Final = {"requests": 0, "tokens": 1, "input_tokens": 2, "output_tokens": 3}
-SOON: Final = 1e-6
-"""Shorter waits are rounding."""
-EARLIER: Final = 1e-3
-"""A sleeper is woken when its turn comes this much earlier than it thought."""
+"""Kinds of limits, each with its index in ``Size``."""
+MIN_WAIT: Final = 1e-6
+"""Seconds; a shorter wait is a rounding error, and the call starts at once."""
+MIN_WAKE_EARLIER: Final = 1e-3
+"""Seconds; the first call in the queue is woken early only if its turn comes earlier by at least so much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits a minute, None where not known: requests, all tokens, input tokens, output tokens."""
+    """Limits per minute on requests, all tokens, input tokens and output tokens; None if not known."""
 
     rpm: float | None = None
     tpm: float | None = None
@@ -42,25 +43,25 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """Somebody in the queue: asleep until a time (``nap``), or until woken (``bell``)."""
+    """A call in the queue. It sleeps until ``wake_at`` in ``sleep_scope``, or until ``woken`` is set."""
 
-    into: float
-    out: float
+    input_tokens: float
+    output_tokens: float
     permit: Permit | None = None
-    bell: anyio.Event | None = None
-    nap: anyio.CancelScope | None = None
-    until: float = math.inf
+    woken: anyio.Event | None = None
+    sleep_scope: anyio.CancelScope | None = None
+    wake_at: float = math.inf
 
     def wake(self) -> None:
-        if self.nap is not None:
-            self.nap.cancel()
-        elif self.bell is not None:
-            self.bell.set()
+        if self.sleep_scope is not None:
+            self.sleep_scope.cancel()
+        elif self.woken is not None:
+            self.woken.set()
 
 
 @dataclass(slots=True)
-class _Habit:
-    """How large calls turn out compared to what was expected of them, learned as they are settled."""
+class _UsageRatio:
+    """The tokens that calls use, as a share of what they were expected to use: an exponential average, at most 1."""
 
     share: float = 1.0
 
@@ -71,84 +72,88 @@ class _Habit:
 
 @dataclass(slots=True)
 class Limiter:
-    """See the module. ``concurrency`` is a safety cap; ``gentle`` begins far below it if no limit is known.
+    """Limits the calls to one model; see the module's docstring.
 
-    ``say`` is told when an outage begins and ends. ``clock`` counts seconds.
+    ``concurrency``: the most calls in flight. ``slow_start``: begin with few, if no limit is known.
+    ``clock`` returns seconds. ``say`` gets a message when an outage of the service begins and ends.
     """
 
     limits: Limits = Limits()
     concurrency: int = 256
-    gentle: bool = True
+    slow_start: bool = True
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     say: Callable[[str], None] = lambda _: None
     gate: Gate = field(init=False)
     _queue: deque[_Waiter] = field(init=False, default_factory=deque)
-    _habits: tuple[_Habit, _Habit] = field(init=False, default_factory=lambda: (_Habit(), _Habit()))
+    _ratios: tuple[_UsageRatio, _UsageRatio] = field(init=False, default_factory=lambda: (_UsageRatio(), _UsageRatio()))
 
     def __post_init__(self) -> None:
         given = self.limits
         self.gate = Gate(
             (given.rpm, given.tpm, given.input_tpm, given.output_tpm),
             concurrency=self.concurrency,
-            gentle=self.gentle,
+            slow_start=self.slow_start,
         )
 
-    async def acquire(self, into: float, out: float, *, again: bool = False) -> Permit:
-        """Wait for the turn of a call of about ``into`` and at most ``out`` tokens.
+    async def acquire(self, input_tokens: float, output_tokens: float, *, again: bool = False) -> Permit:
+        """Wait until a call may start that has about ``input_tokens`` and at most ``output_tokens``.
 
         A call that is made ``again`` goes to the head of the queue. Every permit must be released.
         """
-        waiter = _Waiter(into, out)
+        waiter = _Waiter(input_tokens, output_tokens)
         (self._queue.appendleft if again else self._queue.append)(waiter)
-        arrived = False
+        done = False
         try:
             if self._queue[0] is waiter:
-                self._serve()
+                self._admit()
             while waiter.permit is None:
-                await self._rest(waiter)
+                await self._sleep(waiter)
                 if waiter.permit is None:
-                    self._serve()
-            arrived = True
+                    self._admit()
+            done = True
         finally:
-            if not arrived:
-                self._leave(waiter)
+            if not done:
+                self._abandon(waiter)
         return waiter.permit
 
     def _size(self, waiter: _Waiter) -> Size:
-        """Return what to reserve, by what such calls have used so far."""
-        return Size.of(waiter.into * self._habits[0].share, waiter.out * self._habits[1].share)
+        """Return what to reserve for a call, from its estimate and what earlier calls used of theirs."""
+        return self._expected(waiter.input_tokens, waiter.output_tokens)
 
-    def _leave(self, waiter: _Waiter) -> None:
-        """Take somebody who was cancelled out of the queue, or the permit back that came too late."""
+    def _expected(self, input_tokens: float, output_tokens: float) -> Size:
+        return Size.of(input_tokens * self._ratios[0].share, output_tokens * self._ratios[1].share)
+
+    def _abandon(self, waiter: _Waiter) -> None:
+        """Remove a cancelled call from the queue, or release its permit if it has one already."""
         if waiter.permit is None:
             self._queue.remove(waiter)
-            self._serve()
+            self._admit()
         else:
             self.release(waiter.permit)
 
-    async def _rest(self, waiter: _Waiter) -> None:
-        """Sleep until this waiter may be next: by the clock at the head of the queue, else until woken."""
+    async def _sleep(self, waiter: _Waiter) -> None:
+        """Sleep until the call may be next: at the head of the queue for a known time, else until woken."""
         now = self.clock()
         seconds = self.gate.wait(self._size(waiter), now) if self._queue[0] is waiter else math.inf
         if math.isinf(seconds):
-            waiter.bell = anyio.Event()
-            await waiter.bell.wait()
+            waiter.woken = anyio.Event()
+            await waiter.woken.wait()
             return
-        waiter.until = now + seconds
-        with anyio.CancelScope() as waiter.nap:
+        waiter.wake_at = now + seconds
+        with anyio.CancelScope() as waiter.sleep_scope:
             await self.sleep(seconds)
-        waiter.nap, waiter.until = None, math.inf
+        waiter.sleep_scope, waiter.wake_at = None, math.inf
 
-    def _serve(self) -> None:
-        """Let those at the head go who may; see that the next one wakes in time."""
+    def _admit(self) -> None:
+        """Give permits to the calls at the head of the queue that may start, and wake the next one in time."""
         now = self.clock()
         while self._queue:
             head = self._queue[0]
             size = self._size(head)
             wait = self.gate.wait(size, now)
-            if wait > SOON:
-                if not math.isinf(wait) and now + wait < head.until - EARLIER:
+            if wait > MIN_WAIT:
+                if not math.isinf(wait) and now + wait < head.wake_at - MIN_WAKE_EARLIER:
                     head.wake()
                 return
             self._queue.popleft()
@@ -156,37 +161,37 @@ class Limiter:
             head.wake()
 
     def release(self, permit: Permit) -> None:
-        """Give a permit back; the call is over, however it ended."""
+        """Note that a call is over, however it ended."""
         self.gate.release(permit)
-        self._serve()
+        self._admit()
 
     def answered(self, permit: Permit, expected: tuple[float, float], usage: Usage) -> None:
-        """Note an answer and what it used; ``expected`` is what :meth:`acquire` was told."""
+        """Note an answer and the tokens it used; ``expected``: the two numbers that :meth:`acquire` was called with."""
         if self.gate.counts_tokens:
-            self._habits[0].learn(expected[0], usage.input_tokens)
-            self._habits[1].learn(expected[1], usage.output_tokens)
+            self._ratios[0].learn(expected[0], usage.input_tokens)
+            self._ratios[1].learn(expected[1], usage.output_tokens)
             self.gate.settle(permit, Size.of(usage.input_tokens, usage.output_tokens))
         self.gate.window.answered(self.clock())
-        self.heard()
+        self.responded()
 
-    def heard(self) -> None:
-        """Note that the service said something, whatever it was; an outage is over."""
+    def responded(self) -> None:
+        """Note that the service sent a response of any kind, which ends an outage."""
         if self.gate.outage.answered():
             self.say("the service answers again")
 
     def refused(self, permit: Permit, after: float | None) -> None:
-        """Note that the service said: too many; ``after`` is how long it asked everybody to wait."""
+        """Note that the service refused a call for the rate; ``after``: seconds that it asked to wait, if it did."""
         self.gate.refused(permit, after, self.clock())
-        self.heard()
+        self.responded()
 
     def failed(self, permit: Permit, reason: str) -> None:
-        """Note that the service failed to answer."""
+        """Note that the service did not answer a call, for this ``reason``."""
         if self.gate.outage.failed(permit.began, self.clock()):
             self.say(f"{reason}; waiting until the service answers again")
 
     @property
-    def out_for(self) -> float:
-        """For how many seconds the service has been out; 0 if it is not."""
+    def outage_seconds(self) -> float:
+        """For how many seconds the service has been down; 0 if it is not."""
         outage = self.gate.outage
         return self.clock() - outage.since if outage.down else 0.0
 
@@ -197,7 +202,7 @@ class Limiter:
                 self.gate.learn(index, limit)
 
     def observe(self, headers: Mapping[str, str], known: Mapping[str, str]) -> None:
-        """Learn limits that were not given from a reply's ``headers``; ``known`` tells the kind of limit by header."""
+        """Read limits from a response's headers, for the kinds that the user did not set; ``known``: header to kind."""
         for header, kind in known.items():
             value = headers.get(header, "")
             if value.isdecimal() and int(value) > 0:
