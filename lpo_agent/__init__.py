@@ -2,76 +2,213 @@
 
 ::
 
-    result = await lpo_agent.optimize(prompt, examples, metric="exact", model="openai:...", budget=Budget(usd=1))
+    result = await lpo_agent.optimize(prompt, rows, metric="exact", model="openai:...", budget=Budget(calls=1000))
 
     async with lpo_agent.open_run(spec) as run:      # the same run, observed while it happens
         async for event in run: ...
     result = run.result
 
-    async with lpo_agent.open_session(model="openai:...", rpm=5000, budget=Budget(usd=20)) as session:
-        result = await session.optimize(prompt, examples)   # many at once: one limiter, one budget
+    async with lpo_agent.open_session(model="openai:...", rpm=5000, budget=Budget(calls=20_000)) as session:
+        result = await session.optimize(prompt, rows)   # many at once: one limiter, one budget
 
-Async only, on asyncio and trio.
+Async only, on asyncio and trio. Public are the names in ``__all__`` here and in :mod:`lpo_agent.errors`,
+:mod:`lpo_agent.events` and :mod:`lpo_agent.results`: until a new major version they change by addition only.
+Everything else may change with any version.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+    from lpo_agent.agents.base import Marker, Proposer
+    from lpo_agent.api import (
+        Session,
+        compare,
+        evaluate,
+        mark,
+        open_bench,
+        open_resumed,
+        open_run,
+        open_session,
+        optimize,
+        resume,
+    )
+    from lpo_agent.bus.base import Bus
     from lpo_agent.core.budget import Budget
-    from lpo_agent.core.result import BestResult, RunResult, SeedResult
-    from lpo_agent.core.text import MarkedPrompt, Prompt, Span
+    from lpo_agent.core.events import Event
+    from lpo_agent.core.messages import (
+        Critique,
+        CritiqueAsk,
+        Mark,
+        MarkAsk,
+        Marks,
+        Proposal,
+        Proposals,
+        ProposeAsk,
+        Row,
+        ScoreAsk,
+        ScoreReply,
+        Topic,
+        Trace,
+    )
+    from lpo_agent.core.result import BestResult, CompareResult, EvaluateResult, MarkResult, RunResult, SeedResult
+    from lpo_agent.core.scores import Score, Scored, Unscored
+    from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span
     from lpo_agent.data import Example
+    from lpo_agent.environment import Environment, read_environment
     from lpo_agent.errors import LpoError
+    from lpo_agent.history import StoredRun, list_runs, read_run, report_page
     from lpo_agent.metrics import Judgement, Metric
-    from lpo_agent.runs import Run, Session, open_resumed, open_run, open_session
+    from lpo_agent.models.base import Call, Completion, Model, Turn, Usage
+    from lpo_agent.models.providers.base import Connection, Provider, Traits
+    from lpo_agent.runs.estimate import PlanEstimate, plan_run
+    from lpo_agent.runs.run import Run
+    from lpo_agent.search.candidates import Candidate
+    from lpo_agent.search.context import Search
+    from lpo_agent.search.methods.base import Method
     from lpo_agent.spec import RunSpec
 
 _HOMES = {
     "BestResult": "core.result",
     "Budget": "core.budget",
+    "Bus": "bus.base",
+    "Call": "models.base",
+    "Candidate": "search.candidates",
+    "CompareResult": "core.result",
+    "Completion": "models.base",
+    "Connection": "models.providers.base",
+    "Critique": "core.messages",
+    "CritiqueAsk": "core.messages",
+    "Environment": "environment",
+    "EvaluateResult": "core.result",
+    "Event": "core.events",
     "Example": "data",
     "Judgement": "metrics",
     "LpoError": "errors",
+    "Mark": "core.messages",
+    "MarkAsk": "core.messages",
+    "MarkResult": "core.result",
     "MarkedPrompt": "core.text",
+    "Marker": "agents.base",
+    "Marks": "core.messages",
+    "Method": "search.methods.base",
     "Metric": "metrics",
+    "Model": "models.base",
+    "PlanEstimate": "runs.estimate",
     "Prompt": "core.text",
-    "Run": "runs",
+    "Proposal": "core.messages",
+    "Proposals": "core.messages",
+    "ProposeAsk": "core.messages",
+    "Proposer": "agents.base",
+    "Provider": "models.providers.base",
+    "Replacement": "core.text",
+    "Row": "core.messages",
+    "Run": "runs.run",
     "RunResult": "core.result",
     "RunSpec": "spec",
+    "Score": "core.scores",
+    "ScoreAsk": "core.messages",
+    "ScoreReply": "core.messages",
+    "Scored": "core.scores",
+    "Search": "search.context",
     "SeedResult": "core.result",
-    "Session": "runs",
+    "Session": "api",
     "Span": "core.text",
-    "open_resumed": "runs",
-    "open_run": "runs",
-    "open_session": "runs",
+    "StoredRun": "history",
+    "Topic": "core.messages",
+    "Trace": "core.messages",
+    "Traits": "models.providers.base",
+    "Turn": "models.base",
+    "Unscored": "core.scores",
+    "Usage": "models.base",
+    "compare": "api",
+    "evaluate": "api",
+    "list_runs": "history",
+    "mark": "api",
+    "open_bench": "api",
+    "open_resumed": "api",
+    "open_run": "api",
+    "open_session": "api",
+    "optimize": "api",
+    "plan_run": "runs.estimate",
+    "read_environment": "environment",
+    "read_run": "history",
+    "report_page": "history",
+    "resume": "api",
 }
+"""The module of each public name, below this package."""
 
 __all__ = [
     "BestResult",
     "Budget",
+    "Bus",
+    "Call",
+    "Candidate",
+    "CompareResult",
+    "Completion",
+    "Connection",
+    "Critique",
+    "CritiqueAsk",
+    "Environment",
+    "EvaluateResult",
+    "Event",
     "Example",
     "Judgement",
     "LpoError",
+    "Mark",
+    "MarkAsk",
+    "MarkResult",
     "MarkedPrompt",
+    "Marker",
+    "Marks",
+    "Method",
     "Metric",
+    "Model",
+    "PlanEstimate",
     "Prompt",
+    "Proposal",
+    "Proposals",
+    "ProposeAsk",
+    "Proposer",
+    "Provider",
+    "Replacement",
+    "Row",
     "Run",
     "RunResult",
     "RunSpec",
+    "Score",
+    "ScoreAsk",
+    "ScoreReply",
+    "Scored",
+    "Search",
     "SeedResult",
     "Session",
     "Span",
+    "StoredRun",
+    "Topic",
+    "Trace",
+    "Traits",
+    "Turn",
+    "Unscored",
+    "Usage",
     "__version__",
+    "compare",
+    "evaluate",
+    "list_runs",
+    "mark",
+    "open_bench",
     "open_resumed",
     "open_run",
     "open_session",
     "optimize",
+    "plan_run",
+    "read_environment",
+    "read_run",
+    "report_page",
+    "resume",
 ]
 
 
@@ -84,27 +221,6 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"lpo_agent.{_HOMES[name]}"), name)
 
 
-async def optimize(
-    prompt: str,
-    examples: Sequence[Example | Mapping[str, Any]],
-    *,
-    model: str,
-    metric: Any = None,
-    **options: Any,
-) -> RunResult:
-    """Search for a better prompt and return the result.
-
-    ``examples`` are split into train, dev and test by ``seed``. ``metric`` is a name, a function
-    ``(output, target, row) -> float`` in [0, 1], or a Metric. ``options`` are the fields of
-    :class:`RunSpec`. Raises LpoError; ExceptionGroup never.
-    """
-    from lpo_agent.core.result import RunResult as Result  # noqa: PLC0415
-    from lpo_agent.runs import open_run as start  # noqa: PLC0415
-    from lpo_agent.spec import make_spec  # noqa: PLC0415 - see __getattr__
-
-    named = metric if isinstance(metric, str) else None
-    spec = make_spec({"prompt": prompt, "examples": tuple(examples), "model": model, "metric": named, **options})
-    async with start(spec, metric=None if named else metric) as run:
-        result = await run.wait()
-    assert isinstance(result, Result)  # noqa: S101 - the kind of run decides it
-    return result
+def __dir__() -> list[str]:
+    """Return what there is, also what was not imported yet."""
+    return sorted({*globals(), *_HOMES})

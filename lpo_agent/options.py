@@ -62,8 +62,6 @@ class RunOptions(TypedDict, total=False):
     """
     method_options: Mapping[str, bool | int | float | str]
     """Numbers of the method that differ from its defaults, such as beam=4."""
-    optimizer_model: str | None
-    """Model that marks, proposes and judges (default: the model that answers)."""
     base_url: str | None
     """Server of the model that answers (default: the provider's)."""
     optimizer_base_url: str | None
@@ -107,8 +105,6 @@ class ScoreOptions(TypedDict, total=False):
 
     data: Path | str | None
     """Items; a search splits them by the seed into train, dev and test."""
-    optimizer_model: str | None
-    """Model that marks, proposes and judges (default: the model that answers)."""
     base_url: str | None
     """Server of the model that answers (default: the provider's)."""
     optimizer_base_url: str | None
@@ -129,6 +125,33 @@ class ScoreOptions(TypedDict, total=False):
     """TOML file with prices of models."""
     seed: int
     """Seed of every random choice, the split included (default: 0)."""
+    rpm: float | None
+    """Most requests a minute to a model (more than 0; default: found out)."""
+    tpm: float | None
+    """Most tokens a minute (more than 0; default: found out)."""
+    input_tpm: float | None
+    """Most input tokens a minute, where they are counted apart (more than 0)."""
+    output_tpm: float | None
+    """Most output tokens a minute, where they are counted apart (more than 0)."""
+    concurrency: int
+    """Most calls at the same time (1 to 4,096; default: 128)."""
+    timeout: float | None
+    """Longest wait for one answer, in seconds (more than 0; default: 60, more for long answers)."""
+    budget: Budget | BudgetOptions
+    """Caps of the run."""
+    cache: bool
+    """Use replies of other runs."""
+
+
+class SessionOptions(TypedDict, total=False):
+    """What a session may be told beside its models."""
+
+    base_url: str | None
+    """Server of the model that answers (default: the provider's)."""
+    optimizer_base_url: str | None
+    """Server of the optimizer model (default: the provider's)."""
+    prices: Path | str | None
+    """TOML file with prices of models."""
     rpm: float | None
     """Most requests a minute to a model (more than 0; default: found out)."""
     tpm: float | None

@@ -47,6 +47,12 @@ _models = partial(option, group=MODELS, commands=ALL)
 _limits = partial(option, metavar="N", group=LIMITS, commands=ALL_AND_WORKER)
 OWN: Final = "the method's own"
 
+OF_SESSION: Final = (
+    *("base_url", "optimizer_base_url", "prices", "rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout"),
+    *("budget", "cache"),
+)
+"""Options that a session has in common for all of its runs."""
+
 
 class RunSpec(OptionModel):
     """Everything that defines a run; what it finds depends on this and the models' answers only.
@@ -66,7 +72,9 @@ class RunSpec(OptionModel):
     dev: Path | None = _data(None, "items to choose by")
     test: Path | None = _data(None, "items to judge by, once, at the end")
 
-    method: str = _search("auto", "how to search; auto tests what the optimizer model can do", choices=(AUTO, *METHODS.built_in))
+    method: str = _search(
+        "auto", "how to search; auto tests what the optimizer model can do", choices=(AUTO, *METHODS.built_in)
+    )
     locality: LocalityMode = _search(
         "enforce",
         "how marks bind in ape, apo and pe2: none (off), none but as much thought (think), as advice, as in the paper "
@@ -74,7 +82,10 @@ class RunSpec(OptionModel):
     )
     marker: str | None = _search(None, "who chooses the words to edit", choices=tuple(MARKERS.built_in), unset=OWN)
     proposer: str | None = _search(
-        None, "who writes new words: a model, or edit operators that need none", choices=(AUTO, *PROPOSERS.built_in), unset=OWN
+        None,
+        "who writes new words: a model, or edit operators that need none",
+        choices=(AUTO, *PROPOSERS.built_in),
+        unset=OWN,
     )
     branches: int | None = _search(None, "searches side by side", metavar="N", unset=OWN, ge=1, le=256)
     steps: int | None = _search(
@@ -206,7 +217,9 @@ class RunSpec(OptionModel):
     def _check_model(cls, name: str | None) -> str | None:
         provider, colon, rest = (name or "PROVIDER:NAME").partition(":")
         if not (provider and colon and rest):
-            raise ValueError(f"unknown model {name!r}; write one of {', '.join(f'{p}:NAME' for p in PROVIDERS.names())}")
+            raise ValueError(
+                f"unknown model {name!r}; write one of {', '.join(f'{p}:NAME' for p in PROVIDERS.names())}"
+            )
         return name
 
 

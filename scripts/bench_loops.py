@@ -79,6 +79,7 @@ async def branches(url: str, steps: int, width: int) -> tuple[float, float, floa
     its slowest call), and those it would take if all branches waited for each other after each step.
     """
     from fake_provider import build_parser, latency
+    from lpo_agent.runs.wiring import Account, open_models
 
     from lpo_agent.agents.scorer import Scorer, place
     from lpo_agent.bus.memory import MemoryBus
@@ -89,7 +90,6 @@ async def branches(url: str, steps: int, width: int) -> tuple[float, float, floa
     from lpo_agent.journal import open_journal
     from lpo_agent.metrics import as_metric
     from lpo_agent.models.prices import load_prices
-    from lpo_agent.runs.wiring import Account, open_models
     from lpo_agent.search.scoring import Scoring
     from lpo_agent.spec import make_spec
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from pydantic import Field
 
 from lpo_agent import plugins
 from lpo_agent.core.messages import (
@@ -61,7 +63,7 @@ class AgentSetting(Message):
     """
 
     method: str
-    method_options: dict[str, bool | int | float | str] = {}
+    method_options: Mapping[str, bool | int | float | str] = Field(default_factory=dict)
     marker: str = "llm"
     proposer: str = "llm"
     metric: str = "exact"

@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lpo_agent import data as data_files
-from lpo_agent.core.beam_options import BEAM_METHODS, LocalityMode
+from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.fields import by_field, field_of
 from lpo_agent.errors import ConfigError, DataError
-from lpo_agent.spec import MARKERS, METHODS, RunSpec, make_spec
+from lpo_agent.plugins import AUTO, MARKERS, METHODS
+from lpo_agent.search.methods.base import full
+from lpo_agent.spec import RunSpec, make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from lpo_agent.data import Example, Splits
+    from lpo_agent.plugins import Table
 
 PRESETS: Final = ("smoke", "local-small", "paper-math", "paper-bbh")
 SHUFFLE: Final = 42
@@ -40,9 +43,9 @@ COMMON: Final = frozenset(
 """Options that all cells of a task have in common, so that they can be compared."""
 
 
-def _check_name(known: Sequence[str], name: str) -> str:
-    if name not in known:
-        raise ValueError(f"there is no {name!r}; known are {', '.join(known)}")
+def _check_name(table: Table[Any], name: str) -> str:
+    if name != AUTO and name not in table:
+        raise ValueError(f"there is no {table.kind} {name!r}; known are {', '.join(table.names())}")
     return name
 
 
@@ -111,8 +114,7 @@ class Bench(BaseModel):
     @classmethod
     def _check_options(cls, given: Any) -> Any:
         for method, options in given.items() if isinstance(given, dict) else ():
-            if method not in METHODS:
-                raise ValueError(f"there is no method {method!r}; known are {', '.join(METHODS)}")
+            _check_name(METHODS, method)
             for name in options if isinstance(options, dict) else ():
                 if (field := field_of(RunSpec, name)) is None:
                     raise ValueError(f"{method}: unknown option {name!r}")
@@ -161,12 +163,17 @@ def cells(bench: Bench) -> Iterator[Cell]:
     """
     for task in bench.tasks:
         for method in bench.methods:
-            localities = bench.localities if method in BEAM_METHODS else ("enforce",)
+            localities = bench.localities if has_locality(method) else ("enforce",)
             for locality in localities:
                 markers = ("-",) if locality in UNMARKED else _markers(bench, method)
                 for marker in markers:
                     for seed in bench.seeds:
                         yield Cell(task=task.name, method=method, locality=locality, marker=marker, seed=seed)
+
+
+def has_locality(method: str) -> bool:
+    """Tell whether a method searches with several kinds of locality."""
+    return method != AUTO and "locality" in full(METHODS.load(method)).reads
 
 
 def _markers(bench: Bench, method: str) -> Sequence[str]:
@@ -187,7 +194,7 @@ def arm_key(cell: Cell) -> str:
 def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
     """Return what the cell's run is told to do, without its rows; raises ConfigError."""
     task = next(task for task in bench.tasks if task.name == cell.task)
-    numbers = bench.host | bench.hosts.get(cell.method, {}) if cell.method in BEAM_METHODS else {}
+    numbers = bench.host | bench.hosts.get(cell.method, {}) if has_locality(cell.method) else {}
     own = bench.method_options.get(cell.method, {})
     options = by_field(RunSpec, bench.options) | by_field(RunSpec, task.options) | by_field(RunSpec, own)
     given = options | {

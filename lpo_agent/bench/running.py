@@ -100,7 +100,7 @@ def _check(bench: Bench, cell: Cell, splits: Splits | None) -> None:
     task = load_task(spec, "optimize", splits)
     if bench.search_calls is None:
         return
-    plan = method_of(spec, OwnParts(), settled(spec.method)).plan(spec)
+    plan = method_of(OwnParts(), settled(spec.method)).plan(spec)
     choice = need(task, plan, None).calls - calls_of_test(task)
     if choice >= bench.search_calls:
         raise ConfigError(

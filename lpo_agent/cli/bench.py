@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent import runs as runtime
+from lpo_agent import api
 from lpo_agent.bench.grid import BenchTask, arm_key, cell_spec, cells, load_splits, make_bench, read_bench
 from lpo_agent.bench.plotting import plot
 from lpo_agent.bench.rows import BenchResult
@@ -21,16 +21,16 @@ from lpo_agent.core.fields import by_field
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError
 from lpo_agent.runs.estimate import estimate_calls
-from lpo_agent.runs.session import calls_of_test
+from lpo_agent.runs.runner import calls_of_test
 from lpo_agent.runs.task import load_task
 from lpo_agent.spec import RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lpo_agent.api import Result
     from lpo_agent.bench.grid import Bench
     from lpo_agent.cli.options import Output
-    from lpo_agent.runs.kinds import Result
 
 LISTS: Final = ("tasks", "methods", "localities", "markers", "seeds")
 OWN: Final = frozenset({"bench", "data_dir", "cells", "search_calls", "method_options", *LISTS})
@@ -51,7 +51,7 @@ def bench(given: Mapping[str, Any]) -> int:
     at_once = _whole("cells", chosen.get("cells", AT_ONCE))
     if output.out is not None:
         _make_folder(output.out)
-    opening = partial(runtime.open_bench, planned, folder=folder, at_once=at_once, command=_command(given, planned))
+    opening = partial(api.open_bench, planned, folder=folder, at_once=at_once, command=_command(given, planned))
     return finish(lambda say: opening(say=say), output, _write)
 
 
@@ -60,7 +60,7 @@ def resume(given: Mapping[str, Any]) -> int:
     output = options.output(given)
     if output.out is not None and not output.out.is_dir():
         files.check_writable(output.out)
-    return finish(lambda say: runtime.open_resumed(given["run"], say=say), output, _write)
+    return finish(lambda say: api.open_resumed(given["run"], say=say), output, _write)
 
 
 def _command(given: Mapping[str, Any], planned: Bench) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from lpo_agent import runs as runtime
+from lpo_agent import api
 from lpo_agent.bench.rows import BenchResult
 from lpo_agent.cli import files, options, show
 from lpo_agent.cli.progress import Lines, LiveView, Silent
@@ -19,21 +19,20 @@ from lpo_agent.core.result import RunResult
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import BudgetExceeded, TooManyUnscored
 from lpo_agent.models.providers.weights import pull_smollm2
+from lpo_agent.runs.estimate import plan_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from lpo_agent.api import Result
     from lpo_agent.cli.options import Output
     from lpo_agent.cli.signals import View
-    from lpo_agent.core.messages import Marks
-    from lpo_agent.core.text import MarkedPrompt
-    from lpo_agent.runs import Run
-    from lpo_agent.runs.kinds import Result
-    from lpo_agent.runs.run import Kind
+    from lpo_agent.runs.request import Kind
+    from lpo_agent.runs.run import Run
     from lpo_agent.spec import RunSpec
 
-    Opening = Callable[[Callable[[str], None]], AbstractAsyncContextManager[Run]]
+    Opening = Callable[[Callable[[str], None]], AbstractAsyncContextManager[Run[Any]]]
 
 
 def optimize(given: Mapping[str, Any]) -> int:
@@ -44,7 +43,7 @@ def optimize(given: Mapping[str, Any]) -> int:
         files.check_writable(output.out)
     if output.dry_run:
         return _plan(spec, "optimize", output)
-    return finish(lambda say: runtime.open_run(spec, say=say), output)
+    return finish(lambda say: api.open_run(spec, say=say), output)
 
 
 def evaluate(given: Mapping[str, Any]) -> int:
@@ -53,7 +52,7 @@ def evaluate(given: Mapping[str, Any]) -> int:
     spec, output = options.spec(chosen), options.output(chosen)
     if output.dry_run:
         return _plan(spec, "evaluate", output)
-    return finish(lambda say: runtime.open_run(spec, kind="evaluate", say=say), output)
+    return finish(lambda say: api.open_run(spec, kind="evaluate", say=say), output)
 
 
 def compare(given: Mapping[str, Any]) -> int:
@@ -62,12 +61,12 @@ def compare(given: Mapping[str, Any]) -> int:
     spec, other, output = options.spec(chosen), options.read_prompt(chosen["other"]), options.output(chosen)
     if output.dry_run:
         return _plan(spec, "compare", output)
-    opening = partial(runtime.open_run, spec, kind="compare", other_prompt=other)
+    opening = partial(api.open_run, spec, kind="compare", other_prompt=other)
     return finish(lambda say: opening(say=say), output)
 
 
 def _plan(spec: RunSpec, kind: Kind, output: Output) -> int:
-    plan = runtime.plan_run(spec, kind)
+    plan = plan_run(spec, kind)
     if output.json:
         print_json(plan.model_dump(mode="json"))
     else:
@@ -75,25 +74,13 @@ def _plan(spec: RunSpec, kind: Kind, output: Output) -> int:
     return 0
 
 
-def mark(given: Mapping[str, Any]) -> None:
+def mark(given: Mapping[str, Any]) -> int:
     """Show which words of a prompt would be edited next, and why."""
     chosen = options.settings(given)
     spec, output = options.spec(chosen), options.output(chosen)
-    with _own_stdout(output):
-        marked, marks = anyio.run(partial(runtime.mark_prompt, spec, say=view_for(output).say))
-    if output.json:
-        print_json(_marks_json(marked, marks))
-    else:
-        show.show_marks(show.console(sys.stdout), marked, marks)
-
-
-def _marks_json(marked: MarkedPrompt, marks: Marks) -> dict[str, object]:
-    spans = [
-        {"start": m.span.start, "end": m.span.end, "text": m.span.of(marked.prompt.text)}
-        | {"reason": m.reason, "influence": m.influence}
-        for m in marks.marks
-    ]
-    return {"schema": 1, "prompt": marked.prompt.text, "marked": marked.render(), "spans": spans}
+    if output.dry_run:
+        return _plan(spec, "mark", output)
+    return finish(lambda say: api.open_run(spec, kind="mark", say=say), output)
 
 
 def models(given: Mapping[str, Any]) -> None:
@@ -152,7 +139,8 @@ def write_result(output: Output, result: Result) -> None:
 
 def result_json(result: Result) -> dict[str, Any]:
     """Return the contract's object."""
-    return result.model_dump(mode="json", by_alias=True)
+    found: dict[str, Any] = result.model_dump(mode="json", by_alias=True)
+    return found
 
 
 def print_json(value: object) -> None:

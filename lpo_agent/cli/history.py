@@ -15,7 +15,7 @@ from lpo_agent.bench.rows import BenchResult
 from lpo_agent.cli import options, show, words
 from lpo_agent.cli.commands import print_json, print_result, write_result
 from lpo_agent.core.events import AnyEvent, RunStarted
-from lpo_agent.core.result import SCHEMA, CompareResult, EvaluateResult, RunResult
+from lpo_agent.core.result import SCHEMA, CompareResult, EvaluateResult, MarkResult, RunResult
 from lpo_agent.core.state import RunState, advance
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError, JournalError
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from lpo_agent.api import Result
     from lpo_agent.journal import Journal, RunRecord
-    from lpo_agent.runs.kinds import Result
 
 T = TypeVar("T")
 KINDS: Final[Mapping[str, type[Result]]] = {
@@ -34,6 +34,7 @@ KINDS: Final[Mapping[str, type[Result]]] = {
     "evaluate": EvaluateResult,
     "compare": CompareResult,
     "bench": BenchResult,
+    "mark": MarkResult,
     "guided": RunResult,
 }
 

@@ -18,19 +18,17 @@ from lpo_agent.bench.tables import to_markdown
 from lpo_agent.cli import words
 from lpo_agent.cli.diff import diff_text, marked_text
 from lpo_agent.core.beam_options import BEAM_METHODS
-from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
+from lpo_agent.core.result import CompareResult, EvaluateResult, MarkResult, RunResult
 from lpo_agent.report import markup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    from lpo_agent.core.messages import Marks
-    from lpo_agent.core.result import EditResult, TestDelta, UsageResult
+    from lpo_agent.api import Result
+    from lpo_agent.core.result import EditResult, MarkSpan, TestDelta, UsageResult
     from lpo_agent.core.scores import Score
-    from lpo_agent.core.text import MarkedPrompt, Span
-    from lpo_agent.runs import PlanEstimate
-    from lpo_agent.runs.kinds import Result
+    from lpo_agent.runs.estimate import PlanEstimate
 
 WIDEST: Final = 100
 INDENT: Final = (0, 0, 0, 2)
@@ -58,6 +56,8 @@ def show_result(out: Console, result: Result) -> None:
             _show_evaluated(out, result)
         case CompareResult():
             _show_compared(out, result)
+        case MarkResult():
+            _show_marked(out, result)
         case BenchResult():
             out.print(Text(to_markdown(result)), soft_wrap=True, end="")
 
@@ -215,19 +215,21 @@ def _compared(delta: TestDelta) -> str:
     return f"{better} is better than {worse} on these items; a difference as large is rarely chance"
 
 
-def show_marks(out: Console, marked: MarkedPrompt, marks: Marks) -> None:
+def _show_marked(out: Console, result: MarkResult) -> None:
     """Print the marked prompt and the reason for each of its spans."""
-    _block(out, "Marked prompt", marked_text(marked.render(), colour=coloured(out)))
+    _block(out, "Marked prompt", marked_text(result.marked, colour=coloured(out)))
     _heading(out, "Why")
-    for number, mark in enumerate(marks.marks, start=1):
-        _line(out, f"{number}. {_quoted(marked.prompt.text, mark.span)}: {words.one_line(mark.reason)}")
+    for number, span in enumerate(result.spans, start=1):
+        _line(out, f"{number}. {_quoted(result.prompt, span)}: {words.one_line(span.reason)}")
+    _heading(out, "Run")
+    _spending(out, result.usage)
 
 
-def _quoted(text: str, span: Span) -> str:
+def _quoted(text: str, span: MarkSpan) -> str:
     if span.start == span.end:
         before = words.one_line(text[max(0, span.start - 20) : span.start])
         return f"place after {before!r}" if before else "place at the beginning"
-    return repr(words.visible(span.of(text)))
+    return repr(words.visible(span.text))
 
 
 def show_estimate(out: Console, plan: PlanEstimate) -> None:

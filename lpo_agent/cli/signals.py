@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from lpo_agent.runs import Run
-    from lpo_agent.runs.kinds import Result
+    from lpo_agent.api import Result
+    from lpo_agent.runs.run import Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,12 +34,14 @@ class View(Protocol):
         """Show one line; may be called from any thread."""
         ...
 
-    async def follow(self, run: Run) -> None:
+    async def follow(self, run: Run[Any]) -> None:
         """Show the run's events, and return when it is over."""
         ...
 
 
-async def attend(opening: Callable[[Callable[[str], None]], AbstractAsyncContextManager[Run]], view: View) -> Result:
+async def attend(
+    opening: Callable[[Callable[[str], None]], AbstractAsyncContextManager[Run[Any]]], view: View
+) -> Result:
     """Return the result of the run that ``opening`` opens, showing it in ``view`` meanwhile.
 
     ``opening`` gets the view's ``say``. The first SIGINT or SIGTERM cancels the run, which is then

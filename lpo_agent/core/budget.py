@@ -148,12 +148,13 @@ class Ledger:
         if usd is None and budget.usd is not None:
             raise BudgetExceeded("there is a cap in US dollars, but the price of a model is not known; see --prices")
         if budget.calls is not None:
-            _check("calls", budget.calls, self._calls, calls, held.calls, kept.calls)
+            _check("calls", budget.calls, self._calls, calls, held=held.calls, aside=kept.calls)
         if budget.tokens is not None:
             spent = self._input + self._output + self._unsure_tokens
-            _check("tokens", budget.tokens, spent, tokens, held.tokens, kept.tokens)
+            _check("tokens", budget.tokens, spent, tokens, held=held.tokens, aside=kept.tokens)
         if budget.usd is not None:
-            _check("US dollars", budget.usd, (self._usd or 0.0) + self._unsure_usd, usd or 0.0, held.usd, kept.usd)
+            spent_usd = (self._usd or 0.0) + self._unsure_usd
+            _check("US dollars", budget.usd, spent_usd, usd or 0.0, held=held.usd, aside=kept.usd)
         self.check_time()
 
     def check_time(self) -> None:
@@ -201,7 +202,7 @@ class Ledger:
         self._cached += 1
 
 
-def _check(unit: str, cap: float, spent: float, wanted: float, held: float, aside: float) -> None:
+def _check(unit: str, cap: float, spent: float, wanted: float, *, held: float, aside: float) -> None:
     """Raise unless ``wanted`` more fits under the cap, beside what is held for calls and kept aside for later."""
     least = spent + wanted + aside
     if least + held <= cap + SLACK:

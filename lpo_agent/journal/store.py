@@ -49,6 +49,11 @@ ATTEMPT: Final = (
 )
 OUTCOME: Final = "INSERT INTO outcomes (run, prompt, item, value, output, feedback) VALUES (?,?,?,?,?,?)"
 
+SPENT: Final = (
+    "SELECT COUNT(*), TOTAL(failed), TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(usd IS NULL), TOTAL(usd), "
+    "TOTAL(unsure_tokens), TOTAL(unsure_usd) FROM attempts"
+)
+
 TOP_LEVEL: Final = "instr(run, '.') = 0"
 """SQL condition for runs that are not part of another run; the index ``runs_started`` has the same one."""
 NEWEST_FIRST: Final = f"{TOP_LEVEL} ORDER BY started DESC, rowid DESC LIMIT ? OFFSET ?"
@@ -134,15 +139,12 @@ class Journal:
         self._writer.add(ATTEMPT, (run_id, *spent), urgent=spent.failed)
 
     def totals(self, run_id: str, *, parts: bool = False) -> Totals:
-        """Return what the run has spent so far, over all its sessions; with ``parts``, the runs that are part of it included."""
-        where, values = "run=?", (run_id,)
+        """Return what the run has spent so far, over all its sessions; ``parts``: add the runs that are part of it."""
+        where, values = "run=?", [run_id]
         if parts:
-            where, values = "run=? OR (run>? AND run<?)", (run_id, f"{run_id}.", f"{run_id}/")  # "/" follows "."
-        calls, failed, into, out, unknown, usd, unsure_tokens, unsure_usd = self._db.execute(
-            "SELECT COUNT(*), TOTAL(failed), TOTAL(input_tokens), TOTAL(output_tokens), TOTAL(usd IS NULL), TOTAL(usd),"
-            f" TOTAL(unsure_tokens), TOTAL(unsure_usd) FROM attempts WHERE {where}",
-            values,
-        ).fetchone()
+            where, values = "run=? OR (run>? AND run<?)", [run_id, f"{run_id}.", f"{run_id}/"]  # "/" follows "."
+        sql = f"{SPENT} WHERE {where}"
+        calls, failed, into, out, unknown, usd, unsure_tokens, unsure_usd = self._db.execute(sql, values).fetchone()
         row = self._db.execute("SELECT seconds FROM runs WHERE run=?", (run_id,)).fetchone()
         return Totals(
             calls=calls,

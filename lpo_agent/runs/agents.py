@@ -68,8 +68,8 @@ async def open_agents(context: RunContext, setting: AgentSetting, method: FullMe
         async with serving(own.bus, team.agents(models), spec.concurrency):
             yield own.bus
     elif spec.bus == MEMORY:
-        async with MemoryBus() as bus, serving(bus, team.agents(models), spec.concurrency):
-            yield bus
+        async with MemoryBus() as memory, serving(memory, team.agents(models), spec.concurrency):
+            yield memory
     else:
         from lpo_agent.workers.coordinator import open_worker_bus  # noqa: PLC0415 - needs the extra
 

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from lpo_agent.models.base import Usage
 from lpo_agent.models.prices import load_prices
+from lpo_agent.plugins import AUTO
 from lpo_agent.runs.request import OwnParts, method_of
 from lpo_agent.runs.task import SEARCHES, load_task, settled
-from lpo_agent.plugins import AUTO
 from lpo_agent.search.task import call_tokens, calls_each, fit, warn_of_few
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize", own: OwnParts | None = None
     if kind not in SEARCHES:
         calls = calls_each(task) * len(task.splits.dev) * (2 if kind == "compare" else 1)
         return _estimate(spec, kind, task, calls, calls)
-    method = method_of(spec, own, settled(spec.method))
+    method = method_of(own, settled(spec.method))
     task, plan = fit(task, method.plan(spec), spec.budget)
     task = warn_of_few(task, spec.gain)
     found = _estimate(spec, kind, task, *method.calls(spec, task, plan))
@@ -61,7 +61,7 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize", own: OwnParts | None = None
 
 def estimate_calls(spec: RunSpec, task: Task) -> tuple[int, int]:
     """Return the fewest and the most calls of an optimization."""
-    method = method_of(spec, OwnParts(), settled(spec.method))
+    method = method_of(OwnParts(), settled(spec.method))
     return method.calls(spec, task, method.plan(spec))
 
 

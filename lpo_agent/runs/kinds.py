@@ -17,6 +17,7 @@ from lpo_agent.core.tally import Tally
 from lpo_agent.core.text import parse_prompt
 from lpo_agent.errors import BudgetExceeded, TooManyUnscored, worst
 from lpo_agent.models.base import Usage
+from lpo_agent.plugins import AUTO
 from lpo_agent.runs.agents import open_agents, setting_of
 from lpo_agent.runs.probe import choose_method
 from lpo_agent.runs.request import method_of
@@ -24,7 +25,6 @@ from lpo_agent.runs.results import build_result
 from lpo_agent.search.candidates import LocalityChecks, SearchHistory
 from lpo_agent.search.context import Search
 from lpo_agent.search.coordinator import Coordinator
-from lpo_agent.plugins import AUTO
 from lpo_agent.search.methods.base import check_options
 from lpo_agent.search.methods.local.analysis import PromptAnalyzer
 from lpo_agent.search.outcome import SearchOutcome, SearchTask
@@ -50,7 +50,7 @@ async def optimize(context: RunContext) -> RunResult:
     """Search for a better prompt; raises BudgetExceeded if not even the seed could be scored."""
     spec = context.spec
     choice = await _choose(context)
-    method = method_of(spec, context.prepared.own, choice.method)
+    method = method_of(context.prepared.own, choice.method)
     check_options(method, spec)
     task, plan = fit(context.task, method.plan(spec), spec.budget)
     task = warn_of_few(task, spec.gain)
@@ -171,13 +171,13 @@ async def mark(context: RunContext) -> MarkResult:
     """Mark the spans that a first step of a search would edit, each with its reason."""
     spec, task = context.spec, context.task
     choice = await _choose(context)
-    method = method_of(spec, context.prepared.own, choice.method)
+    method = method_of(context.prepared.own, choice.method)
     check_options(method, spec)
     plan = method.plan(spec)
     async with open_agents(context, setting_of(spec, task, plan, choice.method), method) as bus:
         rows = task.splits.train[:MARKED_ROWS]
         analyzer = PromptAnalyzer(0, bus, context.scoring(bus), task.seed, rows, plan)
-        marks = (await analyzer.look(1, task.seed, SearchHistory((task.seed,)))).marks
+        marks = (await analyzer.analyze(1, task.seed, SearchHistory((task.seed,)))).marks
     marked = marks.on(task.prompt)
     return MarkResult(
         run_id=context.run_id,

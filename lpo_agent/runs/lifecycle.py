@@ -47,7 +47,7 @@ async def running(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stream.pump)
             tasks.start_soon(_keep_time, journal, run, ledger)
-            tasks.start_soon(_execute, journal, run, ledger, stream, job, flush)
+            tasks.start_soon(_execute, journal, run, ledger, stream, (job, flush))
             yield run
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
@@ -60,20 +60,17 @@ async def running(
 
 
 async def _execute(
-    journal: Journal,
-    run: Run[Any],
-    ledger: Ledger,
-    stream: EventStream,
-    job: Job,
-    flush: Callable[[], None],
+    journal: Journal, run: Run[Any], ledger: Ledger, stream: EventStream, do: tuple[Job, Callable[[], None]]
 ) -> None:
     """Do the work, and book how it ended: the status, and the result as JSON."""
+    job, flush = do
     status: RunStatus = "interrupted"
     result: Any = None
     failure: LpoError | None = None
     try:
-        result = await job(run, stream.emit, run.stopping)
-        status = result.status
+        with run.scope:
+            result = await job(run, stream.emit, run.stopping)
+        status = "interrupted" if result is None else result.status
     except* LpoError as group:
         failure = worst(group)
         if failure is None:

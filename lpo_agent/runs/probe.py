@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from lpo_agent.core.messages import MARK, PROPOSE, Critique, MarkAsk, ProposeAsk
 from lpo_agent.core.text import Prompt, splice
 from lpo_agent.errors import EditRejected, ReplyError, RequestFailed, RequestRejected
-from lpo_agent.runs.agents import open_agents, setting_of
 from lpo_agent.plugins import AUTO
+from lpo_agent.runs.agents import open_agents, setting_of
 from lpo_agent.search.methods.base import METHODS, full
 from lpo_agent.search.scoring import TIMEOUT
 

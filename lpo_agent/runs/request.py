@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from lpo_agent.plugins import OWN
 from lpo_agent.agents.team import OwnAgents
 from lpo_agent.errors import ConfigError
 from lpo_agent.metrics import as_metric
 from lpo_agent.models.pool import OwnModel
+from lpo_agent.plugins import OWN
 from lpo_agent.search.methods.base import METHODS, full
 from lpo_agent.spec import RunSpec, make_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lpo_agent.agents.base import Marker, Proposer
     from lpo_agent.bus.base import Bus
     from lpo_agent.metrics import Metric
@@ -129,7 +130,7 @@ def _name_of(part: str, value: Any) -> str | None:
     return {"method": OWN, "marker": OWN, "proposer": OWN}.get(part)
 
 
-def method_of(spec: RunSpec, own: OwnParts, settled: str) -> FullMethod:
+def method_of(own: OwnParts, settled: str) -> FullMethod:
     """Return the method of a run; ``settled`` is its name, "auto" being decided. Raises ConfigError."""
     return full(own.method if own.method is not None else METHODS.load(settled))
 

@@ -27,6 +27,7 @@ class Run(Generic[R_co]):
         self.run_id = run_id
         self._ledger, self._stream, self._stop = ledger, stream, stop
         self._over = anyio.Event()
+        self.scope = anyio.CancelScope()
         self._result: Any = None
         self._failure: Exception | None = None
 
@@ -71,6 +72,13 @@ class Run(Generic[R_co]):
     def stop(self) -> None:
         """Ask for an early end: no further search, but what was found is still chosen from and tested."""
         self._stop.set()
+
+    async def cancel(self) -> None:
+        """Cut the run off where it is, and wait until that is booked; the journal allows a resume."""
+        with anyio.CancelScope(shield=True):
+            if not self.over:
+                self.scope.cancel()
+                await self._over.wait()
 
     def finish(self, result: object, failure: Exception | None) -> None:
         """Note how the run ended; for whoever carries it out."""

@@ -110,8 +110,10 @@ class Runner:
         await self.journal.create_run(run_id, kind, request.to_json())
         return PreparedRun(run_id, request, task, parts)
 
-    async def reopen(self, record: RunRecord, own: OwnParts | None = None, **changes: Any) -> PreparedRun:
-        """Open a run again that was interrupted or stopped; ``changes`` are options with new values.
+    async def reopen(
+        self, record: RunRecord, own: OwnParts | None = None, *, budget: Budget | None = None
+    ) -> PreparedRun:
+        """Open a run again that was interrupted or stopped; ``budget`` replaces its caps.
 
         Raises ConfigError for one that cannot be resumed, or not without objects that ``own`` lacks.
         """
@@ -120,7 +122,9 @@ class Runner:
         parts.check_against(request, record.run_id)
         splits = data_files.from_json(self.journal.get_blob(request.rows))
         task = load_task(request.spec, request.kind, splits, own=parts)
-        prepared = PreparedRun(record.run_id, request, task, parts).with_spec(**changes)
+        prepared = PreparedRun(record.run_id, request, task, parts)
+        if budget is not None:
+            prepared = prepared.with_spec(budget=budget)
         self._check_prices(prepared.request.spec)
         await self.journal.reopen_run(record.run_id)
         return prepared
@@ -132,8 +136,8 @@ class Runner:
         for name in dict.fromkeys((spec.model, spec.optimizer_model or spec.model)):
             if name not in self.prices:
                 raise ConfigError(
-                    f"the price of {name} is not known, so a cap in US dollars cannot hold; give it with --prices FILE, "
-                    "or cap tokens (--budget-tokens) or calls (--budget-calls)"
+                    f"the price of {name} is not known, so a cap in US dollars cannot hold; give it with --prices "
+                    "FILE, or cap tokens (--budget-tokens) or calls (--budget-calls)"
                 )
 
     @asynccontextmanager
@@ -247,7 +251,8 @@ async def open_runner(
     env, own = env or read_environment(), own or OwnParts()
     check_names(common, own)
     async with AsyncExitStack() as stack:
-        journal = journal or await stack.enter_async_context(open_journal(env.journal))
+        if journal is None:
+            journal = await stack.enter_async_context(open_journal(env.journal))
         ledger = Ledger(common.budget, already=journal.totals(already, parts=True) if already else None)
         limits = Limits(common.rpm, common.tpm, common.input_tpm, common.output_tpm)
         rates = Rates(limits, common.concurrency, common.timeout)

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from lpo_agent import data as data_files
 from lpo_agent.agents.base import MARKERS, PROPOSERS
-from lpo_agent.plugins import OWN
 from lpo_agent.core.text import parse_prompt
 from lpo_agent.errors import ConfigError, DataError
 from lpo_agent.metrics import answer_tokens, as_metric, default_metric
 from lpo_agent.models.providers.base import PROVIDERS, split_model
+from lpo_agent.plugins import AUTO, OWN
 from lpo_agent.runs.request import OwnParts, method_of
-from lpo_agent.plugins import AUTO
 from lpo_agent.search.methods.base import check_options
 from lpo_agent.search.task import Task
 
@@ -40,7 +39,7 @@ def check_names(spec: RunSpec, own: OwnParts) -> None:
 
 def check_method(spec: RunSpec, own: OwnParts) -> None:
     """Raise ConfigError for a method that nobody knows, or options that it does not read or that make no sense."""
-    method = method_of(spec, own, settled(spec.method))
+    method = method_of(own, settled(spec.method))
     check_options(method, spec)
     method.plan(spec)
 

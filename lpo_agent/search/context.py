@@ -84,7 +84,7 @@ class Search:
         return (await self.bus.request(PROPOSE, ask, timeout=TIMEOUT)).proposals
 
     def edit(self, marked: MarkedPrompt, proposal: Proposal, *, step: int = 1) -> Candidate:
-        """Return the prompt that a proposal makes of ``marked``; raises EditRejected unless only marked parts change."""
+        """Return the prompt that a proposal makes of ``marked``; raises EditRejected if it breaks a placeholder."""
         child = splice(marked, proposal.replacements)
         return Candidate(child, step, 0, marked, proposal.note, tuple(proposal.replacements))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lpo_agent.core import power
-from lpo_agent.core.choosing import parted
+from lpo_agent.core.choosing import selection_size
 from lpo_agent.core.result import PowerResult
 from lpo_agent.search.candidates import Candidate
 from lpo_agent.search.plan import Need, Plan
@@ -119,7 +119,7 @@ def panel_of(task: Task, plan: Plan) -> tuple[Sequence[Row], Sequence[Row]]:
 def choosing_items(task: Task, plan: Plan) -> int:
     """Return how many answers it takes at most to choose among the finalists, the seed prompt among them."""
     dev, must = len(task.splits.dev), len(task.splits.must)
-    cut = parted(dev) if plan.confirms else dev
+    cut = selection_size(dev) if plan.confirms else dev
     return dev + cut * plan.finalists + (dev - cut) + must * (1 + plan.finalists)
 
 

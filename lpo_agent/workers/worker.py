@@ -10,7 +10,6 @@ import anyio
 import anyio.lowlevel
 
 from lpo_agent.agents.base import AgentSetting
-from lpo_agent.plugins import OWN
 from lpo_agent.agents.team import Models, OwnAgents, Team
 from lpo_agent.core.messages import SCORE, Failure
 from lpo_agent.errors import ConfigError, OutageError, ProviderError, UnreachableError
@@ -21,7 +20,7 @@ from lpo_agent.models.middleware import FIRST_TRIES, PATIENCE, SHORTEST, Paced
 from lpo_agent.models.pool import Rates, open_pool
 from lpo_agent.models.prices import Prices
 from lpo_agent.models.ratelimit.limiter import Limits
-from lpo_agent.models.ratelimit.shared import SharedLimiter
+from lpo_agent.plugins import OWN
 from lpo_agent.search.methods.base import METHODS, full
 from lpo_agent.workers.connecting import open_network, server_of, shared_limiter
 from lpo_agent.workers.coordinator import OUTAGE
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from lpo_agent.environment import Environment
     from lpo_agent.models.base import Call
     from lpo_agent.models.middleware import SharedModel
+    from lpo_agent.models.ratelimit.shared import SharedLimiter
     from lpo_agent.spec import RunSpec
 
 
@@ -47,7 +47,7 @@ class Turn:
 
     known: tuple[str, ...]
     scope: anyio.CancelScope
-    answered: Answered = Answered()
+    answered: Answered = field(default_factory=Answered)
     at: int = 0
 
     async def end(self, answered: Answered) -> None:
@@ -169,8 +169,8 @@ async def serve_worker(
 ) -> None:
     """Work until cancelled, with the models, the bus and the limits of ``spec``.
 
-    ``serve``: what to serve, of :data:`lpo_agent.workers.messages.ROLES`. ``most_at_once``: requests of a topic at the same
-    time at all workers together. ``ready`` is told the server's address when work can begin. Raises ConfigError.
+    ``serve``: names of :data:`lpo_agent.workers.messages.ROLES`. ``most_at_once``: requests of a topic at the same time
+    at all workers together. ``ready`` is told the server's address when work can begin. Raises ConfigError.
     """
     if unknown := [role for role in serve if role not in ROLES]:
         raise ConfigError(f"--serve: {unknown[0]!r} is none of {', '.join(ROLES)}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+from lpo_agent.runs.session import NOTHING, prepared_session
 from pydantic import TypeAdapter, ValidationError
 
 from lpo_agent import data as data_files
@@ -22,7 +23,6 @@ from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
 from lpo_agent.core.state import RunState, advance
 from lpo_agent.errors import BudgetExceeded, ConfigError, JournalError, LpoError
 from lpo_agent.runs.run import RunRequest, new_run_id, read_request
-from lpo_agent.runs.session import NOTHING, prepared_session
 from lpo_agent.runs.task import load_task
 from lpo_agent.spec import make_spec
 from lpo_mcp.views import RunLine, RunList, RunView, ended_view, progress_view
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
     from anyio.abc import TaskGroup
+    from lpo_agent.runs.session import Session
 
     from lpo_agent.core.events import Event
     from lpo_agent.environment import Environment
     from lpo_agent.journal import RunRecord
     from lpo_agent.runs.run import Kind
-    from lpo_agent.runs.session import Session
     from lpo_agent.runs.task import Task
     from lpo_agent.spec import RunSpec
     from lpo_mcp.settings import Settings

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 import pytest
+from lpo_agent.workers.gateway import Gateway, knowing
 
 import lpo_agent
 from lpo_agent.agents.scorer import Scorer
@@ -28,7 +29,6 @@ from lpo_agent.models.middleware import Budgeted, Recorded
 from lpo_agent.models.prices import load_prices
 from lpo_agent.runs import open_resumed, open_run
 from lpo_agent.spec import make_spec
-from lpo_agent.workers.gateway import Gateway, knowing
 from tests.bus.nats_server import shared_server
 
 if TYPE_CHECKING:

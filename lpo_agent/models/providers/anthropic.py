@@ -127,19 +127,22 @@ def _usage(reply: _Reply, call: Call) -> Usage:
     return Usage(read, used.output_tokens)
 
 
+TRAITS: Final = Traits(
+    address=DEFAULT_URL,
+    limit_headers={
+        "anthropic-ratelimit-requests-limit": "requests",
+        "anthropic-ratelimit-tokens-limit": "tokens",
+        "anthropic-ratelimit-input-tokens-limit": "input_tokens",
+        "anthropic-ratelimit-output-tokens-limit": "output_tokens",
+    },
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Anthropic:
     """Anthropic, and every server that speaks its protocol, by ``base_url``."""
 
-    traits: Traits = Traits(
-        address=HOME,
-        limit_headers={
-            "anthropic-ratelimit-requests-limit": "requests",
-            "anthropic-ratelimit-tokens-limit": "tokens",
-            "anthropic-ratelimit-input-tokens-limit": "input_tokens",
-            "anthropic-ratelimit-output-tokens-limit": "output_tokens",
-        },
-    )
+    traits: Traits = TRAITS
 
     def open(self, name: str, connection: Connection) -> AnthropicModel:
         """Return the model; raises AuthError without a key when it is entered."""

@@ -96,11 +96,14 @@ def _start(path: Path, slots: int, context: int) -> Any:
         raise ConfigError(f"local:{path}: llama.cpp cannot load the model: {exc}") from None
 
 
+TRAITS: Final = Traits(remote=False, free=True, most_at_once=SLOTS)
+
+
 @dataclass(frozen=True, slots=True)
 class Local:
     """Models on this machine: ``local:smollm2``, or ``local:/path/to/model.gguf``."""
 
-    traits: Traits = Traits(remote=False, free=True, most_at_once=SLOTS)
+    traits: Traits = TRAITS
 
     @asynccontextmanager
     async def open(self, name: str, connection: Connection) -> AsyncIterator[OpenAIModel]:

@@ -126,14 +126,17 @@ def _completion(content: bytes, call: Call, where: str) -> Completion:
     return Completion(choice.message.content or "", usage, truncated=choice.finish_reason == "length")
 
 
+TRAITS: Final = Traits(
+    address="https://api.openai.com",
+    limit_headers={"x-ratelimit-limit-requests": "requests", "x-ratelimit-limit-tokens": "tokens"},
+)
+
+
 @dataclass(frozen=True, slots=True)
 class OpenAI:
     """OpenAI, and every server that speaks its protocol, by ``base_url``."""
 
-    traits: Traits = Traits(
-        address="https://api.openai.com",
-        limit_headers={"x-ratelimit-limit-requests": "requests", "x-ratelimit-limit-tokens": "tokens"},
-    )
+    traits: Traits = TRAITS
 
     def open(self, name: str, connection: Connection) -> OpenAIModel:
         """Return the model; raises AuthError without a key when it is entered."""

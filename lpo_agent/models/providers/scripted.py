@@ -49,11 +49,14 @@ def load_scripted(name: str) -> ScriptedModel:
     return ScriptedModel(load_function(place, function, what=f"model {name}"), name)
 
 
+TRAITS: Final = Traits(remote=False, free=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Scripted:
     """Functions in files: ``scripted:path/to/file.py:function``."""
 
-    traits: Traits = Traits(remote=False, free=True)
+    traits: Traits = TRAITS
 
     @asynccontextmanager
     async def open(self, name: str, connection: Connection) -> AsyncIterator[ScriptedModel]:  # noqa: ARG002 - a provider's

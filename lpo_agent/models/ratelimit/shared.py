@@ -169,7 +169,9 @@ class SharedLimiter(Limiter):
     def restrict(self, limits: Limits) -> None:
         """Apply these limits too, in this process and in the shared quota."""
         self.quota.restrict(limits)
-        Limiter.restrict(self, limits)  # a known limit: calls with a slot must not be held back by a search for the limit
+        Limiter.restrict(
+            self, limits
+        )  # a known limit: calls with a slot must not be held back by a search for the limit
 
     def observe(self, headers: Mapping[str, str], known: Mapping[str, str]) -> None:
         """Read limits from a response's headers, and apply them to the shared quota too."""

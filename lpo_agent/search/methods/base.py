@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 from lpo_agent import plugins
 from lpo_agent.errors import ConfigError
 from lpo_agent.search.candidates import Candidate
-from lpo_agent.search.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Model
     from lpo_agent.plugins import Table
     from lpo_agent.search.context import Search
+    from lpo_agent.search.plan import Plan
     from lpo_agent.search.task import Task
     from lpo_agent.spec import RunSpec
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent.agents.base import MARKERS, Writers
-from lpo_agent.plugins import OWN
-from lpo_agent.agents.rewriting import Inducer, ReasoningCritic, RewritingProposer, Setting, TaggingMarker
+from lpo_agent.agents.rewriting import Inducer, ReasoningCritic, RewritingProposer, RewritingSetting, TaggingMarker
 from lpo_agent.core.beam_options import DEFAULTS, PROPOSALS, STEPS, BeamOptions
 from lpo_agent.errors import ConfigError
+from lpo_agent.plugins import OWN
 from lpo_agent.search.methods.beam.counting import most_calls
 from lpo_agent.search.methods.beam.expanding import Expander
 from lpo_agent.search.methods.beam.proposing import Editor
@@ -22,7 +22,7 @@ from lpo_agent.search.plan import Plan
 from lpo_agent.search.task import calls_each
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from lpo_agent.agents.base import AgentSetting
     from lpo_agent.models.base import Model
@@ -38,9 +38,9 @@ class BeamMethod:
     name: str
     reads: Collection[str] = ("steps", "proposals", "locality", "method_options")
 
-    def options(self, given: dict[str, bool | int | float | str], locality: str = "nudge") -> BeamOptions:
+    def options(self, given: Mapping[str, bool | int | float | str], locality: str = "nudge") -> BeamOptions:
         """Return the method's options, those ``given`` in place of its defaults; raises ConfigError."""
-        found = checked(BeamOptions, DEFAULTS[self.name] | given, self.name)
+        found = checked(BeamOptions, DEFAULTS[self.name] | dict(given), self.name)
         if found.tag_check == "off" and locality == "enforce":
             raise ConfigError("--set tag_check=off cannot be enforced; use it with --locality nudge")
         return found
@@ -79,8 +79,8 @@ class BeamMethod:
 
     def writers(self, setting: AgentSetting, model: Model) -> Writers:
         """Return the agents, which share the method's conversation."""
-        warm = setting.optimizer_temperature is not None
-        shared = Setting(self.name, self.options(setting.method_options), setting.full, cold=not warm)
+        own_temperatures = setting.optimizer_temperature is None
+        shared = RewritingSetting(self.name, self.options(setting.method_options), setting.full, own_temperatures)
         tagging = TaggingMarker(model, shared)
         marker = "llm" if setting.marker == OWN else setting.marker
         mark = MARKERS.load(marker, {"llm": lambda _s, _m: tagging, "auto": lambda _s, _m: tagging})(

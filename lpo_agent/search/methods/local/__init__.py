@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from lpo_agent.agents.base import MARKERS, PROPOSERS, Writers
-from lpo_agent.plugins import OWN
 from lpo_agent.agents.critic import CountingCritic, Critic
 from lpo_agent.core import demos, policy
 from lpo_agent.core.guards import Guards
 from lpo_agent.core.influence import phrases
+from lpo_agent.plugins import OWN
 from lpo_agent.search.finalists import Finals
 from lpo_agent.search.methods.local.analysis import PromptAnalyzer
 from lpo_agent.search.methods.local.branch import Branch
@@ -63,11 +63,20 @@ class LocalMethod:
         if spec.race_items is not None:
             first = min(plan.first_rung, max(1, spec.race_items // 4))
             plan = replace(plan, look=first, first_rung=first, last_rung=spec.race_items)
-        given = {"branches": spec.branches, "steps": spec.steps, "proposals": spec.proposals, "marks": options.tags}
-        chosen = {name: value for name, value in given.items() if value is not None}
         marker = self._marker(spec, proposer)
-        kind = {"marker": marker, "measures": marker == "influence", "reranks": marker == "auto"}
-        return replace(plan, **chosen, **kind, proposer=proposer, demos=spec.demos, seed=spec.seed)
+        return replace(
+            plan,
+            branches=spec.branches or plan.branches,
+            steps=spec.steps or plan.steps,
+            proposals=spec.proposals or plan.proposals,
+            marks=options.tags or plan.marks,
+            measures=marker == "influence",
+            reranks=marker == "auto",
+            marker=marker,
+            proposer=proposer,
+            demos=spec.demos,
+            seed=spec.seed,
+        )
 
     def _proposer(self, spec: RunSpec) -> str:
         return self.proposer if spec.proposer in {None, "auto"} else str(spec.proposer)
@@ -113,8 +122,8 @@ class LocalMethod:
             finals,
             panel=panel,
             plan=plan,
-            ground=search.rows,
-            findings=search.outcome,
+            task=search.rows,
+            outcome=search.outcome,
             locality=search.checks,
             emit=emit,
         )

@@ -1,0 +1,47 @@
+"""The events of runs, and the state that follows from them. Public: see the stability statement of the package."""
+
+from lpo_agent.core.events import (
+    AnyEvent,
+    BeamSelected,
+    BenchStarted,
+    CandidateRaced,
+    CandidateScored,
+    CellFinished,
+    Event,
+    FinalistScored,
+    Marked,
+    PhaseStarted,
+    Proposed,
+    RunFinished,
+    RunStarted,
+    SeedScored,
+    SplitTested,
+    StepFinished,
+    StepStarted,
+    read_event,
+)
+from lpo_agent.core.state import RunState, advance, fold
+
+__all__ = [
+    "AnyEvent",
+    "BeamSelected",
+    "BenchStarted",
+    "CandidateRaced",
+    "CandidateScored",
+    "CellFinished",
+    "Event",
+    "FinalistScored",
+    "Marked",
+    "PhaseStarted",
+    "Proposed",
+    "RunFinished",
+    "RunStarted",
+    "RunState",
+    "SeedScored",
+    "SplitTested",
+    "StepFinished",
+    "StepStarted",
+    "advance",
+    "fold",
+    "read_event",
+]

@@ -1,0 +1,198 @@
+"""Reading the journal: the runs there are, their results, how far they came, and their reports."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from lpo_agent import data as data_files
+from lpo_agent.bench.rows import BenchResult
+from lpo_agent.core.events import RunStarted, read_event
+from lpo_agent.core.result import CompareResult, EvaluateResult, MarkResult, RunResult
+from lpo_agent.core.state import RunState, advance
+from lpo_agent.environment import read_environment
+from lpo_agent.errors import ConfigError, JournalError
+from lpo_agent.journal import open_journal
+from lpo_agent.report import gather, prompts_compared, render_page
+from lpo_agent.runs.outcomes import prompt_hash
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from lpo_agent.core.messages import Row
+    from lpo_agent.core.scores import Scored
+    from lpo_agent.environment import Environment
+    from lpo_agent.journal import Journal, RunRecord
+
+Result = RunResult | EvaluateResult | CompareResult | MarkResult | BenchResult
+KINDS: Final[Mapping[str, type[Result]]] = {
+    "optimize": RunResult,
+    "evaluate": EvaluateResult,
+    "compare": CompareResult,
+    "mark": MarkResult,
+    "bench": BenchResult,
+    "guided": RunResult,
+}
+"""The type of a result, by the kind of its run."""
+GUIDED: Final = "guided"
+"""The kind of runs that an assistant guides step by step; their log holds submissions in place of events."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run as the journal has it; times are seconds since 1970 (UTC).
+
+    ``result`` is None until the run has one, and where another version wrote it: ``unreadable`` says so then.
+    ``state`` is how far it came. ``owner``: whose it is, where a server tells its users apart.
+    """
+
+    run_id: str
+    kind: str
+    status: str
+    started: float
+    ended: float | None
+    result: Result | None
+    unreadable: str | None
+    owner: str | None
+    state: RunState
+
+
+async def list_runs(
+    *, env: Environment | None = None, limit: int = -1, offset: int = 0, states: bool = False
+) -> list[StoredRun]:
+    """Return the runs, newest first, from the ``offset``th on, at most ``limit`` of them (-1: all).
+
+    How far they came is read only if ``states`` are asked for. Nothing that another version wrote breaks the list.
+    """
+    async with _journal(env) as journal:
+        if journal is None:
+            return []
+        return [stored(journal, record, states=states) for record in journal.runs(limit, offset)]
+
+
+async def read_run(run_id: str, *, env: Environment | None = None) -> StoredRun:
+    """Return a run; ``run_id`` may be a unique beginning, or "last". Raises JournalError for an unknown one."""
+    async with _journal(env) as journal:
+        if journal is None:
+            raise JournalError(f"there is no run {run_id!r}; nothing was run yet")
+        return stored(journal, journal.run(run_id))
+
+
+async def report_page(run_id: str, *, env: Environment | None = None) -> tuple[str, str]:
+    """Return the run's whole id and its report as one HTML page without outside addresses.
+
+    Raises JournalError for an unknown run, ConfigError for one that has nothing to report.
+    """
+    async with _journal(env) as journal:
+        if journal is None:
+            raise JournalError(f"there is no run {run_id!r}; nothing was run yet")
+        return page_of(journal, journal.run(run_id))
+
+
+@asynccontextmanager
+async def _journal(env: Environment | None) -> AsyncIterator[Journal | None]:
+    """Open the journal, or yield None where there is none, without making one."""
+    path = (env or read_environment()).journal
+    if not path.exists():
+        yield None
+        return
+    async with open_journal(path) as journal:
+        yield journal
+
+
+def stored(journal: Journal, record: RunRecord, *, states: bool = True) -> StoredRun:
+    """Return a record with its result and its state."""
+    result, unreadable = _result(record)
+    state = state_of(journal, record) if states else RunState()
+    return StoredRun(
+        record.run_id,
+        record.kind,
+        record.status,
+        record.started,
+        record.ended,
+        result,
+        unreadable,
+        _owner(record),
+        state,
+    )
+
+
+def _result(record: RunRecord) -> tuple[Result | None, str | None]:
+    if record.result_json is None:
+        return None, None
+    try:
+        return KINDS[record.kind].model_validate_json(record.result_json), None
+    except (KeyError, ValidationError):
+        return None, f"run {record.run_id}: its result was written by another version of lpo-agent"
+
+
+def _owner(record: RunRecord) -> str | None:
+    try:
+        owner = json.loads(record.spec_json).get("owner")
+    except (ValueError, AttributeError):
+        return None
+    return owner if isinstance(owner, str) else None
+
+
+def state_of(journal: Journal, record: RunRecord) -> RunState:
+    """Return how far a run came, from its events; what another version wrote is passed over."""
+    state = RunState()
+    if record.kind == GUIDED:
+        return state
+    for body in journal.events(record.run_id):
+        try:
+            event = read_event(body)
+        except ValidationError:
+            continue
+        state = advance(RunState() if isinstance(event, RunStarted) else state, event)  # a resume begins anew
+    return state
+
+
+def page_of(journal: Journal, record: RunRecord) -> tuple[str, str]:
+    """Return the run's id and its report; raises ConfigError where there is nothing to report."""
+    result = _optimized(journal, record)
+    events = [read_event(body) for body in journal.events(record.run_id)]
+    facts = gather(result, events, _outcomes(journal, record, result), _test_rows(journal, record))
+    return record.run_id, render_page(facts)
+
+
+def _optimized(journal: Journal, record: RunRecord) -> RunResult:
+    run_id = record.run_id
+    if record.kind == "bench":
+        parts = [part.run_id for part in journal.parts(run_id).values() if part.result_json is not None]
+        hint = f"each of its searches has one, such as: lpo report {parts[0]}" if parts else "no search of it is done"
+        raise ConfigError(f"run {run_id} is a benchmark; {hint}")
+    if record.kind != "optimize":
+        raise ConfigError(f"run {run_id} is of kind {record.kind}, not optimize; see it with: lpo show {run_id}")
+    result, unreadable = _result(record)
+    if unreadable is not None:
+        raise JournalError(unreadable)
+    if not isinstance(result, RunResult):
+        hint = "wait for its end" if record.status == "running" else f"go on with: lpo resume {run_id}"
+        raise ConfigError(f"run {run_id} has no result yet; it is {record.status}; {hint}")
+    return result
+
+
+def _outcomes(journal: Journal, record: RunRecord, result: RunResult) -> dict[str, dict[str, Scored]]:
+    """Return the outcomes of the two prompts that the page compares, by item."""
+    by_hash = {prompt_hash(text): text for text in prompts_compared(result)}
+    found: dict[str, dict[str, Scored]] = {text: {} for text in by_hash.values()}
+    for key, item, outcome in journal.outcomes(record.run_id):
+        if key in by_hash:
+            found[by_hash[key]][item] = outcome
+    return found
+
+
+def _test_rows(journal: Journal, record: RunRecord) -> tuple[Row, ...]:
+    """Return the rows of the test split, none where the journal no longer has them."""
+    key = json.loads(record.spec_json).get("rows")
+    if not isinstance(key, str):
+        return ()
+    try:
+        return data_files.from_json(journal.get_blob(key)).test
+    except JournalError:
+        return ()
