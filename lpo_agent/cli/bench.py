@@ -28,7 +28,7 @@ from lpo_agent.spec import RunSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lpo_agent.api import Result
+    from lpo_agent.history import Result
     from lpo_agent.bench.grid import Bench
     from lpo_agent.cli.options import Output
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from lpo_agent.api import Result
+    from lpo_agent.history import Result
     from lpo_agent.cli.options import Output
     from lpo_agent.cli.signals import View
     from lpo_agent.runs.request import Kind

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from lpo_agent.api import Result
+    from lpo_agent.history import Result
     from lpo_agent.journal import Journal, RunRecord
 
 T = TypeVar("T")

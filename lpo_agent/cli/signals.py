@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from lpo_agent.api import Result
+    from lpo_agent.history import Result
     from lpo_agent.runs.run import Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
