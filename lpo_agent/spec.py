@@ -73,8 +73,8 @@ class RunSpec(OptionModel):
     method: str = _search("auto", "how to search; auto tests what the optimizer model can do", choices=METHODS)
     locality: LocalityMode = _search(
         "enforce",
-        "how marks bind in ape, apo and pe2: none (off), none but as much thought (think), as advice, as in the paper "
-        "(nudge), or nothing outside them can change (enforce)",
+        "how marks bind in ape, apo and pe2: not made (off), thought in their place (think), advice as in the paper "
+        "(nudge), nothing else can change (enforce)",
     )
     marker: str | None = _search(None, "who chooses the words to edit", choices=MARKERS, unset=OWN)
     proposer: str | None = _search(
@@ -170,7 +170,7 @@ class RunSpec(OptionModel):
 
     seed: int = _limits(0, "seed of every random choice, the split included", commands=SCORING)
     rpm: float | None = _limits(None, "most requests a minute to a model", unset="found out", gt=0)
-    tpm: float | None = _limits(None, "most tokens a minute", unset="found out", gt=0)
+    tpm: float | None = _limits(None, "most tokens a minute to a model", unset="found out", gt=0)
     input_tpm: float | None = _limits(None, "most input tokens a minute, where they are counted apart", gt=0)
     output_tpm: float | None = _limits(None, "most output tokens a minute, where they are counted apart", gt=0)
     concurrency: int = _limits(128, "most calls at the same time", ge=1, le=4096)
