@@ -211,6 +211,11 @@ class RunSpec(OptionModel):
     def _read_default(cls, given: Any) -> Any:
         return None if given == "default" else given
 
+    @field_validator("method_options", mode="before")
+    @classmethod
+    def _read_names(cls, given: Any) -> Any:
+        return {f"{n}".replace("-", "_"): value for n, value in given.items()} if isinstance(given, dict) else given
+
     @field_validator("bus")
     @classmethod
     def _check_bus(cls, bus: str) -> str:
