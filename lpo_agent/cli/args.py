@@ -91,10 +91,10 @@ def add_option(group: argparse._ActionsContainer, found: Option, text: str | Non
     }
     if found.kind is bool:
         settings = {"action": "store_false" if found.inverted else "store_true"}
-    elif found.is_table:
+    elif found.is_table or found.is_list:
         settings["action"] = "append"
     meaning = text or found.meaning()
-    note = "; may be repeated" if found.is_table else ""
+    note = "; may be repeated" if "action" in settings and found.kind is not bool else ""
     words = f"{'do not ' if found.inverted else ''}{meaning}{note}".replace("%", "%%")
     group.add_argument(found.flag, dest=found.name, help=words, **settings)
 
@@ -176,7 +176,7 @@ def _worker(parser: Parser) -> None:
     add_run(parser, "worker", changes)
     for action in parser.actions():
         action.required = action.dest in {"bus", "model"}
-    group = parser.add_argument_group("worker (its rates hold for all workers of an account together)")
+    group = parser.add_argument_group("worker", "its rates hold for all workers of an account together")
     group.add_argument(
         "--metric", metavar="NAME", action="append", help="run this metric too, FILE.py:FUNCTION as the run names it"
     )

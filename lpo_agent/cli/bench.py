@@ -17,7 +17,7 @@ from lpo_agent.bench.running import AT_ONCE
 from lpo_agent.bench.tables import to_csv, to_markdown
 from lpo_agent.cli import files, options, words
 from lpo_agent.cli.commands import finish, print_json, write_result
-from lpo_agent.core.fields import by_field
+from lpo_agent.core.fields import by_field, spellings
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError
 from lpo_agent.runs.estimate import estimate_calls
@@ -66,13 +66,13 @@ def resume(given: Mapping[str, Any]) -> int:
 def _command(given: Mapping[str, Any], planned: Bench) -> str:
     """Return the command line that asks for the same benchmark, with the data folder if the environment said it."""
     words = ["lpo", "bench", str(given["bench"])]
+    known = spellings(RunSpec)
     for name, value in given.items():
-        if name == "cache":
-            words += [] if value else ["--no-cache"]
-        elif name == "method_options":
-            words += [word for pair in value for word in ("--set", pair)]
-        elif name not in OUTPUT:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+        if name in OUTPUT:
+            continue
+        flag = known[name].flag if name in known else f"--{name.replace('_', '-')}"
+        each = value if isinstance(value, list) else [value]
+        words += [word for one in each for word in ([flag] if isinstance(one, bool) else [flag, str(one)])]
     found = any(task.folder is not None for task in planned.tasks) and "data_dir" not in given
     folder = read_environment().bench_data if found else None
     return " ".join([*([f"LPO_BENCH_DATA={shlex.quote(str(folder))}"] if folder else []), shlex.join(words)])
@@ -89,9 +89,10 @@ def _grid(chosen: Mapping[str, Any]) -> Bench:
         content["tasks"] = [_task(found, name).model_dump() for name in content["tasks"]]
     rest = {name: value for name, value in chosen.items() if name not in OWN | options.OWN}
     content["options"] = by_field(RunSpec, found.options) | rest
-    content["host"] = found.host | chosen.get("method_options", {})
+    numbers = {name.replace("-", "_"): value for name, value in chosen.get("method_options", {}).items()}
+    content["host"] = found.host | numbers
     for host in content["hosts"].values():
-        for name in chosen.get("method_options", {}):
+        for name in numbers:
             host.pop(name, None)
     said = rest.keys() | ({"marker"} if "markers" in chosen else set())
     for method, own in content["method_options"].items():

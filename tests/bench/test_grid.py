@@ -85,6 +85,15 @@ def test_numbers_of_one_host_win_over_those_of_all() -> None:
     assert found == {"pe2": {"beam": 2, "errors": 1}, "apo": {"beam": 3, "errors": 1}}
 
 
+def test_options_may_be_written_as_in_a_config_file() -> None:
+    options = GRID["options"] | {"no-cache": True, "budget-calls": 5, "method-options": {"tag-words": 3}}
+    bench = grid(methods=["pe2", "lpo"], options=options | {"lpo": {"race-items": 9, "host": {"tags": 2}}})
+    found = {cell.method: cell_spec(bench, cell) for cell in cells(bench)}
+    assert {(spec.cache, spec.budget.calls) for spec in found.values()} == {(False, 5)}
+    assert (found["pe2"].method_options, found["lpo"].method_options) == ({"tag_words": 3}, {"tags": 2})
+    assert found["lpo"].race_items == 9
+
+
 def test_equal_budgets_for_a_small_model() -> None:
     bench = read_bench("local-small")
     assert len(bench.tasks) >= 8
