@@ -41,15 +41,15 @@ _HOMES = {
     "MarkedPrompt": "core.text",
     "Metric": "metrics",
     "Prompt": "core.text",
-    "Run": "runtime",
+    "Run": "runs",
     "RunResult": "core.result",
-    "RunSpec": "config",
+    "RunSpec": "spec",
     "SeedResult": "core.result",
-    "Session": "runtime",
+    "Session": "runs",
     "Span": "core.text",
-    "open_resumed": "runtime",
-    "open_run": "runtime",
-    "open_session": "runtime",
+    "open_resumed": "runs",
+    "open_run": "runs",
+    "open_session": "runs",
 }
 
 __all__ = [

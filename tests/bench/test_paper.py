@@ -1,6 +1,6 @@
 """The preset paper-math against a real server on loopback: its sizes, and the formula for its calls.
 
-The formula stands in lpo_agent/search/methods/counting.py and in the README:
+The formula stands in lpo_agent/search/methods/beam/counting.py and in the README:
 calls = c * (D * K + E) + O for the search, and c * T for each prompt on the test split.
 """
 

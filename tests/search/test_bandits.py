@@ -21,7 +21,7 @@ from lpo_agent.core.messages import SCORE, Row, ScoreAsk, ScoreReply
 from lpo_agent.core.scores import Scored, Unscored
 from lpo_agent.search.methods.beam.bandits import Arms, choose
 from lpo_agent.search.scoring import Scoring
-from tests.search.host_stage import Stage
+from tests.search.beam_stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -11,7 +11,7 @@ from lpo_agent.runs.estimate import plan_run
 from lpo_agent.search.methods.beam.counting import most_calls, successors
 from lpo_agent.search.plan import Plan
 from lpo_agent.spec import make_spec
-from tests.search.host_stage import Stage
+from tests.search.beam_stage import Stage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 
 from lpo_agent.core.events import Marked
 from lpo_agent.errors import ConfigError
-from tests.search.host_stage import Played, Stage
+from tests.search.beam_stage import Played, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from lpo_agent.core.scores import Scored
 from lpo_agent.core.text import Prompt
 from lpo_agent.errors import ReplyError
 from lpo_agent.search.methods.beam.bandits import phase_sizes
-from tests.search.host_stage import Stage
+from tests.search.beam_stage import Stage
 from tests.search.test_bandits import Judge, chosen
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from lpo_agent.core.text import Prompt, parse_tags
 from lpo_agent.environment import Environment
 from lpo_agent.runs import open_run
 from lpo_agent.spec import make_spec
-from tests.search.host_models import name_in
+from tests.search.beam_models import name_in
 
 if TYPE_CHECKING:
     import pytest
 
     from lpo_agent.core.events import Event
 
-MODELS = Path(__file__).parent / "host_models.py"
+MODELS = Path(__file__).parent / "beam_models.py"
 SEED = "Name the class (seed)."
 SIZES = {"train": 20, "dev": 10, "test": 12}
 
