@@ -1,1 +1,1 @@
-"""Benchmarks: a grid of tasks, methods, kinds of locality, markers and seeds, and what it shows."""
+"""Benchmarks: runs a grid of tasks, methods, locality modes, markers and seeds, and compares the results."""

@@ -27,8 +27,8 @@ from lpo_agent.models.base import Call, Completion, Turn, Usage
 from lpo_agent.models.middleware import Budgeted, Capped, Durable, Paced, Recorded
 from lpo_agent.models.prices import Prices, load_prices
 from lpo_agent.models.providers.scripted import ScriptedModel
-from lpo_agent.models.ratelimit.adaptive import OUTAGE_FAILURES
 from lpo_agent.models.ratelimit.limiter import Limiter
+from lpo_agent.models.ratelimit.outage import OUTAGE_FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

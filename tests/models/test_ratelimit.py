@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from lpo_agent.models.base import Usage
-from lpo_agent.models.ratelimit.adaptive import BURST_SECONDS, PROBE_INTERVALS, Outage, Size, Window
+from lpo_agent.models.ratelimit.adaptive import BURST_SECONDS, Size, Window
 from lpo_agent.models.ratelimit.limiter import Limiter, Limits
+from lpo_agent.models.ratelimit.outage import PROBE_INTERVALS, Outage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

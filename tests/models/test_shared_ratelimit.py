@@ -10,11 +10,11 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.test_limits import in_virtual_time
 
 from lpo_agent.models.ratelimit.adaptive import Size
 from lpo_agent.models.ratelimit.limiter import Limits
 from lpo_agent.models.ratelimit.shared import MAX_DELAY, Quota, SharedLimiter, clock_count
+from tests.models.test_ratelimit import in_virtual_time
 
 ONE = Size.of(1, 1)
 
