@@ -1,9 +1,9 @@
-"""The search methods: what each measures, how much it proposes, and whom it asks.
+"""The search methods, and the plan of each: its numbers of branches, steps, proposals and spans.
 
-``lpo`` follows the paper: a critic reads failures, a token marker tags spans, a proposer fills
-them; the tags are enforced. ``local-search`` is the same search with agents that need no model which
-follows instructions: spans are chosen by measured influence and filled by edit operators. The hosts
-``ape``, ``apo`` and ``pe2`` search by a beam; their numbers stand in :mod:`lpo_agent.core.beam_options`.
+``lpo`` follows the LPO paper: a critic explains failures, a token marker tags spans, and a proposer fills
+them; text outside of tags cannot change. ``local-search`` is the same search with agents that need no model
+which follows instructions: spans are chosen by measured influence and filled by edit operators. ``ape``,
+``apo`` and ``pe2`` are beam methods; their options are in :mod:`lpo_agent.core.beam_options`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LPO = Plan(branches=4, steps=4, proposals=4, marks=4, measures=False)
 
 
 def plan_for(method: str, spec: RunSpec, marker: str = "llm") -> Plan:
-    """Return the method's plan with the spec's own numbers in it; ``marker`` is the one that will be used."""
+    """Return the method's plan with the numbers that the spec sets; ``marker``: the kind of marker that is used."""
     if method in BEAM_METHODS:
         return _beam_plan(method, spec)
     plan = LPO if method == "lpo" else LOCAL_SEARCH

@@ -1,1 +1,1 @@
-"""The local search of ``lpo`` and ``local-search``: concurrent branches of small edits."""
+"""The local search of the methods ``lpo`` and ``local-search``: concurrent branches that make small edits."""
