@@ -28,9 +28,9 @@ from lpo_agent.spec import RunSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lpo_agent.history import Result
     from lpo_agent.bench.grid import Bench
     from lpo_agent.cli.options import Output
+    from lpo_agent.history import Result
 
 LISTS: Final = ("tasks", "methods", "localities", "markers", "seeds")
 OWN: Final = frozenset({"bench", "data_dir", "cells", "search_calls", "method_options", *LISTS})

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from lpo_agent.history import Result
     from lpo_agent.cli.options import Output
     from lpo_agent.cli.signals import View
+    from lpo_agent.history import Result
     from lpo_agent.runs.request import Kind
     from lpo_agent.runs.run import Run
     from lpo_agent.spec import RunSpec

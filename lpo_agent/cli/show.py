@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    from lpo_agent.history import Result
     from lpo_agent.core.result import EditResult, MarkSpan, TestDelta, UsageResult
     from lpo_agent.core.scores import Score
+    from lpo_agent.history import Result
     from lpo_agent.runs.estimate import PlanEstimate
 
 WIDEST: Final = 100

@@ -181,7 +181,7 @@ def test_without_limits_nothing_is_leased_and_the_stricter_of_several_counts() -
 def test_limits_that_a_service_tells_are_shared_too() -> None:
     async def work() -> None:
         limiter = SharedLimiter(clock=trio.current_time, quota=quota(Limits(), SharedClock()))
-        limiter.observe({"x-ratelimit-limit-requests": "600"})
+        limiter.observe({"x-requests": "600"}, {"x-requests": "requests"})
         assert limiter.quota.limits == Limits(rpm=600)
         times = []
         for _ in range(20):

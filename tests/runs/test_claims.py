@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from lpo_agent import open_run
 from lpo_agent.agents.marker import InfluenceMarker, RandomMarker
 from lpo_agent.core.events import CandidateRaced, StepStarted
 from lpo_agent.core.power import items_needed
 from lpo_agent.core.result import RunResult
 from lpo_agent.environment import Environment
 from lpo_agent.errors import ConfigError, DataError
-from lpo_agent.runs import open_run
 from lpo_agent.spec import make_spec
 from scripts import simulate_credit, simulate_noise
 

@@ -14,6 +14,7 @@ import pytest
 from lpo_agent.workers.gateway import Gateway, knowing
 
 import lpo_agent
+from lpo_agent import open_resumed, open_run
 from lpo_agent.agents.scorer import Scorer
 from lpo_agent.bus.base import TOO_LARGE
 from lpo_agent.core.budget import Budget, Ledger
@@ -27,7 +28,6 @@ from lpo_agent.metrics import as_metric
 from lpo_agent.models.billing import Purse
 from lpo_agent.models.middleware import Budgeted, Recorded
 from lpo_agent.models.prices import load_prices
-from lpo_agent.runs import open_resumed, open_run
 from lpo_agent.spec import make_spec
 from tests.bus.nats_server import shared_server
 
