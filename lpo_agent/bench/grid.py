@@ -20,7 +20,9 @@ from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.fields import by_field, field_of
 from lpo_agent.errors import ConfigError, DataError
 from lpo_agent.plugins import AUTO, MARKERS, METHODS
-from lpo_agent.search.methods.base import full
+from lpo_agent.runs.request import OwnParts
+from lpo_agent.runs.task import check_method
+from lpo_agent.search.methods.base import OPTIONAL, full
 from lpo_agent.spec import RunSpec, make_spec
 
 if TYPE_CHECKING:
@@ -201,7 +203,9 @@ def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
     task = next(task for task in bench.tasks if task.name == cell.task)
     numbers = bench.host | bench.hosts.get(cell.method, {}) if has_locality(cell.method) else {}
     own = bench.method_options.get(cell.method, {})
-    options = by_field(RunSpec, bench.options) | by_field(RunSpec, task.options) | by_field(RunSpec, own)
+    common = by_field(RunSpec, bench.options) | by_field(RunSpec, task.options)
+    unread = set() if cell.method == AUTO else set(OPTIONAL) - set(full(METHODS.load(cell.method)).reads)
+    options = {name: value for name, value in common.items() if name not in unread} | by_field(RunSpec, own)
     given = options | {
         "prompt": task_prompt(bench, task),
         "method": cell.method,
@@ -214,7 +218,9 @@ def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
         given["metric"] = task.metric
     if "model" not in given:
         raise ConfigError("--model is required: which model answers the items?")
-    return make_spec(given)
+    spec = make_spec(given)
+    check_method(spec, OwnParts())
+    return spec
 
 
 def task_prompt(bench: Bench, task: BenchTask) -> str:

@@ -231,7 +231,7 @@ class _Floor:
             task = load_task(spec, "optimize", self.splits[cell.task])
             prepared = await runner.prepare("optimize", spec, run_id=run_id, task=task)
         else:
-            prepared = await runner.reopen(record)
+            prepared = await runner.reopen(record, check=False)
         prepared = prepared.with_spec(budget=Budget())  # the caps are those of all cells together
         limited = None if self.request.search_calls is None else Limited(self.request.search_calls)
         async with runner.open(prepared, stop=self.stop, limited=limited) as run:

@@ -119,7 +119,7 @@ def test_options_of_one_method_win_over_those_of_all_and_name_its_arm() -> None:
 @pytest.mark.parametrize(
     ("own", "says"),
     [
-        ({"opro": {"steps": 2}}, "method_options: there is no method 'opro'; the methods are auto, lpo"),
+        ({"opro": {"steps": 2}}, "method_options: there is no method 'opro'; known are lpo"),
         ({"pe2": {"stepz": 2}}, "method_options: pe2: unknown option 'stepz'"),
         ({"pe2": {"seed": 2}}, "pe2: seed is the same for all methods"),
         ({"pe2": {"base-url": "http://x"}}, "pe2: base-url is the same for all methods"),
@@ -161,7 +161,7 @@ def test_what_is_missing_in_a_cell_is_named() -> None:
     with pytest.raises(ConfigError, match="task one has no prompt"):
         cell_spec(bench, next(cells(bench)))
     bench = grid(host={"bem": 1})
-    with pytest.raises(ConfigError, match="'bem' is no number"):
+    with pytest.raises(ConfigError, match="'bem' is no option of method"):
         cell_spec(bench, next(cells(bench)))
 
 
