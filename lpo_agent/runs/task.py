@@ -12,7 +12,7 @@ from lpo_agent.metrics import answer_tokens, as_metric, default_metric
 from lpo_agent.models.providers.base import PROVIDERS, split_model
 from lpo_agent.plugins import AUTO, OWN
 from lpo_agent.runs.request import OwnParts, method_of
-from lpo_agent.search.methods.base import check_options
+from lpo_agent.search.methods.choosing import check_options
 from lpo_agent.search.task import Task
 
 if TYPE_CHECKING:
