@@ -41,8 +41,8 @@ def served(weights: Path) -> Iterator[str]:
 
 
 def small_run(**model: str) -> RunSpec:
-    options = {"branches": 1, "steps": 1, "proposals": 1, "race_items": 2, "max_tokens": 4, "method": "local-search"}
-    examples = tuple(read_examples(EXAMPLE / "messages.jsonl")[:8])
+    options = {"branches": 1, "steps": 1, "proposals": 2, "race_items": 4, "max_tokens": 4, "method": "local-search"}
+    examples = tuple(read_examples(EXAMPLE / "messages.jsonl")[:10])
     prompt = (EXAMPLE / "prompt.txt").read_text(encoding="utf-8")
     return make_spec({"prompt": prompt, "examples": examples, "cache": False, **options, **model})
 
