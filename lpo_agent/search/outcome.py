@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lpo_agent.core.events import SeedScored
 from lpo_agent.core.scores import paired, summarize
@@ -27,8 +27,9 @@ class SearchOutcome:
     """What a search found; ``best`` is the seed where nothing beat it on dev.
 
     ``differences``: best minus seed on the test items that were scored for both. ``curve``: calls,
-    counted one after another, and the best mean on ``curve_on`` that was known by then. ``scorings`` (pairs of
-    prompt and row) and ``optimizer_calls`` are those of the search, None where they are not counted.
+    counted one after another, and the best mean that was known by then, on the split that the plan's
+    ``chosen_on`` names. ``scorings`` (pairs of prompt and row) and ``optimizer_calls`` are those of the search,
+    None where they are not counted.
     ``confirmation``: differences of the chosen prompt on fresh dev items. ``records``: what was learned of
     places. ``remarks``: what a reader of the result should know.
     """
@@ -44,7 +45,6 @@ class SearchOutcome:
     skipped: list[str] = field(default_factory=list)
     candidates: int = 0
     curve: list[tuple[int, float]] = field(default_factory=list)
-    curve_on: Literal["dev", "train"] = "dev"
     confirmation: list[float] = field(default_factory=list)
     front: tuple[FrontPoint, ...] = ()
     edits: tuple[EditResult, ...] | None = None

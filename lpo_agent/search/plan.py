@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Plan:
     of the slowest one before it waits for news. After ``widens`` steps without success a branch marks more,
     after ``restarts`` it takes hold of all that may change of another prompt, and then begins anew.
     The worth of at most ``explained`` edits is measured, on ``explained_on`` training items. ``marker`` and
-    ``proposer`` name who marks and who writes.
+    ``proposer`` name who marks and who writes. ``chosen_on``: the split that the method selects prompts on.
     """
 
     branches: int = 4
@@ -45,6 +46,7 @@ class Plan:
     explained_on: int = 24
     marker: str = "llm"
     proposer: str = "llm"
+    chosen_on: Literal["train", "dev"] = "train"
     seed: int = 0
 
 
