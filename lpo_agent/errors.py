@@ -43,6 +43,38 @@ if TYPE_CHECKING:
     from lpo_agent.core.messages import Failure
     from lpo_agent.core.retry import Retry
 
+__all__ = [
+    "AuthError",
+    "BrokenReply",
+    "BudgetExceeded",
+    "BudgetTied",
+    "BusClosed",
+    "BusError",
+    "ConfigError",
+    "DataError",
+    "DeadlineExceeded",
+    "EditRejected",
+    "InputError",
+    "JournalError",
+    "LpoError",
+    "MarkupError",
+    "MetricError",
+    "NotKnown",
+    "OutageError",
+    "ProviderError",
+    "QuotaError",
+    "RateLimited",
+    "ReplyError",
+    "RequestFailed",
+    "RequestRejected",
+    "TooManyUnscored",
+    "TransientError",
+    "UnknownModelError",
+    "UnreachableError",
+    "leaves",
+    "worst",
+]
+
 
 class LpoError(Exception):
     """Base of all errors raised on purpose."""

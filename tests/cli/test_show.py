@@ -12,12 +12,13 @@ from rich.console import Console
 
 from lpo_agent.cli import show, words
 from lpo_agent.cli.diff import diff_text, marked_text
-from lpo_agent.core.messages import Mark, Marks
 from lpo_agent.core.result import (
     BestResult,
     CompareResult,
     EvaluateResult,
     LocalityResult,
+    MarkResult,
+    MarkSpan,
     RunResult,
     SeedResult,
     TestDelta,
@@ -25,7 +26,7 @@ from lpo_agent.core.result import (
     Verdict,
 )
 from lpo_agent.core.scores import Score, Scored, Unscored, summarize
-from lpo_agent.core.text import Prompt, Span, render
+from lpo_agent.core.text import Span, render
 from lpo_agent.report import markup
 from lpo_agent.report.pieces import pieces_of
 
@@ -70,7 +71,7 @@ def result(
     )
 
 
-def printed(what: RunResult | EvaluateResult | CompareResult, width: int = 100) -> str:
+def printed(what: RunResult | EvaluateResult | CompareResult | MarkResult, width: int = 100) -> str:
     stream = io.StringIO()
     out = show.console(stream)
     out.width = width
@@ -167,6 +168,7 @@ def test_a_challenger_that_was_not_better_is_shown_as_such() -> None:
     text = flat(printed(result(verdict="no_significant_improvement", delta=UNCLEAR)))
     assert "no significant improvement: p = 0.42" in text
     assert "the seed prompt stays the answer" in text
+    assert "method local-search, locality enforce; 4 edits checked: 0 changes outside the marks" in text
     assert "challenger test 0.74" in text
     assert "Best prompt Say which queue." in text
 
@@ -176,7 +178,7 @@ def test_a_challenger_that_was_not_better_is_shown_as_such() -> None:
     [
         ("improved", BETTER, "This holds for this model"),
         ("no_significant_improvement", UNCLEAR, "more test items could tell"),
-        ("no_significant_improvement", None, "no candidate beat the seed prompt"),
+        ("no_significant_improvement", None, "No candidate has a higher score than the seed prompt"),
         ("not_tested", None, "not tested"),
     ],
 )
@@ -220,21 +222,24 @@ def test_a_comparison_says_which_is_better(delta: TestDelta, says: str) -> None:
 
 
 def test_marks_are_shown_with_their_reasons() -> None:
-    marks = Marks(
-        marks=(
-            Mark(span=Span(0, 0), reason="text may be added here"),
-            Mark(span=Span(4, 9), reason="hurts: -0.25 on 12 items", influence=-0.25),
-            Mark(span=Span(16, 16), reason="text may be added here"),
+    spans = (
+        MarkSpan(start=0, end=0, text="", reason="text may be added here"),
+        MarkSpan(start=4, end=9, text="which", reason="hurts: -0.25 on 12 items", influence=-0.25),
+        MarkSpan(start=16, end=16, text="", reason="text may be added here"),
+    )
+    prompt = "Say which queue."
+    marked = render(prompt, [Span(span.start, span.end) for span in spans])
+    text = printed(
+        MarkResult(
+            run_id="r", status="completed", stop_reason="", prompt=prompt, marked=marked, spans=spans, usage=USAGE
         )
     )
-    prompt = Prompt(text="Say which queue.")
-    stream = io.StringIO()
-    show.show_marks(show.console(stream), marks.on(prompt), marks)
-    text = stream.getvalue()
     assert "<edit></edit>Say <edit>which</edit> queue.<edit></edit>" in text
     assert "1. place at the beginning: text may be added here" in text
     assert "2. 'which': hurts: -0.25 on 12 items" in text
     assert "3. place after 'Say which queue.'" in text
+    assert "run r; see it again with: lpo show r" in text
+    assert "1,240 calls, 310 cached, 2 failed" in text
 
 
 @pytest.mark.parametrize(
