@@ -12,7 +12,8 @@ import logging
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from lpo_agent.cli.args import build_parser
 from lpo_agent.errors import leaves, worst
@@ -72,23 +73,27 @@ def _version() -> str:
     return f"lpo-agent {metadata.version('lpo-agent')}"
 
 
-def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
-    from lpo_agent.cli import bench, commands, doctor, history, report, worker  # noqa: PLC0415 - `--help` must not wait for them
+FUNCTIONS: Final = {
+    "optimize": ("commands", "optimize"),
+    "evaluate": ("commands", "evaluate"),
+    "compare": ("commands", "compare"),
+    "mark": ("commands", "mark"),
+    "bench": ("bench", "bench"),
+    "resume": ("bench", "resume"),
+    "models": ("commands", "models"),
+    "worker": ("worker", "worker"),
+    "runs": ("history", "runs"),
+    "show": ("history", "show_run"),
+    "report": ("report", "report"),
+    "doctor": ("doctor", "doctor"),
+}
+"""The module and the function of each command; the module is imported when the command is given."""
 
-    return {
-        "optimize": commands.optimize,
-        "evaluate": commands.evaluate,
-        "compare": commands.compare,
-        "mark": commands.mark,
-        "bench": bench.bench,
-        "resume": bench.resume,
-        "models": commands.models,
-        "worker": worker.worker,
-        "runs": history.runs,
-        "show": history.show_run,
-        "report": report.report,
-        "doctor": doctor.doctor,
-    }[name]
+
+def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
+    module, function = FUNCTIONS[name]
+    found: Callable[[dict[str, Any]], int | None] = getattr(import_module(f"lpo_agent.cli.{module}"), function)
+    return found
 
 
 def _failed(exc: Exception, *, verbose: bool) -> int:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from lpo_agent import open_bench, open_resumed, read_environment
 from lpo_agent.bench import AT_ONCE, change_bench, plan_bench, plot, read_bench, to_csv, to_markdown
 from lpo_agent.cli import files, options, words
-from lpo_agent.cli.commands import carry_out, print_json, write_result
+from lpo_agent.cli.commands import carry_out
+from lpo_agent.cli.printing import print_json, write_result
 from lpo_agent.errors import ConfigError
 from lpo_agent.results import BenchResult
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,11 @@ import anyio
 
 from lpo_agent import open_run, plan_run, pull_model
 from lpo_agent.cli import files, options, show
+from lpo_agent.cli.printing import print_json, print_result, write_result
 from lpo_agent.cli.progress import Lines, LiveView, NoProgress
 from lpo_agent.cli.signals import run_to_end
 from lpo_agent.errors import BudgetExceeded, TooManyUnscored
-from lpo_agent.results import BenchResult, RunResult
+from lpo_agent.results import BenchResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -107,32 +107,3 @@ def view_for(output: Output) -> View:
     console = show.console(sys.stderr)
     live = console.is_terminal and not console.is_dumb_terminal and not output.verbose
     return LiveView(console) if live else Lines(console)
-
-
-def print_result(output: Output, result: Result) -> None:
-    """Print a result as JSON or in words."""
-    if output.json:
-        print_json(result_json(result))
-    else:
-        show.show_result(show.console(sys.stdout), result)
-
-
-def write_result(output: Output, result: Result) -> None:
-    """Write `--out`: the best prompt, or JSON if the file's name ends in .json or the result has no prompt."""
-    if output.out is None:
-        return
-    if isinstance(result, RunResult) and output.out.suffix.lower() != ".json":
-        files.write_text(output.out, result.best.prompt)
-    else:
-        files.write_text(output.out, json.dumps(result_json(result), indent=2) + "\n")
-
-
-def result_json(result: Result) -> dict[str, Any]:
-    """Return the result as the JSON object that `--json` prints."""
-    found: dict[str, Any] = result.model_dump(mode="json", by_alias=True)
-    return found
-
-
-def print_json(value: object) -> None:
-    """Print one JSON value; ASCII only, so that no terminal's encoding matters."""
-    print(json.dumps(value))

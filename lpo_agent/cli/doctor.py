@@ -10,7 +10,7 @@ import anyio
 
 from lpo_agent import diagnose
 from lpo_agent.cli import options, show
-from lpo_agent.cli.commands import print_json
+from lpo_agent.cli.printing import print_json
 from lpo_agent.results import SCHEMA
 
 if TYPE_CHECKING:

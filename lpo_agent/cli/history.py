@@ -10,7 +10,7 @@ import anyio
 
 from lpo_agent import list_runs, read_run
 from lpo_agent.cli import options, show, words
-from lpo_agent.cli.commands import print_json, print_result, write_result
+from lpo_agent.cli.printing import print_json, print_result, write_result
 from lpo_agent.errors import ConfigError, JournalError
 from lpo_agent.results import SCHEMA, BenchResult, EvaluateResult, RunResult
 

@@ -56,7 +56,8 @@ async def run_to_end(opening: Opening, view: View) -> Result:
         async with opening(view.say) as run:
             run_id = run.run_id
             await view.follow(run)
-            result = await run.wait()
+            await run.ended()
+        result = run.result  # a bug in the run was raised on leaving the block
         tasks.cancel_scope.cancel()
     if result is None:
         raise StoppedBySignal(run_id)
