@@ -47,7 +47,8 @@ COMMON: Final = frozenset(
 
 def _check_name(table: Table[Any], name: str) -> str:
     if name != AUTO and name not in table:
-        raise ValueError(f"there is no {table.kind} {name!r}; known are {', '.join(table.names())}")
+        known = dict.fromkeys((AUTO, *table.names()))
+        raise ValueError(f"there is no {table.kind} {name!r}; known are {', '.join(known)}")
     return name
 
 

@@ -11,7 +11,7 @@ from lpo_agent.bench.grid import PRESETS, BenchTask, arm_key, cell_spec, cells, 
 from lpo_agent.core.beam_options import BEAM_METHODS, beam_options_for
 from lpo_agent.core.budget import Budget
 from lpo_agent.errors import ConfigError, DataError
-from lpo_agent.search.methods import plan_for
+from lpo_agent.search.methods.base import METHODS, full
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ def test_the_papers_settings(preset: str) -> None:
     bench = bench.model_copy(update={"options": bench.options | {"model": "openai:x"}})
     for cell in cells(bench):
         spec = cell_spec(bench, cell)
-        numbers, plan = beam_options_for(cell.method, spec.method_options), plan_for(cell.method, spec)
+        numbers, plan = beam_options_for(cell.method, spec.method_options), full(METHODS.load(cell.method)).plan(spec)
         assert (plan.steps, numbers.beam, plan.proposals) == (3, 4, 4)
         assert (numbers.selection, numbers.pool, numbers.induce, numbers.max_words) == ("all", "all", 0, 50)
         assert spec.prompt == "Let's think step by step."

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from lpo_agent import open_bench
 from lpo_agent.bench.grid import load_splits, read_bench
 from lpo_agent.bench.rows import BenchResult
 from lpo_agent.environment import Environment
-from lpo_agent.runs import open_bench
 from tests.models.fake_server import Asked, Reply, fake_server
 
 DATA = Path(os.environ.get("LPO_BENCH_DATA") or Path(__file__).parents[3] / "shared" / "data")

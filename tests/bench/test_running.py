@@ -10,6 +10,7 @@ import anyio.lowlevel
 import pytest
 
 import lpo_agent
+from lpo_agent import open_bench, open_resumed, open_session
 from lpo_agent.bench.grid import cells, make_bench
 from lpo_agent.bench.rows import BenchResult
 from lpo_agent.cli import main
@@ -17,7 +18,6 @@ from lpo_agent.core.budget import Budget
 from lpo_agent.environment import Environment
 from lpo_agent.errors import BudgetExceeded, ConfigError
 from lpo_agent.journal import open_journal
-from lpo_agent.runs import open_bench, open_resumed, open_session
 
 if TYPE_CHECKING:
     from lpo_agent.bench.grid import Bench

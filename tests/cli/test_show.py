@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -30,6 +30,7 @@ from lpo_agent.core.text import Span, render
 from lpo_agent.report import markup
 from lpo_agent.report.pieces import pieces_of
 
+NO_DEADLINE = settings(deadline=None)  # other processes may have the machine
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=300)
 USAGE = UsageResult(
     calls=1240, cached_calls=310, failed_calls=2, input_tokens=82110, output_tokens=3400, usd=None, wall_s=65.0
@@ -83,6 +84,7 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
+@NO_DEADLINE
 @given(TEXTS, TEXTS)
 def test_a_diff_holds_both_texts(old: str, new: str) -> None:
     pieces = pieces_of(old, new, ())
@@ -91,6 +93,7 @@ def test_a_diff_holds_both_texts(old: str, new: str) -> None:
     assert all(piece.text for piece in pieces)
 
 
+@NO_DEADLINE
 @given(TEXTS)
 def test_a_diff_of_equal_texts_shows_no_change(text: str) -> None:
     assert {kind for kind, _, _ in pieces_of(text, text, ())} <= {"same"}
@@ -107,6 +110,7 @@ def test_a_coloured_diff_has_styles_in_place_of_signs() -> None:
     assert [str(span.style) for span in text.spans if str(span.style)] == ["red strike", "bold green"]
 
 
+@NO_DEADLINE
 @given(TEXTS, st.integers(0, 300), st.integers(0, 300))
 def test_a_marked_prompt_reads_the_same_with_and_without_colour(text: str, one: int, other: int) -> None:
     start, end = sorted((min(one, len(text)), min(other, len(text))))
@@ -114,12 +118,14 @@ def test_a_marked_prompt_reads_the_same_with_and_without_colour(text: str, one: 
     assert marked_text(marked, colour=True).plain == marked_text(marked, colour=False).plain == words.visible(marked)
 
 
+@NO_DEADLINE
 @given(TEXTS, TEXTS, st.integers(40, 100))
 def test_a_report_is_never_wider_than_asked(seed: str, best: str, width: int) -> None:
     text = printed(result(seed, best), width)
     assert max(map(cell_len, text.split("\n"))) <= width
 
 
+@NO_DEADLINE
 @given(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=400))
 def test_a_long_prompt_is_wrapped_not_cut(prompt: str) -> None:
     report = printed(result(best=prompt), 60)
@@ -127,6 +133,7 @@ def test_a_long_prompt_is_wrapped_not_cut(prompt: str) -> None:
     assert "".join(block.split()) == prompt
 
 
+@NO_DEADLINE
 @given(st.text())
 def test_nothing_visible_steers_the_terminal(text: str) -> None:
     shown = words.visible(text)
