@@ -25,6 +25,7 @@ from lpo_agent.spec import RunSpec, make_spec
 if TYPE_CHECKING:
     from lpo_agent.agents.base import Marker, Proposer
     from lpo_agent.bus.base import Bus
+    from lpo_agent.core.events import Event
     from lpo_agent.core.result import CompareResult, EvaluateResult, MarkResult, RunResult, UsageResult
     from lpo_agent.data import Example
     from lpo_agent.environment import Environment
@@ -335,9 +336,13 @@ class Session:
         method: str | Method = "auto",
         marker: str | Marker | None = None,
         proposer: str | Proposer | None = None,
+        emit: Callable[[Event], None] | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult:
-        """Search for a better prompt, as :func:`lpo_agent.optimize` does; ``model`` may differ from the session's."""
+        """Search for a better prompt, as :func:`lpo_agent.optimize` does; ``model`` may differ from the session's.
+
+        ``emit`` is called with each event of the run.
+        """
         parts = split_parts(
             model=model,
             optimizer_model=optimizer_model,
@@ -347,7 +352,7 @@ class Session:
             proposer=proposer,
         )
         run: Run[RunResult] = await self._start("optimize", prompt, rows, parts, options)
-        return await _waited(run)
+        return await _waited(run, emit)
 
     async def evaluate(
         self,
@@ -473,9 +478,12 @@ def _fields(names: frozenset[str]) -> list[str]:
     return sorted(name for name in names if name in RunSpec.model_fields)
 
 
-async def _waited(run: Run[R]) -> R:
+async def _waited(run: Run[R], emit: Callable[[Event], None] | None = None) -> R:
     """Return the run's result; if the waiting is cancelled, the run is cancelled too."""
     try:
+        if emit is not None:
+            async for event in run:
+                emit(event)
         return await run.wait()
     finally:
         await run.cancel()

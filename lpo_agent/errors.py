@@ -35,6 +35,7 @@ A message says what is wrong, where (file, row, option), and what to do about it
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ __all__ = [
     "UnknownModelError",
     "UnreachableError",
     "leaves",
+    "ungrouped",
     "worst",
 ]
 
@@ -236,6 +238,18 @@ def leaves(exc: BaseException) -> Iterator[BaseException]:
             yield from leaves(inner)
     else:
         yield exc
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raise the only exception of a group that leaves the block without the group; larger groups stay as they are."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        only = list(leaves(group))
+        if len(only) == 1:
+            raise only[0] from None
+        raise
 
 
 def worst(exc: BaseException) -> LpoError | None:

@@ -18,7 +18,7 @@ class BudgetOptions(TypedDict, total=False):
     """Caps of a run."""
 
     usd: float | None
-    """Most that the run may cost, in US dollars (more than 0; default: no cap)."""
+    """Most that the run may cost, where prices are known, in US dollars (more than 0; default: no cap)."""
     calls: int | None
     """Most model calls, failed ones counted (more than 0; default: no cap)."""
     tokens: int | None
@@ -39,8 +39,8 @@ class RunOptions(TypedDict, total=False):
     test: Path | str | None
     """Items to judge by, once, at the end."""
     locality: Literal["off", "think", "nudge", "enforce"]
-    """How marks bind in ape, apo and pe2: none (off), none but as much thought (think), as advice, as in the paper
-    (nudge), or nothing outside them can change (enforce) (default: enforce).
+    """How marks bind in ape, apo and pe2: not made (off), thought in their place (think), advice as in the paper
+    (nudge), nothing else can change (enforce) (default: enforce).
     """
     branches: int | None
     """Searches side by side (1 to 256; default: the method's own)."""
@@ -85,7 +85,7 @@ class RunOptions(TypedDict, total=False):
     rpm: float | None
     """Most requests a minute to a model (more than 0; default: found out)."""
     tpm: float | None
-    """Most tokens a minute (more than 0; default: found out)."""
+    """Most tokens a minute to a model (more than 0; default: found out)."""
     input_tpm: float | None
     """Most input tokens a minute, where they are counted apart (more than 0)."""
     output_tpm: float | None
@@ -128,7 +128,7 @@ class ScoreOptions(TypedDict, total=False):
     rpm: float | None
     """Most requests a minute to a model (more than 0; default: found out)."""
     tpm: float | None
-    """Most tokens a minute (more than 0; default: found out)."""
+    """Most tokens a minute to a model (more than 0; default: found out)."""
     input_tpm: float | None
     """Most input tokens a minute, where they are counted apart (more than 0)."""
     output_tpm: float | None
@@ -155,7 +155,7 @@ class SessionOptions(TypedDict, total=False):
     rpm: float | None
     """Most requests a minute to a model (more than 0; default: found out)."""
     tpm: float | None
-    """Most tokens a minute (more than 0; default: found out)."""
+    """Most tokens a minute to a model (more than 0; default: found out)."""
     input_tpm: float | None
     """Most input tokens a minute, where they are counted apart (more than 0)."""
     output_tpm: float | None

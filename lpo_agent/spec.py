@@ -77,8 +77,8 @@ class RunSpec(OptionModel):
     )
     locality: LocalityMode = _search(
         "enforce",
-        "how marks bind in ape, apo and pe2: none (off), none but as much thought (think), as advice, as in the paper "
-        "(nudge), or nothing outside them can change (enforce)",
+        "how marks bind in ape, apo and pe2: not made (off), thought in their place (think), advice as in the paper "
+        "(nudge), nothing else can change (enforce)",
     )
     marker: str | None = _search(None, "who chooses the words to edit", choices=tuple(MARKERS.built_in), unset=OWN)
     proposer: str | None = _search(
@@ -176,7 +176,7 @@ class RunSpec(OptionModel):
 
     seed: int = _limits(0, "seed of every random choice, the split included", commands=SCORING)
     rpm: float | None = _limits(None, "most requests a minute to a model", unset="found out", gt=0)
-    tpm: float | None = _limits(None, "most tokens a minute", unset="found out", gt=0)
+    tpm: float | None = _limits(None, "most tokens a minute to a model", unset="found out", gt=0)
     input_tpm: float | None = _limits(None, "most input tokens a minute, where they are counted apart", gt=0)
     output_tpm: float | None = _limits(None, "most output tokens a minute, where they are counted apart", gt=0)
     concurrency: int = _limits(128, "most calls at the same time", ge=1, le=4096)
@@ -191,6 +191,11 @@ class RunSpec(OptionModel):
     @classmethod
     def _read_default(cls, given: Any) -> Any:
         return None if given == "default" else given
+
+    @field_validator("method_options", mode="before")
+    @classmethod
+    def _read_names(cls, given: Any) -> Any:
+        return {f"{n}".replace("-", "_"): value for n, value in given.items()} if isinstance(given, dict) else given
 
     @field_validator("bus")
     @classmethod

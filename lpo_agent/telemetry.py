@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections import deque
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 import structlog
@@ -85,16 +86,34 @@ class EventStream:
         content = event.model_dump(mode="json", exclude=set(PRIVATE) | {"type"})
         self._log.info(event.name, **{key: value for key, value in content.items() if key != "run_id"})
 
-    async def observed(self) -> AsyncIterator[Event]:
-        """Yield the run's events of this session, each once, until the run is over."""
-        at = self._first
+    def observed(self) -> AsyncIterator[Event]:
+        """Return an iterator over the run's events in this session, each once, until the run is over."""
+        return _Observer(self, self._first)
+
+    async def next_after(self, number: int) -> list[tuple[int, str]]:
+        """Return the events after the one with this number, none if the run is over and there are no more."""
         while True:
             written, over = self._written, self._over
-            for number, body in self._journal.events_after(self._run_id, at, BATCH):
-                at = number
-                yield read_event(body)
-            if at < self._journal.last_event(self._run_id):
-                continue
-            if over:
-                return
+            found = self._journal.events_after(self._run_id, number, BATCH)
+            if found or over:
+                return found
             await written.wait()
+
+
+class _Observer:
+    """Reads one event after another from the journal."""
+
+    def __init__(self, stream: EventStream, after: int) -> None:
+        self._stream, self._after = stream, after
+        self._read: deque[tuple[int, str]] = deque()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._read:
+            self._read.extend(await self._stream.next_after(self._after))
+        if not self._read:
+            raise StopAsyncIteration
+        self._after, body = self._read.popleft()
+        return read_event(body)

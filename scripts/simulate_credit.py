@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from lpo_agent import open_session
 from lpo_agent.agents.marker import InfluenceMarker, RandomMarker
 from lpo_agent.core.credit import Try, learned
 from lpo_agent.core.influence import insertion_points, phrases
 from lpo_agent.core.messages import Critique, MarkAsk
 from lpo_agent.core.text import Prompt
 from lpo_agent.environment import Environment
-from lpo_agent.runs import open_session
 
 if TYPE_CHECKING:
     from lpo_agent.core.messages import Marks

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from lpo_agent import open_session
 from lpo_agent.environment import Environment
-from lpo_agent.runs import open_session
 
 if TYPE_CHECKING:
     from lpo_agent.models.base import Call

@@ -61,3 +61,8 @@ def coin(call: Call) -> str:
     numbers: list[str] = re.findall(r"\d+", asked(call))
     heads = hashlib.blake2b(asked(call).encode()).digest()[0] % 2
     return numbers[-1] if numbers and heads else "tails"
+
+
+def judged(call: Call) -> str:
+    """Answer like :func:`task`; where an answer is to be graded, give it 7 of 10."""
+    return "It is nearly right.\n7" if "answer to grade" in asked(call) else task(call)

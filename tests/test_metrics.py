@@ -286,7 +286,7 @@ async def test_without_a_pattern_the_target_is_one() -> None:
         ("numeric", "none", "18", "expected 18, the reply has no number"),
         ("f1", "red cat", "cat sat", 'expected "cat sat", 1 of 2 expected words are among the reply\'s 2'),
         ("json", "{}", "[]", 'the reply is JSON, but does not equal "[]"'),
-        ("json", "x", "[]", "the reply is not JSON, and contains no fenced block of JSON"),
+        ("json", "x", "[]", "the reply is not JSON, and holds no fenced block of JSON"),
         ("regex:a(.)", "ab", "c", 'expected "c", the pattern finds "b"'),
         ("regex:a(.)", "x", "c", 'expected "c", the pattern is not in the reply'),
         ("regex", "x", "c", "the wanted pattern is not in the reply"),

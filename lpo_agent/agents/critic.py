@@ -1,4 +1,4 @@
-"""The critic: why does the prompt fail? One by asking a model, one by counting."""
+"""The critics, which explain why a prompt fails on examples: one asks a model, one counts failures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 400
 WHOLE = 6_000
-"""Characters of an input or an answer that the critic reads: long enough for whole traces of reasoning."""
+"""Longest input or answer, in characters, that is shown to the critic: enough for a whole chain of reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Critic:
-    """Explains failures by reading them with a capable model: ProTeGi's textual gradient
-    (Pryzant et al. 2023, section 2.2)."""  # noqa: D205, D209 - one sentence
+    """Asks a capable model to explain the failures: the textual gradient of ProTeGi.
+
+    Pryzant et al. 2023, section 2.2.
+    """
 
     model: Model
     temperature: float | None = 0.7
@@ -43,15 +45,15 @@ class Critic:
 
 @dataclass(frozen=True, slots=True)
 class CountingCritic:
-    """Describes failures by counting them, for models too weak to explain anything.
+    """Describes failures by counts, for models that are too weak to explain them.
 
-    ``labels``: the possible answers where they are few, else empty.
+    ``labels``: the possible answers, empty if they are not few.
     """
 
     labels: tuple[str, ...] = ()
 
     async def critique(self, ask: CritiqueAsk) -> Critique:
-        """Return what the failures have in common: answers in no known form, answers never given."""
+        """Return counts: answers that name none of the labels, and the labels that are missed most often."""
         share = offtopic(ask.failures, self.labels)
         wanted = Counter(trace.row.target for trace in ask.failures)
         text = f"{len(ask.failures)} failures; {share:.0%} name no possible answer"
@@ -61,7 +63,7 @@ class CountingCritic:
 
 
 def offtopic(failures: tuple[Trace, ...], labels: tuple[str, ...]) -> float:
-    """Return the share of failed answers that name none of the labels (0 without labels)."""
+    """Return the share of failed answers that name none of the labels, 0 to 1 (0 without labels)."""
     if not failures or not labels:
         return 0.0
     folded = [label.casefold() for label in labels]

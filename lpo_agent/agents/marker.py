@@ -1,4 +1,4 @@
-"""The token marker: which words may change next? One asks a model, one goes by measurement."""
+"""The token markers, which choose the spans of a prompt to edit: by a model, by measured influence, or at random."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TokenMarker:
-    """Lets a capable model put ``<edit>`` tags into the prompt, as the paper does (section 2.2).
+    """Asks a capable model to put ``<edit>`` tags into the prompt, as in the LPO paper (section 2.2).
 
-    The reply counts only if it is the prompt itself once its tags are gone.
+    A reply is valid only if it equals the prompt after its tags are removed.
     """
 
     model: Model
@@ -39,9 +39,9 @@ class TokenMarker:
     )
 
     async def mark(self, ask: MarkAsk) -> Marks:
-        """Return the model's spans; raises ReplyError after one re-ask, and ProviderError.
+        """Return the model's spans; raises ReplyError after two invalid replies, and ProviderError.
 
-        With the reach "all" nothing is asked: all that may change is marked.
+        With the reach "all", all text that may change is marked without a call.
         """
         if ask.reach == "all":
             return everything(ask.prompt)
@@ -59,13 +59,13 @@ class TokenMarker:
 
 
 def everything(prompt: Prompt) -> Marks:
-    """Return all that may change as marks: the local form of a rewrite."""
+    """Return marks of all regions that may change, for a rewrite of the whole prompt."""
     reason = "small edits did not help"
     return Marks(marks=tuple(Mark(span=span, reason=reason) for span in prompt.free_spans()))
 
 
 def _learned(ask: MarkAsk) -> str:
-    """Return which phrases paid when they were edited before, and which did not."""
+    """Return, as text for the model, which phrases paid when they were edited before and which did not."""
     lines = [
         f"{'edits here paid' if credit.paid > credit.barren else 'edits here did not pay'}: {words}"
         for credit in ask.credits
@@ -81,15 +81,15 @@ def _protected(prompt: Prompt) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InfluenceMarker:
-    """Chooses spans by their measured influence and by what edits there were worth; asks no model.
+    """Chooses spans by their measured influence and by the credit of earlier edits there; uses no model.
 
-    Insertion points and phrases are ranked together by a draw of their credit, less for words that help
-    (:func:`lpo_agent.core.credit.drawn`); each kind gets at least one mark. Of phrases only the measured
-    ones are ranked, where any were measured.
+    Insertion points and phrases are ranked together by their priority, which is partly random (see
+    :func:`lpo_agent.core.credit.drawn`); at least one of each kind is marked. If the influence of any phrase
+    was measured, only measured phrases are ranked.
     """
 
     async def mark(self, ask: MarkAsk) -> Marks:
-        """Return seeded choices, so that concurrent branches look at different places."""
+        """Return spans chosen with the request's seed, so that concurrent branches edit different places."""
         rng, known = random.Random(ask.seed), {credit.span: credit for credit in ask.credits}
         effects = {effect.span: effect for effect in ask.effects}
         points = [_place(span) for span in insertion_points(ask.prompt)]
@@ -108,10 +108,10 @@ class InfluenceMarker:
 
 @dataclass(frozen=True, slots=True)
 class RandomMarker:
-    """Marks random phrases and places: the control for "does it matter where one edits?"."""
+    """Marks random phrases and insertion points: the control that shows whether the choice of spans matters."""
 
     async def mark(self, ask: MarkAsk) -> Marks:
-        """Return ``ask.budget`` seeded spans."""
+        """Return at most ``ask.budget`` spans, drawn with the request's seed."""
         spans = [*phrases(ask.prompt), *insertion_points(ask.prompt)]
         chosen = random.Random(ask.seed).sample(spans, min(ask.budget, len(spans)))
         return Marks(marks=tuple(Mark(span=span, reason="chosen at random") for span in sorted(chosen)))
@@ -119,10 +119,10 @@ class RandomMarker:
 
 @dataclass(frozen=True, slots=True)
 class ManualMarker:
-    """Marks what the prompt's author marked: all of its ``<edit>`` regions, whole."""
+    """Marks the regions that the prompt's author marked with ``<edit>`` tags."""
 
     async def mark(self, ask: MarkAsk) -> Marks:
-        """Return the free regions."""
+        """Return all regions that may change."""
         spans = ask.prompt.free_spans()
         return Marks(marks=tuple(Mark(span=span, reason="marked by the author") for span in spans))
 

@@ -1,8 +1,8 @@
-"""Edit operators on marked spans: proposing without a model that can follow instructions.
+"""A proposer that edits marked spans by fixed operators, for models that cannot follow instructions.
 
-Delete, swap, paraphrase and add, as in GrIPS (Prasad et al. 2022, arXiv 2203.07281), with one
-difference: what is added comes from the task's data (its labels, their typical words, the form of
-its answers) instead of from deleted phrases only.
+The operators are delete, swap, paraphrase and add, as in GrIPS (Prasad et al. 2022, arXiv 2203.07281), and
+replace. Unlike in GrIPS, added text is not taken from deleted phrases: it is made from the task's data, that
+is its labels, their typical words, and the form of its answers.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Model
 
 TRIES = 20
+"""Random draws for each requested proposal, until enough valid ones are found."""
 ODDS = {"near": (6, 4, 0, 0), "wide": (4, 4, 2, 0), "all": (0, 3, 4, 3)}
-"""How likely a proposal changes one, two, three or four spans, by reach."""
+"""Weights of changing one, two, three or four spans in a proposal, by reach."""
 PARAPHRASE_TOKENS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorProposer:
-    """Draws one or two operators for each proposal, up to four with a wider reach, seeded.
+    """Draws random operators for each proposal: one or two, and up to four with a wider reach.
 
-    Never proposes a text twice, nor an edit of one span that did not help there before.
+    Never proposes the same text twice, nor an edit of a single span that did not help there before.
+    ``model`` is used by paraphrase; without it, paraphrase changes nothing.
     """
 
     facts: TaskFacts
@@ -46,7 +48,7 @@ class OperatorProposer:
     async def propose(self, ask: ProposeAsk) -> Proposals:
         """Return up to ``ask.n`` proposals whose texts differ from each other and from ``ask.tried``.
 
-        Raises ProviderError if paraphrasing fails for a reason that will not pass.
+        Raises ProviderError if paraphrasing fails for a reason that is fatal for all calls.
         """
         rng, seen = random.Random(ask.seed), {ask.marked.prompt.text, *ask.tried}
         failed = {(each.span, each.text.strip()) for each in ask.rejected}
@@ -91,7 +93,7 @@ class OperatorProposer:
         return "delete", {number: ""}
 
     async def _paraphrase(self, phrase: str, rng: random.Random) -> str:
-        """Return the phrase in the model's own words, or unchanged if the model gives none."""
+        """Return a paraphrase of the phrase by the model, or the phrase itself if there is no usable one."""
         if self.model is None:
             return phrase
         turn = Turn("user", self.template.substitute(phrase=phrase))
@@ -107,7 +109,7 @@ class OperatorProposer:
 
 
 def _operators(ask: ProposeAsk, number: int) -> list[str]:
-    """Return the operators for a phrase, repeated by weight: what hurts is deleted more often."""
+    """Return the operators for a phrase, repeated by weight: phrases that do not help are deleted more often."""
     influence = ask.influences[number] if number < len(ask.influences) else None
     operators = ["delete", "replace", "paraphrase"]
     if influence is not None and influence <= 0:
@@ -118,7 +120,7 @@ def _operators(ask: ProposeAsk, number: int) -> list[str]:
 
 
 def fragments(facts: TaskFacts) -> list[str]:
-    """Return instruction fragments for a task: the answer's form, the labels, their typical words."""
+    """Return instruction fragments for a task, about the form of the answer, the labels and their typical words."""
     general = ["Reply with the answer only.", "Do not explain.", "Answer:", "Read carefully."]
     if facts.labels:
         return [*general, *_label_fragments(facts)]
@@ -147,7 +149,7 @@ def _label_fragments(facts: TaskFacts) -> list[str]:
 
 
 def _joined(text: str, span: Span, fragment: str) -> str:
-    """Return the fragment with the white space that it needs between its neighbours."""
+    """Return the fragment, with a space at each end that would otherwise touch other text."""
     before, after = text[: span.start][-1:], text[span.end :][:1]
     left = "" if not before or before.isspace() else " "
     right = "" if not after or after.isspace() else " "
@@ -155,7 +157,7 @@ def _joined(text: str, span: Span, fragment: str) -> str:
 
 
 def _repeats(proposal: Proposal, failed: set[tuple[int, str]]) -> bool:
-    """Tell whether the proposal is one edit that was made there before, and did not help."""
+    """Return whether the proposal is a single edit that was made at the same span before and did not help."""
     only = proposal.replacements[0] if len(proposal.replacements) == 1 else None
     return only is not None and (only.span, only.text.strip()) in failed
 

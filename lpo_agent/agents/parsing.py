@@ -1,4 +1,4 @@
-"""Reading what models reply: strict, pure, and never guessing."""
+"""Parses the replies of models. A reply that does not have the requested form raises ReplyError, without guessing."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _OPTION = re.compile(r"<option>(.*?)</option>", re.DOTALL)
 
 
 def tagged_spans(reply: str, prompt: Prompt) -> list[Span]:
-    """Read the spans from a reply that repeats the prompt with ``<edit>`` tags.
+    """Return the tagged spans from a reply that repeats the prompt with ``<edit>`` tags.
 
-    The reply counts only if it is the prompt, character for character, once its tags are gone
-    (white space around it and one code fence are forgiven). Spans are cut where the prompt is
-    protected. Raises ReplyError otherwise, or when no span is left.
+    The reply must equal the prompt, character for character, after its tags are removed; white space around
+    it and a code fence are allowed. Parts of spans that are protected in the prompt are cut out. Raises
+    ReplyError for other replies, and if no span is left.
     """
     core = prompt.text.strip()
     offset = prompt.text.find(core)
@@ -62,10 +62,11 @@ def _cut(spans: list[Span], prompt: Prompt) -> list[Span]:
 
 
 def slot_options(reply: str, slots: int) -> list[dict[int, str]]:
-    """Read proposals of the form ``<option><slot number="1">text</slot>...</option>``.
+    """Parse proposals of the form ``<option><slot number="1">text</slot>...</option>``.
 
-    Slot numbers are 1-based in replies, 0-based in the result; options without a single slot and
-    options that name an unknown slot are dropped. Raises ReplyError if none is left.
+    Returns one mapping from slot to text for each option. Slot numbers start at 1 in replies and at 0 in the
+    result. Options without a slot, or with an unknown slot number, are ignored. Raises ReplyError if none is
+    left.
     """
     options = []
     for option in _OPTION.finditer(reply):
@@ -83,11 +84,11 @@ _PAIR = re.compile(r"<edit>.*?</edit>", re.DOTALL)
 
 
 def ruled_spans(reply: str, prompt: Prompt, *, count: int, words: int, check: str) -> list[Span]:
-    """Read a tagged prompt by the paper's rules (Jain and Chowdhary 2025, Figure 2).
+    """Return the spans of a tagged prompt, checked by the paper's rules (Jain and Chowdhary 2025, Figure 2).
 
-    With ``check`` "strict": at most ``count`` spans (0: any number) of at most ``words`` words, and
-    not all words of a longer prompt. With "text" only what :func:`tagged_spans` asks. With "off" one
-    pair of tags is enough, and a reply that is not the prompt gives no spans. Raises ReplyError.
+    ``check`` "strict": at most ``count`` spans (0: no limit) of at most ``words`` words each, and in a longer
+    prompt not all words may be tagged. "text": only the checks of :func:`tagged_spans`. "off": the reply needs
+    one pair of tags only, and if it is not the prompt, the result is empty. Raises ReplyError.
     """
     if check == "off":
         if not _PAIR.search(reply):
@@ -121,10 +122,10 @@ def _words(spans: list[Span], text: str) -> int:
 
 
 def new_prompts(reply: str) -> list[str]:
-    """Read new prompts between ``<prompt>`` tags; without any, the whole reply is one.
+    """Return the new prompts between ``<prompt>`` tags, or the whole reply as one prompt if there are no such tags.
 
-    Forgiven: a code fence or quotes around it, and ``<edit>`` tags in it. Raises ReplyError if
-    nothing is left.
+    A code fence or quotes around the whole reply, and ``<edit>`` tags, are removed. Raises ReplyError if
+    those tags are malformed or no text is left.
     """
     blocks = _PROMPT.findall(reply) or [_unwrapped(reply)]
     texts = []
@@ -153,6 +154,6 @@ def _unwrapped(reply: str) -> str:
 
 
 def reasons(reply: str) -> list[str]:
-    """Read reasons between ``<reason>`` tags; without any, the whole reply is one."""
+    """Return the reasons between ``<reason>`` tags, or the whole reply as one reason if there are no such tags."""
     found = [text for match in _REASON.findall(reply) if (text := match.strip())]
     return found or [reply.strip()]

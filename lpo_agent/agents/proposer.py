@@ -1,4 +1,4 @@
-"""The proposer that asks a capable model to fill the marked spans."""
+"""The proposer that asks a capable model for new text for the marked spans of a prompt."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Model
 
 REMEMBERED = 6
+"""How many of the texts that were tried last are shown to the model."""
 REJECTED = 24
+"""How many of the fillings that were rejected last are shown to the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposer:
-    """Fills the spans as numbered slots, so the rest of the prompt is never in the model's hands.
+    """Asks a model to fill the spans as numbered slots, so that it cannot change the rest of the prompt.
 
-    (In the paper the model rewrites the whole prompt and is trusted to leave the rest alone.)
+    In the LPO paper the model rewrites the whole prompt and is asked to keep the rest.
     """
 
     model: Model
@@ -39,7 +41,7 @@ class Proposer:
     )
 
     async def propose(self, ask: ProposeAsk) -> Proposals:
-        """Return at most ``ask.n`` fillings; raises ReplyError after one re-ask, and ProviderError."""
+        """Return at most ``ask.n`` fillings; raises ReplyError after two invalid replies, and ProviderError."""
         question = self.template.substitute(
             slotted=fenced(slotted(ask.marked), limit=40_000),
             critique=fenced(ask.critique.text),
@@ -56,19 +58,19 @@ class Proposer:
 
 
 def _most_tokens(ask: ProposeAsk) -> int:
-    """Return room for the options; one that takes hold of the whole prompt needs room for all of it."""
+    """Return the maximal number of tokens of the reply; with the reach "all", options may be as long as the prompt."""
     whole = len(ask.marked.prompt.text) // 3 if ask.reach == "all" else 0
     return (150 + whole) * ask.n + 200
 
 
 def _rejected(ask: ProposeAsk) -> str:
-    """Return what was put into the slots before and did not help, the latest last."""
+    """Return, as text for the model, the fillings of these slots that did not help before, the latest last."""
     lines = [f"slot {each.span + 1}: {each.text.strip() or '(no words)'}" for each in ask.rejected[-REJECTED:]]
     return fenced("\n".join(lines)) if lines else "(nothing yet)"
 
 
 def slotted(marked: MarkedPrompt) -> str:
-    """Return the prompt with its spans as numbered slots, from 1."""
+    """Return the prompt with its spans in ``<slot>`` tags, numbered from 1."""
     text, parts, at = marked.prompt.text, [], 0
     for number, span in enumerate(marked.spans, start=1):
         parts += [text[at : span.start], f'<slot number="{number}">{span.of(text)}</slot>']

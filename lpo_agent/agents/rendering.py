@@ -1,4 +1,4 @@
-"""Examples as data in a meta-prompt."""
+"""Renders examples as data for meta-prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def show_traces(traces: Sequence[Trace], limit: int = 600) -> str:
-    """Return examples with their answers as fenced data for a meta-prompt."""
+    """Return examples with their answers as a fenced block; each value is cut to ``limit`` characters."""
     blocks = []
     for trace in traces:
         lines = [

@@ -1,8 +1,9 @@
-"""The conversations in which the hosts APE, APO and PE2 edit a prompt, and their agents.
+"""The agents of the beam methods APE, APO and PE2, and the conversations in which they edit a prompt.
 
-A conversation is context (what the host knows), then an optional turn that tags or thinks, then the
-turn that writes. Local Prompt Optimization (Jain and Chowdhary 2025, section 2.2) is that middle
-turn; ``think`` is its control: as much reasoning, no tags. Meta-prompts are our own words.
+A conversation has up to three parts: the context (prompt, examples, critique), an optional turn in which the
+model tags the prompt or thinks, and the turn in which it writes the new prompt. Tagging is the step that Local
+Prompt Optimization adds (Jain and Chowdhary 2025, section 2.2); thinking is the control for it, with as much
+reasoning but no tags. The texts of the meta-prompts are not those of the papers.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ INDUCED_TOKENS = 50
 
 @dataclass(frozen=True, slots=True)
 class RewritingSetting:
-    """What all agents of a beam method share.
+    """The settings that all agents of a beam method share.
 
-    ``full`` shows where the input goes: "{prompt}" stands for the prompt in it.
+    ``full`` shows where the input is placed; "{prompt}" in it stands for the prompt. With
+    ``use_service_temperatures``, no temperature is sent, as some models require.
     """
 
     method: str
@@ -57,11 +59,11 @@ class RewritingSetting:
     use_service_temperatures: bool = False
 
     def temperature(self, wanted: float) -> float | None:
-        """Return the temperature to ask for."""
+        """Return the temperature to send, None for the service's default."""
         return None if self.use_service_temperatures else wanted
 
     def context(self, ask: MarkAsk | ProposeAsk, prompt: Prompt) -> tuple[Turn, ...]:
-        """Return the conversation up to where the host tags, thinks or writes."""
+        """Return the first part of the conversation, before the model tags, thinks or writes."""
         if self.method == "pe2":
             asked = Turn("user", self.inspection(prompt, ask.failures, ask.history))
             return (asked, Turn("assistant", ask.critique.text)) if ask.critique.text else (asked,)
@@ -75,7 +77,7 @@ class RewritingSetting:
         return (Turn("user", text),)
 
     def inspection(self, prompt: Prompt, failures: Sequence[Trace], history: str) -> str:
-        """Return PE2's first turn: its two-step task, the place of the input, and its checklist."""
+        """Return PE2's first turn: its two-step task, the placement of the input, and its checklist."""
         template = load("host_context_pe2", {"prompt", "full", "history", "examples"})
         return template.substitute(
             prompt=fenced(prompt.text, limit=LONGEST_PROMPT),
@@ -105,7 +107,7 @@ def _several(n: int, what: str, *, different: bool = False) -> str:
 
 
 def tag_instruction(prompt: Prompt, purpose: str, budget: tuple[int, int]) -> str:
-    """Return the tagging turn: the paper's rules in our own words (Figure 2)."""
+    """Return the turn that asks for tags by the paper's rules (Figure 2); ``budget``: most tags, most words in one."""
     count, words = budget
     return load("host_tag", {"goal", "count", "words", "protected"}).substitute(
         goal=_goal(purpose),
@@ -124,7 +126,7 @@ def then(turns: tuple[Turn, ...], text: str) -> tuple[Turn, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TaggingMarker:
-    """The token marker in a host's conversation."""
+    """The token marker in the conversation of a beam method."""
 
     model: Model
     setting: RewritingSetting
@@ -152,13 +154,13 @@ class TaggingMarker:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningCritic:
-    """The critic of APO (reasons, "textual gradients": ProTeGi, section 2.2) and of PE2 (its checklist)."""
+    """The critic of APO, which gives reasons ("textual gradients": ProTeGi, section 2.2), and of PE2 (a checklist)."""
 
     model: Model
     setting: RewritingSetting
 
     async def critique(self, ask: CritiqueAsk) -> Critique:
-        """Return the model's reasons, or its reasoning; raises ProviderError."""
+        """Return the model's reasons (APO) or its reasoning (PE2); raises ProviderError."""
         if self.setting.method == "pe2":
             question = self.setting.inspection(ask.prompt, ask.failures, ask.history)
         else:
@@ -179,13 +181,13 @@ class ReasoningCritic:
 
 @dataclass(frozen=True, slots=True)
 class RewritingProposer:
-    """The proposer in a host's conversation, in each of the four kinds of locality."""
+    """The proposer in the conversation of a beam method, for all four modes of locality."""
 
     model: Model
     setting: RewritingSetting
 
     async def propose(self, ask: ProposeAsk) -> Proposals:
-        """Return new prompts, or for "enforce" fillings of the spans; all of them can be applied.
+        """Return new prompts or, with "enforce", fillings of the spans; all of them can be applied.
 
         Raises ReplyError when too many replies are malformed, and ProviderError.
         """
@@ -212,7 +214,7 @@ class RewritingProposer:
         return self.setting.temperature(wanted)
 
     async def _opening(self, ask: ProposeAsk, call: Call) -> tuple[tuple[Turn, ...], int]:
-        """Return the conversation up to the writing turn, and how often the model was asked for it."""
+        """Return the conversation before the turn that writes, and the number of model calls that it took."""
         prompt = ask.marked.prompt
         turns = self.setting.context(ask, prompt)
         if ask.locality == "think":
@@ -265,7 +267,7 @@ def _caps(ask: ProposeAsk) -> str:
 
 
 def _texts(reply: str, prompt: Prompt, n: int) -> list[Proposal]:
-    """Read new texts that keep what must be kept; raises ReplyError."""
+    """Parse new prompts that keep all protected text; raises ReplyError."""
     found = []
     for text in new_prompts(reply)[:n]:
         try:
@@ -277,7 +279,7 @@ def _texts(reply: str, prompt: Prompt, n: int) -> list[Proposal]:
 
 
 def _fillings(reply: str, ask: ProposeAsk) -> list[Proposal]:
-    """Read fillings that can be spliced in and keep to the cap on growth; raises ReplyError."""
+    """Parse fillings that can be spliced in and have at most ``ask.growth`` words (0: no limit); raises ReplyError."""
     found = []
     for option in slot_options(reply, len(ask.marked.spans))[: ask.n]:
         replacements = tuple(Replacement(number, text) for number, text in sorted(option.items()))
@@ -294,13 +296,13 @@ def _fillings(reply: str, ask: ProposeAsk) -> list[Proposal]:
 
 @dataclass(frozen=True, slots=True)
 class Inducer:
-    """Guesses instructions from examples: APE's forward generation (Zhou et al. 2022, section 3.1)."""
+    """Asks for an instruction that fits examples: APE's forward generation (Zhou et al. 2022, section 3.1)."""
 
     model: Model
     setting: RewritingSetting
 
     async def induce(self, ask: InduceAsk) -> Induced:
-        """Return an instruction; raises ReplyError if there is none after a re-ask, and ProviderError."""
+        """Return an instruction; raises ReplyError after two unusable replies, and ProviderError."""
         pairs = [
             "\n".join([*(f"{name}: {value}" for name, value in row.variables.items()), f"answer: {row.target}"])
             for row in ask.rows

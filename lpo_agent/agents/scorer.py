@@ -1,4 +1,4 @@
-"""The scorer: one example answered by the task model and judged by the metric."""
+"""The scorer, which has the task model answer one example and the metric judge the answer."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Answers rows greedily and judges the answers.
+    """Answers rows with the task model and judges the answers with the metric.
 
-    ``max_tokens`` bounds an answer: few where the wanted answers are short. With ``extract``, such as
-    "Therefore, the answer (arabic numerals) is", the model is asked with these words for the answer
-    alone, after its first reply, and only that is judged (zero-shot chain of thought: Kojima et al.
-    2022, section 3; so PE2 and LPO).
+    ``max_tokens`` and ``extract_tokens`` limit the length of the replies. With ``extract``, such as "Therefore,
+    the answer (arabic numerals) is", a second call asks with these words for the answer alone, and only its
+    reply is judged (zero-shot chain of thought: Kojima et al. 2022, section 3; PE2 and LPO do the same).
     """
 
     model: Model
@@ -38,9 +37,9 @@ class Scorer:
     extract_tokens: int = 10
 
     async def score(self, ask: ScoreAsk) -> ScoreReply:
-        """Return the outcome. A failure of this one item is an outcome too: Unscored.
+        """Return the outcome; it is Unscored if only this item failed.
 
-        Raises ProviderError where no other item could succeed either, and BudgetExceeded.
+        Raises ProviderError if the failure is fatal for all items, and BudgetExceeded.
         """
         try:
             text = shown = (await self.model.complete(self.question(ask))).text
@@ -57,21 +56,20 @@ class Scorer:
         return ScoreReply(outcome=Scored(value=judged.value, output=shown, feedback=judged.feedback))
 
     def question(self, ask: ScoreAsk) -> Call:
-        """Return the call that puts the example to the model."""
+        """Return the call that asks the model to answer the example."""
         return Call(place(ask.text, ask.row.variables, self.placement), self.max_tokens, self.temperature)
 
     def extraction(self, ask: ScoreAsk, answer: str, words: str) -> Call:
-        """Return the call that asks, after an answer, for the answer alone."""
+        """Return the second call, which asks with ``words`` for the answer alone, after the first answer."""
         turns = (*self.question(ask).turns, Turn("assistant", answer), Turn("user", words))
         return Call(turns, self.extract_tokens, self.temperature)
 
 
 def place(text: str, variables: Mapping[str, str], placement: Placement) -> tuple[Turn, ...]:
-    """Return the conversation that puts an example to the task model.
+    """Return the conversation that asks the task model to answer an example.
 
-    Placeholders in ``text`` say where the example goes. Without any, ``placement`` does: the
-    prompt before the input, after it ("Q: input", "A: prompt" as in the paper), or as the system
-    message.
+    If the prompt ``text`` has placeholders, they are filled. Otherwise ``placement`` says where the prompt
+    is: before the input, after it ("Q: input", "A: prompt", as in the LPO paper), or in the system message.
     """
     if PLACEHOLDER.search(text):
         return (Turn("user", fill(text, variables)),)

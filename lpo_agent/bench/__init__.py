@@ -1,7 +1,8 @@
-"""Benchmarks: a grid of tasks, methods, kinds of locality, markers and seeds, and what it shows.
+"""Benchmarks: runs a grid of tasks, methods, locality modes, markers and seeds, and compares the results.
 
-:func:`read_bench` reads a grid, :func:`lpo_agent.open_bench` runs it, and the result (:class:`BenchResult` of
-:mod:`lpo_agent.results`) becomes tables and curves here. Public are the names in ``__all__``.
+:func:`read_bench` reads a grid and :func:`lpo_agent.open_bench` runs it; :func:`to_markdown`, :func:`to_csv` and
+:func:`plot` make tables and curves of the result (:class:`lpo_agent.results.BenchResult`). Public
+are the names in ``__all__``.
 """
 
 from __future__ import annotations

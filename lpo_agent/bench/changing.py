@@ -44,7 +44,7 @@ def change_bench(
 def _replace_options(
     content: dict[str, Any], bench: Bench, options: Mapping[str, Any], lists: Mapping[str, Sequence[str]]
 ) -> None:
-    numbers = options.get(NUMBERS, {})
+    numbers = {name.replace("-", "_"): value for name, value in options.get(NUMBERS, {}).items()}
     rest = {name: value for name, value in options.items() if name != NUMBERS}
     content["options"] = by_field(RunSpec, bench.options) | rest
     content["host"] = bench.host | numbers

@@ -1,7 +1,6 @@
-"""The grid: which cells a benchmark has, and the data of its tasks.
+"""Reads the grid of a benchmark, lists its cells (one search each), and loads the data of its tasks.
 
-A grid is a TOML file; the presets in ``presets/`` are such files. Everything in it can be changed
-from the command line.
+A grid is a TOML file, such as the presets in ``presets/``. The command line can override all of it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,9 @@ from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.fields import by_field, field_of
 from lpo_agent.errors import ConfigError, DataError
 from lpo_agent.plugins import AUTO, MARKERS, METHODS
-from lpo_agent.search.methods.base import full
+from lpo_agent.runs.request import OwnParts
+from lpo_agent.runs.task import check_method
+from lpo_agent.search.methods.base import OPTIONAL, full
 from lpo_agent.spec import RunSpec, make_spec
 
 if TYPE_CHECKING:
@@ -33,22 +34,22 @@ if TYPE_CHECKING:
 PRESETS: Final = ("smoke", "local-small", "paper-math", "paper-bbh")
 AT_ONCE: Final = 8
 """Cells that run at the same time, unless another number is given."""
-SHUFFLE: Final = 42
-"""Seed for cutting official files, as in PE2."""
+SHUFFLE_SEED: Final = 42
+"""Seed for splitting a published file into train, dev and test, as in PE2."""
 SPLITS: Final = ("train", "dev", "test")
 UNMARKED: Final = ("off", "think")
-COMMON: Final = frozenset(
+"""Locality modes in which nothing is marked."""
+TASK_OPTIONS: Final = frozenset(
     {"prompt", "method", "locality", "seed", "model", "metric", "budget", "cache", "bus", "prices", "base_url"}
     | {"optimizer_base_url", "rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout"}
     | {"examples", "data", "train", "dev", "test"}
 )
-"""Options that all cells of a task have in common, so that they can be compared."""
+"""Options that must be the same for all methods, or their results could not be compared."""
 
 
 def _check_name(table: Table[Any], name: str) -> str:
     if name != AUTO and name not in table:
-        known = dict.fromkeys((AUTO, *table.names()))
-        raise ValueError(f"there is no {table.kind} {name!r}; known are {', '.join(known)}")
+        raise ValueError(f"there is no {table.kind} {name!r}; known are {', '.join(table.names())}")
     return name
 
 
@@ -57,10 +58,11 @@ MarkerName = Annotated[str, AfterValidator(partial(_check_name, MARKERS))]
 
 
 class BenchTask(BaseModel):
-    """A task: where its rows are, and what is special about it.
+    """A task: its rows, and its own prompt, metric and options if they differ from the benchmark's.
 
-    ``data``: a file that is split by PE2's shuffle; ``folder``: train, dev and test files, or an
-    official file, in the data folder. A path that begins with "example:" is in this package.
+    ``data``: path of one file, which is shuffled and split as in PE2. ``folder``: name of a folder in
+    the data folder, with files for train, dev and test or with one published file. A ``data`` path or
+    a prompt that begins with "example:" names a file in this package.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,12 +76,16 @@ class BenchTask(BaseModel):
 
 
 class Bench(BaseModel):
-    """A whole benchmark. ``rows`` cuts splits to so many; ``options`` are those of `lpo optimize`.
+    """A benchmark.
 
-    ``method_options``: such options of single methods, which win; a file may also write them as
-    ``[options.METHOD]``. ``host``: numbers of all hosts; ``hosts``: those of single ones, which win.
-    ``search_calls``: what each cell may ask before its test, cached answers counted like others, so that
-    all methods have the same. ``reference``: the arm that all others are compared with, such as "pe2/nudge".
+    ``methods``, ``localities``, ``markers``, ``seeds`` and ``tasks``: the axes of the grid. ``rows``: the
+    most rows of each split. ``keep_leaks``: keep training rows that are also in dev or test.
+    ``options``: options of `lpo optimize` for all cells. ``method_options``: options of one method, which
+    override those; a file may also write them as ``[options.METHOD]``. ``host``: settings of all
+    beam-search methods (ape, apo, pe2); ``hosts``: of one of them, which override those.
+    ``search_calls``: the most calls of each search before its test. Answers from the journal count too, so
+    that all methods have equal budgets. ``reference``: the arm to compare all others with, such as
+    "pe2/nudge".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,7 +109,7 @@ class Bench(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _lift(cls, content: Any) -> Any:
-        """Move the tables of single methods out of the options of all."""
+        """Move tables ``[options.METHOD]`` to ``method_options``."""
         if not isinstance(content, dict) or not isinstance(content.get("options"), dict):
             return content
         options = content["options"].items()
@@ -121,7 +127,7 @@ class Bench(BaseModel):
             for name in options if isinstance(options, dict) else ():
                 if (field := field_of(RunSpec, name)) is None:
                     raise ValueError(f"{method}: unknown option {name!r}")
-                if field in COMMON:
+                if field in TASK_OPTIONS:
                     raise ValueError(f"{method}: {name} is the same for all methods")
         return given
 
@@ -138,12 +144,12 @@ class Bench(BaseModel):
         if not given:
             raise ValueError("at least one is needed")
         if len({getattr(each, "name", each) for each in given}) < len(given):
-            raise ValueError("one is there twice")
+            raise ValueError("a value is given twice")
         return given
 
 
 class Cell(BaseModel):
-    """One search of a benchmark. ``marker`` is "-" where nothing is marked."""
+    """One search of a benchmark. ``marker`` is "-" if nothing is marked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -155,14 +161,14 @@ class Cell(BaseModel):
 
     @property
     def name(self) -> str:
-        """A name for files, ids and people."""
+        """The cell's name, as used in file names and run ids."""
         return f"{self.task}.{self.method}.{self.locality}.{self.marker}.{self.seed}"
 
 
 def cells(bench: Bench) -> Iterator[Cell]:
-    """Yield the cells of the grid, each once; tasks change slowest.
+    """Yield the cells of the grid, each once, task by task.
 
-    Methods without kinds of locality have one, "enforce"; nothing is marked for "off" and "think".
+    Methods without locality modes have one cell, with "enforce", in place of one for each mode.
     """
     for task in bench.tasks:
         for method in bench.methods:
@@ -185,21 +191,23 @@ def _markers(bench: Bench, method: str) -> Sequence[str]:
 
 
 def arm_of(cell: Cell) -> str:
-    """Return how a cell's edits are bound and marked, such as "nudge" or "enforce/random"."""
+    """Return a cell's arm: its locality mode, and its marker unless that is "llm", such as "enforce/random"."""
     return cell.locality if cell.marker in {"-", "llm"} else f"{cell.locality}/{cell.marker}"
 
 
 def arm_key(cell: Cell) -> str:
-    """Return the name of a cell's arm among all methods, such as "pe2/nudge"."""
+    """Return method and arm of a cell, such as "pe2/nudge"."""
     return f"{cell.method}/{arm_of(cell)}"
 
 
 def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
-    """Return what the cell's run is told to do, without its rows; raises ConfigError."""
+    """Return the specification of the cell's run, without its rows; raises ConfigError if it is not valid."""
     task = next(task for task in bench.tasks if task.name == cell.task)
     numbers = bench.host | bench.hosts.get(cell.method, {}) if has_locality(cell.method) else {}
     own = bench.method_options.get(cell.method, {})
-    options = by_field(RunSpec, bench.options) | by_field(RunSpec, task.options) | by_field(RunSpec, own)
+    common = by_field(RunSpec, bench.options) | by_field(RunSpec, task.options)
+    unread = set() if cell.method == AUTO else set(OPTIONAL) - set(full(METHODS.load(cell.method)).reads)
+    options = {name: value for name, value in common.items() if name not in unread} | by_field(RunSpec, own)
     given = options | {
         "prompt": task_prompt(bench, task),
         "method": cell.method,
@@ -212,11 +220,13 @@ def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
         given["metric"] = task.metric
     if "model" not in given:
         raise ConfigError("--model is required: which model answers the items?")
-    return make_spec(given)
+    spec = make_spec(given)
+    check_method(spec, OwnParts())
+    return spec
 
 
 def task_prompt(bench: Bench, task: BenchTask) -> str:
-    """Return the task's seed prompt: a text, or the content of a file of this package."""
+    """Return the text of the task's seed prompt; raises ConfigError if there is none."""
     text = task.prompt if task.prompt is not None else bench.prompt
     if text is None:
         raise ConfigError(f"task {task.name} has no prompt; give it one, or the benchmark")
@@ -230,7 +240,10 @@ def _example(name: str) -> Path:
 
 
 def read_bench(source: str) -> Bench:
-    """Return a preset by its name, or the benchmark of a TOML file; raises ConfigError."""
+    """Return the benchmark in a preset or a TOML file.
+
+    ``source``: the preset's name or the file's path. Raises ConfigError if it does not exist or is not valid.
+    """
     if source in PRESETS:
         name, text = source, files(__package__).joinpath("presets", f"{source}.toml").read_text(encoding="utf-8")
     else:
@@ -248,7 +261,7 @@ def read_bench(source: str) -> Bench:
 
 
 def make_bench(content: Mapping[str, Any]) -> Bench:
-    """Return a checked benchmark; raises ConfigError that says what is wrong where."""
+    """Return a benchmark from the content of a TOML file; raises ConfigError that names the wrong field."""
     try:
         return Bench.model_validate(dict(content))
     except ValidationError as exc:
@@ -259,28 +272,28 @@ def make_bench(content: Mapping[str, Any]) -> Bench:
 
 
 def load_splits(bench: Bench, task: BenchTask, folder: Path | None) -> Splits | None:
-    """Return the task's rows, None if the data folder does not have it.
+    """Return the task's rows, None if the data ``folder`` does not contain the task.
 
-    Raises DataError for files that cannot be read, ConfigError if a data folder is needed and not given.
+    Raises DataError if a file cannot be read, and ConfigError if the task needs a data folder and none is given.
     """
     if task.data is not None:
         path = _example(task.data) if task.data.startswith("example:") else Path(task.data)
-        parts = _cut({"all": data_files.read_examples(path)}, bench.rows)
+        parts = _fill_splits({"all": data_files.read_examples(path)}, bench.rows)
     elif task.folder is not None:
         if folder is None:
             raise ConfigError(f"task {task.name} needs a data folder; give --data-dir DIR or set LPO_BENCH_DATA")
-        found = _published(folder / task.folder)
+        found = _read_folder(folder / task.folder)
         if found is None:
             return None
-        parts = _cut(found, bench.rows)
+        parts = _fill_splits(found, bench.rows)
     else:
         raise ConfigError(f"task {task.name}: give it data or a folder")
     train, dev, test = (parts[name] for name in SPLITS)
     return data_files.split(train=train, dev=dev, test=test, keep_leaks=bench.keep_leaks)
 
 
-def _published(place: Path) -> dict[str, list[Example]] | None:
-    """Return the examples of train, dev and test files, or of an official file, under "all"."""
+def _read_folder(place: Path) -> dict[str, list[Example]] | None:
+    """Return the examples in the files for train, dev and test, by split; those of one published file as "all"."""
     found: dict[str, list[Example]] = {}
     for name in SPLITS:
         for path in (place / f"{name}.jsonl", place / f"{name}.json", place / f"{name}.csv"):
@@ -296,23 +309,23 @@ def _published(place: Path) -> dict[str, list[Example]] | None:
     return None
 
 
-def _cut(parts: dict[str, list[Example]], rows: Mapping[str, int]) -> dict[str, list[Example]]:
-    """Return the splits with at most ``rows`` each; what is missing is cut from "all", or from train."""
+def _fill_splits(parts: dict[str, list[Example]], rows: Mapping[str, int]) -> dict[str, list[Example]]:
+    """Return train, dev and test with at most ``rows`` each; missing ones are taken from "all", or from train."""
     if "all" not in parts and len(parts) == len(SPLITS):
         return {name: examples[: rows.get(name, len(examples))] for name, examples in parts.items()}
     source = "all" if "all" in parts else "train"
     if source not in parts:
         raise DataError(f"a task has only {', '.join(parts)}; it needs train, dev and test, or one file")
     left = _shuffled(parts.pop(source))
-    cut = dict(parts)
+    splits = dict(parts)
     for name in SPLITS:
-        if name not in cut:
+        if name not in splits:
             size = rows.get(name, len(left) // 3 if source == "all" else len(left) // 2)
-            cut[name], left = left[:size], left[size:]
-    return {name: cut[name][: rows.get(name, len(cut[name]))] for name in SPLITS}
+            splits[name], left = left[:size], left[size:]
+    return {name: splits[name][: rows.get(name, len(splits[name]))] for name in SPLITS}
 
 
 def _shuffled(examples: Sequence[Example]) -> list[Example]:
     shuffled = list(examples)
-    random.Random(SHUFFLE).shuffle(shuffled)
+    random.Random(SHUFFLE_SEED).shuffle(shuffled)
     return shuffled

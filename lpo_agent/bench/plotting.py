@@ -1,4 +1,4 @@
-"""The convergence curve: best dev score by calls, a panel for each method, a line for each arm."""
+"""Draws the convergence plot of a benchmark: the best dev score by calls, one panel per method, one line per arm."""
 
 from __future__ import annotations
 
@@ -20,28 +20,30 @@ STYLES: Final = {"off": "--", "think": "-.", "nudge": ":", "enforce": "-"}
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """Return the mean of step curves at each of their calls; a curve keeps its last value for ever.
+    """Return the mean of step curves (points of calls and score), at every number of calls at which one has a step.
 
-    It begins where the last of them does, so that every curve has a value.
+    The mean starts where the last curve starts, so that each curve has a value; a curve keeps its last
+    value after its end.
     """
-    begin = max((curve[0][0] for curve in curves), default=0)
-    points = sorted({calls for curve in curves for calls, _ in curve if calls >= begin})
+    start = max((curve[0][0] for curve in curves), default=0)
+    points = sorted({calls for curve in curves for calls, _ in curve if calls >= start})
     return tuple((at, sum(_value(curve, at) for curve in curves) / len(curves)) for at in points)
 
 
 def _value(curve: Curve, at: int) -> float:
+    """Return the value of a step curve after ``at`` calls."""
     return max(best for calls, best in curve if calls <= at)
 
 
 def plot(result: BenchResult, paths: Sequence[Path]) -> bool:
-    """Draw the curves into files, by their suffixes; return whether there was anything to draw.
+    """Draw the plot into files, in the formats of their suffixes; return False if there is nothing to draw.
 
-    Raises ImportError without matplotlib (extra ``bench``).
+    Raises ImportError if matplotlib (extra ``bench``) is not installed.
     """
     panels = _panels(result)
     if not panels:
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra, and slow to import
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - optional, and slow to import
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(4.2 * len(panels) + 0.6, 3.8), layout="constrained")
@@ -57,6 +59,7 @@ def plot(result: BenchResult, paths: Sequence[Path]) -> bool:
 
 
 def _panels(result: BenchResult) -> dict[str, dict[str, list[Curve]]]:
+    """Return the curves of all cells, by method and arm."""
     panels: dict[str, dict[str, list[Curve]]] = {}
     rows: list[CellRow] = [row for row in result.rows if row.curve]
     for row in rows:

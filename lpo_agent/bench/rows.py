@@ -1,4 +1,4 @@
-"""What a benchmark found: a row for each cell, comparisons between arms, and the whole."""
+"""The result of a benchmark: one row per cell, the comparisons between arms, and the result as a whole."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ class _Part(BaseModel):
 
 
 class CellRow(_Part):
-    """What one cell gave; everything but ``cell``, ``run_id`` and ``status`` is None where it did not end.
+    """The result of one cell. If the cell has no result, only the first four fields have values.
 
-    ``test`` is the score of the best prompt on dev, whether or not a verdict would keep it.
-    ``best_step``: the step it came from, None if that is the seed prompt. ``malformed_share``: share
-    of tagged or filled replies that could not be used; ``global_share``: share of proposals that
-    should have been local and were made without tags for that. ``calls``: of the search, cached
-    ones too; where searches have so many calls and no more, what was asked beside the test.
+    ``seed_dev``, ``seed_test``: scores of the seed prompt. ``dev``, ``test``: scores of the prompt that
+    was best on dev, even if the verdict prefers the seed prompt. ``best_step``: the step that this prompt
+    was made in, None for the seed prompt. ``malformed_share``: share of replies with tags or filled slots
+    that could not be used. ``global_share``: share of proposals that were made without tags although they
+    should have been local. ``calls``: of the search, cached ones included; with ``search_calls``, all
+    calls but those of the test. ``calls_to_50``, ``_90``, ``_100``: calls after which the search had
+    reached 50, 90 and 100 % of its gain.
     """
 
     cell: Cell
@@ -68,11 +70,11 @@ class CellRow(_Part):
 
 
 class Comparison(_Part):
-    """``arm`` of ``method`` minus ``base`` on the test items of ``task`` ("all": of all tasks).
+    """A paired comparison: the scores of an arm minus those of ``base``, on the test items of ``task``.
 
-    ``base`` is the seed prompt, or an arm: of the same method ("off"), or with its own ("pe2/off").
-    Paired by item, means over seeds where there are several. ``p_holm``: adjusted for all
-    comparisons that stand in the same list (Holm 1979).
+    ``task``: "all" for the items of all tasks. ``base``: "seed prompt", an arm of the same method
+    ("off"), or method and arm ("pe2/off"). An item's scores are averaged over seeds first. ``p_holm``:
+    the p-value adjusted for all comparisons in the same list (Holm 1979).
     """
 
     method: str
@@ -84,11 +86,11 @@ class Comparison(_Part):
 
 
 class BenchResult(_Part):
-    """What `lpo bench --json` prints.
+    """The result of a benchmark, as `lpo bench --json` prints it.
 
-    ``comparisons``: between arms of the same method; ``gains``: each arm against the seed prompt; ``against``:
-    the arm ``reference`` against all others and the seed prompt. ``search_calls``: what each search might ask,
-    None without a cap. ``command``: the command line that made it, "" where there was none.
+    ``comparisons``: between arms of the same method. ``gains``: of each arm over the seed prompt.
+    ``against``: the arm ``reference`` compared with all others and the seed prompt. ``search_calls``: the
+    most calls of each search, None for no limit. ``command``: the command line of the benchmark, or "".
     """
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
@@ -112,10 +114,10 @@ class BenchResult(_Part):
 
 
 def row_of(cell: Cell, result: RunResult, *, whole: bool = False, calls: int | None = None) -> CellRow:
-    """Return the row of a cell that ended with ``result``.
+    """Return the row of a cell from the result of its run.
 
-    ``whole``: it counts as completed though it was stopped. ``calls``: what was counted, where the search
-    did not count for itself.
+    ``whole``: report the cell as completed even if its run was stopped. ``calls``: the number of calls to
+    report, None for the search's own count.
     """
     found, search, locality = result.challenger or result.best, result.search, result.locality
     gains = search.calls_to or {}

@@ -16,7 +16,7 @@ import anyio
 from lpo_agent import data as data_files
 from lpo_agent.bench.grid import AT_ONCE, Bench, Cell, cell_spec, cells, load_splits
 from lpo_agent.bench.rows import BenchResult, CellRow, row_of
-from lpo_agent.bench.statistics import TestScores, compare_arms, compare_reference, compare_with_seed
+from lpo_agent.bench.statistics import CellScores, compare_arms, compare_reference, compare_with_seed
 from lpo_agent.core.budget import Budget
 from lpo_agent.core.events import BenchStarted, CellFinished
 from lpo_agent.core.result import RunResult
@@ -264,7 +264,7 @@ class _Floor:
             task = load_task(spec, "optimize", self.splits[cell.task])
             prepared = await runner.prepare("optimize", spec, run_id=run_id, task=task)
         else:
-            prepared = await runner.reopen(record)
+            prepared = await runner.reopen(record, check=False)
         prepared = prepared.with_spec(budget=Budget())  # the caps are those of all cells together
         limited = None if self.request.search_calls is None else Limited(self.request.search_calls)
         async with runner.open(prepared, stop=self.stop, limited=limited) as run:
@@ -306,13 +306,13 @@ class _Floor:
             )
         )
 
-    def tested(self, row: CellRow) -> TestScores:
+    def tested(self, row: CellRow) -> CellScores:
         """Return the scores of a cell's best prompt and of its seed prompt on the test items, by row id."""
         splits = self.splits[row.cell.task]
         wanted = {each.id for each in splits.test}
         seed = load_task(cell_spec(self.request, row.cell), "optimize", splits).prompt.text
         best, old = prompt_hash(row.prompt or ""), prompt_hash(seed)
-        found = TestScores({}, {})
+        found = CellScores({}, {})
         for prompt, item, outcome in self.runner.journal.outcomes(row.run_id):
             for values, hashed in zip(found, (best, old), strict=True):
                 if item in wanted and prompt == hashed:

@@ -1,4 +1,4 @@
-"""Are two arms different? Paired tests over test items, adjusted for how many there are."""
+"""Compares the arms of a benchmark: paired tests over test items, with Holm's correction for multiple tests."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 ALL: Final = "all"
 BASES: Final = ("off", "think")
-MOST_TASKS: Final = 4
-"""Up to so many tasks are compared one by one too; with more, only all together."""
+MAX_SINGLE_TASKS: Final = 4
+"""Up to so many tasks are also compared one by one; more are only compared together."""
 
 Values = dict[str, float]
 """The test score of a prompt, by row id."""
@@ -28,18 +28,19 @@ Scores = Mapping[Key, float]
 Arm = TypeVar("Arm")
 
 
-class TestScores(NamedTuple):
-    """What a cell's best prompt and the seed prompt scored on the test items."""
+class CellScores(NamedTuple):
+    """The test scores of a cell's best prompt and of the seed prompt."""
 
     best: Values
     seed: Values
 
 
-def compare_arms(tested: Mapping[Cell, TestScores]) -> tuple[Comparison, ...]:
-    """Return each arm against "off", and the marked ones against "think", method by method.
+def compare_arms(tested: Mapping[Cell, CellScores]) -> tuple[Comparison, ...]:
+    """Return, for each method, the comparisons of all arms with "off", and of the marked arms with "think".
 
-    McNemar's exact test where differences are -1, 0 and 1 (one seed, 0/1 scores), else a sign-flip
-    permutation test; bootstrap intervals. All p-values are one family for Holm's adjustment.
+    The test is McNemar's exact one if all differences are -1, 0 or 1 (one seed, 0/1 scores), otherwise a
+    sign-flip permutation test; the intervals are bootstrap intervals. Holm's correction is over all
+    comparisons returned.
     """
     scores = _by_arm(tested, lambda cell: (cell.method, arm_of(cell)))
     found = []
@@ -49,24 +50,27 @@ def compare_arms(tested: Mapping[Cell, TestScores]) -> tuple[Comparison, ...]:
             for arm in arms:
                 if base in arms and arm != base and arm not in BASES[: BASES.index(base)]:
                     pairs = _pairs(scores[method, arm], scores[method, base])
-                    groups = _groups(pairs) if len(pairs) <= MOST_TASKS else _whole(pairs)
+                    groups = _by_task_and_pooled(pairs) if len(pairs) <= MAX_SINGLE_TASKS else _pooled(pairs)
                     found += _compared(method, arm, base, groups)
     return _adjusted(found)
 
 
-def compare_with_seed(tested: Mapping[Cell, TestScores]) -> tuple[Comparison, ...]:
-    """Return each arm against the seed prompt, over the items of all tasks together; one family."""
+def compare_with_seed(tested: Mapping[Cell, CellScores]) -> tuple[Comparison, ...]:
+    """Return the comparison of each arm with the seed prompt, over all tasks; Holm's correction is over all arms."""
     scores, seeds = _by_arm(tested, arm_key), _by_arm(tested, arm_key, seed=True)
     of = {arm_key(cell): cell for cell in tested}
     found: list[Comparison] = []
     for key, cell in of.items():
-        groups = _whole(_pairs(scores[key], seeds[key]))
+        groups = _pooled(_pairs(scores[key], seeds[key]))
         found += _compared(cell.method, arm_of(cell), SEED_PROMPT, groups)
     return _adjusted(found)
 
 
-def compare_reference(tested: Mapping[Cell, TestScores], reference: str | None) -> tuple[Comparison, ...]:
-    """Return the arm ``reference`` against the seed prompt and each other arm, all tasks together; one family."""
+def compare_reference(tested: Mapping[Cell, CellScores], reference: str | None) -> tuple[Comparison, ...]:
+    """Return the comparisons of the arm ``reference`` with the seed prompt and each other arm, over all tasks.
+
+    Holm's correction is over all of them. Returns nothing if no cell of the arm was tested.
+    """
     scores = _by_arm(tested, arm_key)
     cell = next((cell for cell in tested if arm_key(cell) == reference), None)
     if cell is None:
@@ -76,14 +80,14 @@ def compare_reference(tested: Mapping[Cell, TestScores], reference: str | None) 
     found: list[Comparison] = []
     for base, old in bases.items():
         if base != key:
-            found += _compared(method, arm, base, _whole(_pairs(scores[key], old)))
+            found += _compared(method, arm, base, _pooled(_pairs(scores[key], old)))
     return _adjusted(found)
 
 
 def _by_arm(
-    tested: Mapping[Cell, TestScores], name: Callable[[Cell], Arm], *, seed: bool = False
+    tested: Mapping[Cell, CellScores], name: Callable[[Cell], Arm], *, seed: bool = False
 ) -> dict[Arm, dict[Key, float]]:
-    """Return the best prompts' scores (or the seed prompt's in these cells) by arm, then by task, row and seed."""
+    """Return test scores by arm, then by task, row and seed; with ``seed``, those of the seed prompt."""
     scores: dict[Arm, dict[Key, float]] = {}
     for cell, (best, old) in tested.items():
         arm = scores.setdefault(name(cell), {})
@@ -92,9 +96,10 @@ def _by_arm(
 
 
 def _pairs(new: Scores, old: Scores) -> dict[str, list[float]]:
-    """Return the differences on what both scored, by task: one for each test item, its mean over seeds.
+    """Return the differences by task: one for each test item that both scored, averaged over seeds.
 
-    An item is one observation however many seeds there are; they share what is hard about it.
+    An item counts as one observation whatever the number of seeds, because its scores under different
+    seeds are not independent.
     """
     differences: dict[str, dict[str, list[float]]] = {}
     for task, row, seed in sorted(new.keys() & old.keys()):
@@ -103,14 +108,14 @@ def _pairs(new: Scores, old: Scores) -> dict[str, list[float]]:
     return {task: [_mean(each) for each in rows.values()] for task, rows in differences.items()}
 
 
-def _whole(pairs: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    """Return all differences as one group, under the task's name if there is only one."""
+def _pooled(pairs: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """Return the differences of all tasks as one group, named "all", or after the task if there is only one."""
     name = next(iter(pairs)) if len(pairs) == 1 else ALL
     return {name: [value for values in pairs.values() for value in values]}
 
 
-def _groups(pairs: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    return {**pairs, **_whole(pairs)}
+def _by_task_and_pooled(pairs: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    return {**pairs, **_pooled(pairs)}
 
 
 def _compared(method: str, arm: str, base: str, groups: Mapping[str, Sequence[float]]) -> list[Comparison]:

@@ -1,4 +1,4 @@
-"""The tables of a benchmark as Markdown and CSV, in the form of the paper's, with the seed's row."""
+"""Writes the result of a benchmark as Markdown tables, in the form of the paper's, and as CSV."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from lpo_agent.bench.rows import BenchResult, CellRow, Comparison
     from lpo_agent.core.result import TestDelta
 
-WIDE: Final = 6
-"""With more tasks, scores of single tasks get a table of their own, one line each."""
+MAX_TASK_COLUMNS: Final = 6
+"""With more tasks than this, the scores by task are in a table of their own, with a line for each task."""
 NOTHING: Final = "-"
 
 
 def to_markdown(result: BenchResult, curve: str | None = None) -> str:
-    """Return all tables with a line of explanation each, and at the end the command that made them.
+    """Return all tables, each with an explanation, and the command line of the benchmark.
 
-    ``curve``: the file of a picture to be shown with them.
+    ``curve``: path of the convergence plot, to be shown between the tables.
     """
     parts = [
         f"# Benchmark {result.name}",
@@ -39,7 +39,7 @@ def to_markdown(result: BenchResult, curve: str | None = None) -> str:
         _scores(result),
         SCORED,
     ]
-    if len(_tasks(result)) > WIDE:
+    if len(_tasks(result)) > MAX_TASK_COLUMNS:
         parts += ["### By task", _by_task(result)]
     if result.against:
         title = f"## {result.reference} against the others"
@@ -51,37 +51,37 @@ def to_markdown(result: BenchResult, curve: str | None = None) -> str:
     unfinished = [row for row in result.rows if row.status != "completed"]
     if unfinished:
         lines = [(row.cell.name, row.status, row.reason) for row in unfinished]
-        parts += ["## Cells that did not end", _table(("cell", "status", "why"), lines)]
+        parts += ["## Cells that were not completed", _table(("cell", "status", "why"), lines)]
     if result.command:
-        parts += ["## Made by", f"```console\n$ {result.command}\n```"]
+        parts += ["## Command", f"```console\n$ {result.command}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
 SCORED: Final = (
-    "Mean over seeds (± standard deviation where there are several). Step: the one that the best prompt came from, "
-    "median and quartiles over cells; cells in which the seed prompt stayed best are not among them."
+    "Mean over seeds (± standard deviation if there are several). Step: in which the best prompt was made, median and "
+    "quartiles over cells, without the cells in which the seed prompt stayed best."
 )
 GAINED: Final = (
-    "Test score and gain in points of 100, over all tasks and seeds; the gain is paired by test item, with a 95 % "
-    "interval, and p is adjusted for the lines of this table (Holm). Calls: of the search with its choice on dev, "
-    "known replies counted too, mean. Calls until 50, 90 and 100 % of the gain that the search saw on its own items: "
-    "medians over the cells that saw one."
+    "Test score and gain in points of 100, over all tasks and seeds. The gain is paired by test item, with a 95 % "
+    "interval; p is adjusted for the number of lines in this table (Holm). Calls: mean number of calls of the search "
+    "including the choice on dev, cached replies included. To 50, 90 and 100 %: calls until the search had reached "
+    "that share of the gain on its own items, medians over the cells that had a gain."
 )
 COMPARED: Final = (
-    "Paired by test item, seeds averaged, in points of 100; p by McNemar's exact test (0/1 differences) or a "
+    "Paired by test item, averaged over seeds, in points of 100; p by McNemar's exact test (0/1 differences) or a "
     "sign-flip permutation test; Holm's adjustment over all lines of this table."
 )
 EDITED: Final = (
     "Leakage: share of untagged words that a tagged proposal changed, mean (highest). Malformed: share of tagged "
-    "prompts and filled slots that could not be used. Global: share of proposals that should have been local and "
-    "were made without tags for that; they are not counted as local. Lost: proposals that gave nothing usable. "
-    "Length and changed words are against the parent; repetition is the share of word triples said before."
+    "prompts and filled slots that could not be used. Global: share of proposals that were made without tags although "
+    "they should have been local; they are not counted as local. Lost: proposals without usable text. Length and "
+    "changed words are relative to the parent; repetition is the share of word triples that occur earlier in the text."
 )
 
 
 def _header(result: BenchResult) -> str:
     models = f"Task model `{result.model}`, optimizer model `{result.optimizer_model}`"
-    cap = "" if result.search_calls is None else f" Each search may ask {result.search_calls} times."
+    cap = "" if result.search_calls is None else f" Each search may make {result.search_calls} calls."
     return f"{models}; run {result.run_id}, {result.status}: {result.stop_reason}.{cap} {_spent(result)}"
 
 
@@ -95,7 +95,7 @@ def _spent(result: BenchResult) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table whose columns also line up as plain text."""
+    """Return a Markdown table whose columns are also aligned as plain text."""
     lines = [[_cell(cell) for cell in line] for line in (columns, *rows)]
     widths = [max(3, *(len(line[n]) for line in lines)) for n in range(len(columns))]
     lines.insert(1, ["-" * width for width in widths])
@@ -115,7 +115,7 @@ def _arms(result: BenchResult) -> list[tuple[str, str]]:
     return list(dict.fromkeys((row.cell.method, arm_of(row.cell)) for row in result.rows))
 
 
-def _of(result: BenchResult, method: str, arm: str, task: str | None = None) -> list[CellRow]:
+def _rows_of(result: BenchResult, method: str, arm: str, task: str | None = None) -> list[CellRow]:
     return [
         row
         for row in result.rows
@@ -124,7 +124,7 @@ def _of(result: BenchResult, method: str, arm: str, task: str | None = None) -> 
 
 
 def _seed_scores(result: BenchResult) -> dict[str, float | None]:
-    """Return the seed prompt's test score of each task, as any of its cells measured it."""
+    """Return the seed prompt's test score for each task, from the first cell that has it."""
     return {
         task: next((r.seed_test for r in result.rows if r.cell.task == task and r.seed_test is not None), None)
         for task in _tasks(result)
@@ -138,11 +138,11 @@ GAIN_COLUMNS: Final = (
 
 
 def _gains(result: BenchResult) -> str:
-    """Return a line an arm: its score, its gain over the seed prompt, and the calls that took."""
+    """Return a table with one line per arm: its score, its gain over the seed prompt, and its calls."""
     gains = {(each.method, each.arm): each for each in result.gains}
     lines = [[SEED_PROMPT, "", _score(mean_of(list(_seed_scores(result).values()))), *[""] * 8]]
     for method, arm in _arms(result):
-        rows, gain = _of(result, method, arm), gains.get((method, arm))
+        rows, gain = _rows_of(result, method, arm), gains.get((method, arm))
         shown = [NOTHING] * 3 if gain is None else [*_delta(gain.delta), _p(gain.p_holm)]
         gained = [row for row in rows if row.calls_to_100 is not None]
         until = [_median([getattr(row, f"calls_to_{level}") for row in gained]) for level in (50, 90, 100)]
@@ -157,24 +157,24 @@ def _median(values: Sequence[int]) -> str:
 
 
 def _overall(result: BenchResult, method: str, arm: str) -> float | None:
-    """Return the mean over tasks of the means over seeds, None where a task has none."""
-    means = [mean_of([row.test for row in _of(result, method, arm, task)]) for task in _tasks(result)]
+    """Return the mean over tasks of the means over seeds, None if a task has no score."""
+    means = [mean_of([row.test for row in _rows_of(result, method, arm, task)]) for task in _tasks(result)]
     return None if None in means else mean_of(means)
 
 
 def _scores(result: BenchResult) -> str:
     tasks = _tasks(result)
-    shown = tasks if len(tasks) <= WIDE else []
+    shown = tasks if len(tasks) <= MAX_TASK_COLUMNS else []
     seed = _seed_scores(result)
     over_all = ["mean"] if len(tasks) > 1 else []
     columns = ["method", "locality", *shown, *over_all, "step", "seed stayed best"]
     lines = [["seed prompt", "", *(_score(seed[t]) for t in shown)]]
     lines[0] += [_score(mean_of(list(seed.values())))] * len(over_all) + ["", ""]
     for method, arm in _arms(result):
-        by_task = {task: [row.test for row in _of(result, method, arm, task)] for task in tasks}
+        by_task = {task: [row.test for row in _rows_of(result, method, arm, task)] for task in tasks}
         cells = [_spread(by_task[task]) for task in shown]
         overall = _score(_overall(result, method, arm))
-        rows = _of(result, method, arm)
+        rows = _rows_of(result, method, arm)
         lines.append([method, arm, *cells, *[overall] * len(over_all), _steps(rows), _share(rows)])
     return _table(columns, lines)
 
@@ -184,7 +184,7 @@ def _by_task(result: BenchResult) -> str:
     arms = _arms(result)
     columns = ["task", "seed prompt", *(f"{method} {arm}" for method, arm in arms)]
     lines = [
-        [task, _score(seed[task]), *(_spread([r.test for r in _of(result, m, a, task)]) for m, a in arms)]
+        [task, _score(seed[task]), *(_spread([r.test for r in _rows_of(result, m, a, task)]) for m, a in arms)]
         for task in _tasks(result)
     ]
     return _table(columns, lines)
@@ -206,7 +206,7 @@ def _against(each: Comparison) -> Sequence[str]:
 
 
 def _delta(found: TestDelta) -> tuple[str, str]:
-    """Return a difference and its interval, in points."""
+    """Return a difference and its interval, in points of 100."""
     low, high = found.ci95
     return f"{100 * found.mean:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"
 
@@ -220,7 +220,7 @@ EDIT_COLUMNS: Final = (
 def _edits(result: BenchResult) -> str:
     lines = []
     for method, arm in _arms(result):
-        rows = _of(result, method, arm)
+        rows = _rows_of(result, method, arm)
         leaks = [row.leakage_max for row in rows if row.leakage_max is not None]
         highest = f" ({max(leaks):.2f})" if leaks else ""
         lines.append(
@@ -286,7 +286,7 @@ def _p(value: float) -> str:
 
 
 def to_csv(result: BenchResult) -> str:
-    """Return one line a cell with everything but its curve."""
+    """Return one line per cell, with all its values except the curve."""
     out = io.StringIO()
     lines = [_flat(row) for row in result.rows]
     writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")

@@ -89,10 +89,10 @@ def add_option(group: argparse._ActionsContainer, found: Option, text: str | Non
     }
     if found.kind is bool:
         settings = {"action": "store_false" if found.inverted else "store_true"}
-    elif found.is_table:
+    elif found.is_table or found.is_list:
         settings["action"] = "append"
     meaning = text or found.meaning()
-    note = "; may be repeated" if found.is_table else ""
+    note = "; may be repeated" if "action" in settings and found.kind is not bool else ""
     words = f"{'do not ' if found.inverted else ''}{meaning}{note}".replace("%", "%%")
     group.add_argument(found.flag, dest=found.name, help=words, **settings)
 
@@ -178,7 +178,7 @@ def _worker(parser: Parser) -> None:
     add_run(parser, "worker", changes)
     for action in parser.actions():
         action.required = action.dest in {"bus", "model"}
-    group = parser.add_argument_group("worker (its rates hold for all workers of an account together)")
+    group = parser.add_argument_group("worker", "its rates hold for all workers of an account together")
     roles = ", ".join(f"{name} ({meaning})" for name, meaning in WORKER_ROLES.items())
     group.add_argument("--serve", metavar="LIST", help=f"what to do for runs, comma-separated (default: all): {roles}")
     group.add_argument(

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent import open_bench, open_resumed, read_environment
+from lpo_agent import RunSpec, open_bench, open_resumed, options_of, read_environment
 from lpo_agent.bench import AT_ONCE, change_bench, plan_bench, plot, read_bench, to_csv, to_markdown
 from lpo_agent.cli import files, options, words
 from lpo_agent.cli.commands import carry_out
@@ -58,13 +58,13 @@ def resume(given: Mapping[str, Any]) -> int:
 def _command(given: Mapping[str, Any], grid: Bench) -> str:
     """Return the command line for the same benchmark, with the data folder if it came from the environment."""
     command = ["lpo", "bench", str(given["bench"])]
+    flags = {found.name: found.flag for found in options_of(RunSpec)}
     for name, value in given.items():
-        if name == "cache":
-            command += [] if value else ["--no-cache"]
-        elif name == "method_options":
-            command += [word for pair in value for word in ("--set", pair)]
-        elif name not in OUTPUT:
-            command += [f"--{name.replace('_', '-')}", str(value)]
+        if name in OUTPUT:
+            continue
+        flag = flags.get(name, f"--{name.replace('_', '-')}")
+        values = value if isinstance(value, list) else [value]
+        command += [word for one in values for word in ([flag] if isinstance(one, bool) else [flag, str(one)])]
     needs_folder = any(task.folder is not None for task in grid.tasks) and "data_dir" not in given
     folder = read_environment().bench_data if needs_folder else None
     return " ".join([*([f"LPO_BENCH_DATA={shlex.quote(str(folder))}"] if folder else []), shlex.join(command)])

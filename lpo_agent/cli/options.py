@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent import RunSpec, by_field, load_config, make_spec
+from lpo_agent import RunSpec, by_field, load_config, make_spec, options_of
 from lpo_agent.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -57,19 +57,21 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _by_field(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options by the names of a spec's fields; `--set` gives each of its pairs as a text."""
-    return by_field(RunSpec, {n: _pairs(v) if n == "method_options" else v for n, v in given.items()})
+    """Return the options by the names of a spec's fields; pairs on the command line become tables."""
+    tables = {found.name: found.flag for found in options_of(RunSpec) if found.is_table}
+    pairs_read = {name: _pairs(tables[name], value) if name in tables else value for name, value in given.items()}
+    return by_field(RunSpec, pairs_read)
 
 
-def _pairs(given: Any) -> Any:
-    return dict(_pair(text) for text in given) if isinstance(given, list) else given
+def _pairs(flag: str, given: Any) -> Any:
+    return dict(_pair(flag, text) for text in given) if isinstance(given, list) else given
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(flag: str, text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip() or not value.strip():
-        raise ConfigError(f"--set {text}: write NAME=VALUE, such as beam=4")
-    return name.strip().replace("-", "_"), value.strip()
+        raise ConfigError(f"{flag} {text}: write NAME=VALUE")
+    return name.strip(), value.strip()
 
 
 def split_list(text: str) -> tuple[str, ...]:

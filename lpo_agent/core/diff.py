@@ -96,9 +96,9 @@ def _edits(old: Sequence[str], new: Sequence[str], tagged: Sequence[bool], open_
     for what, i, j, k, m in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
         if what == "equal":
             continue
-        gone = sum(not tagged[n] for n in range(i, j))
+        removed = sum(not tagged[n] for n in range(i, j))
         free = any(open_at[i : j + 1])
-        count += gone if free else max(gone, m - k)
+        count += removed if free else max(removed, m - k)
     return count
 
 

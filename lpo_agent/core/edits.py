@@ -92,20 +92,20 @@ def _diff(text: str, region: Span, new: str) -> Iterator[Edit]:
     least = 0
     for i, j, k, m in changes:
         ahead, behind = _alike(_TOKEN.findall(old[i:j]), _TOKEN.findall(new[k:m]))
-        start, gone, added = _leftmost(old, least, i + ahead, old[i + ahead : j - behind], new[k + ahead : m - behind])
-        least = start + len(gone)
+        start, cut, added = _leftmost(old, least, i + ahead, old[i + ahead : j - behind], new[k + ahead : m - behind])
+        least = start + len(cut)
         yield Edit(Span(region.start + start, region.start + least), added)
 
 
-def _leftmost(old: str, least: int, start: int, gone: str, added: str) -> tuple[int, str, str]:
+def _leftmost(old: str, least: int, start: int, cut: str, added: str) -> tuple[int, str, str]:
     """Move an insertion or deletion to the left over white space that it could equally well begin with.
 
     The same change can often be described at two places; this makes the description unique.
     """
-    while start > least and not (gone and added) and (gone or added)[-1] == old[start - 1] and old[start - 1].isspace():
+    while start > least and not (cut and added) and (cut or added)[-1] == old[start - 1] and old[start - 1].isspace():
         blank, start = old[start - 1], start - 1
-        gone, added = (blank + gone[:-1], "") if gone else ("", blank + added[:-1])
-    return start, gone, added
+        cut, added = (blank + cut[:-1], "") if cut else ("", blank + added[:-1])
+    return start, cut, added
 
 
 def _changes(old: str, new: str) -> Iterator[tuple[int, int, int, int]]:

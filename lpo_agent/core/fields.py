@@ -111,6 +111,11 @@ class Option:
         return get_origin(self.kind) is dict
 
     @property
+    def is_list(self) -> bool:
+        """Whether its value is any number of values."""
+        return get_origin(self.kind) in {tuple, list}
+
+    @property
     def range(self) -> str:
         """What it may be, in words: its choices, or the limits of a number."""
         if self.choices:
@@ -254,7 +259,7 @@ def _table(name: str, value: Any) -> dict[str, Any]:
         return value.model_dump(exclude_none=True)
     if not isinstance(value, dict):
         raise ConfigError(f"{name} must be a table of names and values")
-    return {inner.replace("-", "_"): one for inner, one in value.items()}
+    return value
 
 
 def _truth(name: str, value: Any) -> bool:

@@ -49,13 +49,13 @@ class RaceEntry:
 class Race:
     """Decides how many items each candidate is scored on, and when a candidate leaves the race.
 
-    ``runners``: the number of candidates. ``look``: the number of items that are requested at a time. The
+    ``candidates``: the number of candidates. ``look``: the number of items that are requested at a time. The
     running candidates are halved after ``first`` items and at every doubling of that number; with ``first``
     None they are never halved.
     """
 
     item_order: ItemOrder
-    runners: int
+    candidates: int
     look: int = 4
     first: int | None = 8
     alpha: float = ALPHA
@@ -63,7 +63,7 @@ class Race:
     _rung: int | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.entries = [RaceEntry(PairedComparison(self.item_order)) for _ in range(self.runners)]
+        self.entries = [RaceEntry(PairedComparison(self.item_order)) for _ in range(self.candidates)]
         self._rung = self.first
 
     @property

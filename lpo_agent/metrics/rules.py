@@ -174,7 +174,7 @@ def _json(output: str, target: str) -> Judgement:
         except ValueError:
             continue
         return all_or_nothing(f"the reply is JSON, but does not equal {quoted(target)}", right=same)
-    return Judgement(0.0, "the reply is not JSON, and contains no fenced block of JSON")
+    return Judgement(0.0, "the reply is not JSON, and holds no fenced block of JSON")
 
 
 def _decoded(text: str) -> object:

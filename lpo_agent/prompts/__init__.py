@@ -1,7 +1,7 @@
-"""The meta-prompts, one Markdown file a role, and their strict loader.
+"""The meta-prompts, one Markdown file each, and functions to load them and to insert data safely.
 
-Templates use ``string.Template``: one pass, so nothing inside a prompt, a data row or a model's
-answer is ever expanded again; ``$`` collides with neither braces nor tags.
+The files are templates of ``string.Template``. They are expanded in one pass, so a ``$name`` in a prompt, a data
+row or a model's answer is never expanded; and ``$`` does not conflict with the braces and tags of prompts.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ FENCE: Final = "~~~~"
 def load(name: str, variables: set[str]) -> Template:
     """Return the template ``NAME.md``.
 
-    Raises ValueError if it does not use exactly ``variables``: a template and its agent must
-    agree before anything is spent.
+    Raises ValueError unless it uses exactly ``variables``, so that a mistake is found before any call is made.
     """
     template = Template(_text(name))
     if set(template.get_identifiers()) != variables:
@@ -32,6 +31,6 @@ def _text(name: str) -> str:
 
 
 def fenced(text: str, limit: int = 4000) -> str:
-    """Return ``text`` as a block of data: cut to ``limit`` characters, unable to end its own fence."""
+    """Return ``text`` between fences: cut to ``limit`` characters, with fences inside it made harmless."""
     body = text if len(text) <= limit else f"{text[:limit]} [... {len(text) - limit} characters left out]"
     return f"{FENCE}\n{body.replace(FENCE, '~ ~ ~ ~')}\n{FENCE}"

@@ -116,14 +116,14 @@ def places(facts: Facts, numbers: Numbers) -> str:
     """Return the seed prompt with its edited places highlighted, by how often they were edited and how well."""
     if not facts.places:
         return ""
-    told = (
+    meaning = (
         "improved / tried: how many edits at a place had a higher score than their parent, of those that were scored."
         if facts.measured
         else "kept / marked: in how many steps the place was marked for an edit and the new prompt was kept, of those "
         "in which it was marked."
     )
     legend = (
-        f'<p class="quiet">Small numbers: {told} <span class="heat up h2">Solid lines</span>: successful at least '
+        f'<p class="quiet">Small numbers: {meaning} <span class="heat up h2">Solid lines</span>: successful at least '
         'once; darker if tried more often. <span class="heat down h2">Dotted lines</span>: never successful. '
         "A plus marks a place where text was inserted.</p>"
     )

@@ -30,15 +30,15 @@ def branches(facts: Facts, numbers: Numbers) -> str:
     kept = len(tree.kept)
     signs = "".join(f"<li>{sign} {markup.text(words)}</li>" for sign, words in charts.legend(tree))
     total = numbers.things("search.candidates", "candidate")
-    told = (
+    intro = (
         f"<p>{total} scored in the search. The search kept {kept:,} of {len(tree.nodes):,} different ones. Each of "
         "these has a row below the prompt that it was made from; a parent that was not kept itself has a hollow "
         "sign. The signs below a row are the other prompts made from it.</p>"
     )
     if tree.folded:
-        told += '<p class="quiet">There are too many prompts to draw each, so those without a row are counted.</p>'
+        intro += '<p class="quiet">There are too many prompts to draw each, so those without a row are counted.</p>'
     drawn = charts.both(partial(charts.tree, tree))
-    return f'{told}<div class="tree">{drawn}</div>' + (
+    return f'{intro}<div class="tree">{drawn}</div>' + (
         f'<ul class="legend">{signs}</ul>' if signs and not tree.folded else ""
     )
 

@@ -61,7 +61,8 @@ async def optimize(context: RunContext) -> RunResult:
         tally.note(event)
         context.emit(event)
 
-    outcome, checks = SearchOutcome(task.seed, task.seed), LocalityChecks()
+    seed = task.seed
+    outcome, checks = SearchOutcome(seed, seed), LocalityChecks()
     async with open_agents(context, setting_of(spec, task, plan, choice.method), method) as bus:
         scoring, rows = context.scoring(bus), _rows(context, task, plan)
         search = Search(spec, task, plan, rows, bus, scoring, outcome, checks, emit)

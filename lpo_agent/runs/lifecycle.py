@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from lpo_agent.errors import BudgetExceeded, LpoError, leaves, worst
+from lpo_agent.errors import BudgetExceeded, LpoError, ungrouped, worst
 from lpo_agent.runs.run import Run
 from lpo_agent.telemetry import EventStream
 
@@ -44,17 +44,13 @@ async def running(
     stream = EventStream(journal, run_id)
     run: Run[Any] = Run(run_id, ledger, stream, stop or anyio.Event())
     try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(stream.pump)
-            tasks.start_soon(_keep_time, journal, run, ledger)
-            tasks.start_soon(_execute, journal, run, ledger, stream, (job, flush))
-            yield run
-            tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        only = list(leaves(group))
-        if len(only) == 1:
-            raise only[0] from None
-        raise
+        with ungrouped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream.pump)
+                tasks.start_soon(_keep_time, journal, run, ledger)
+                tasks.start_soon(_execute, journal, run, ledger, stream, (job, flush))
+                yield run
+                tasks.cancel_scope.cancel()
     finally:
         stream.close()
 

@@ -17,7 +17,7 @@ import anyio
 from lpo_agent import data as data_files
 from lpo_agent.core.budget import Budget, Ledger
 from lpo_agent.environment import read_environment
-from lpo_agent.errors import ConfigError
+from lpo_agent.errors import ConfigError, ungrouped
 from lpo_agent.journal import open_journal
 from lpo_agent.models.billing import Billing
 from lpo_agent.models.middleware import Allowance, compose
@@ -107,17 +107,21 @@ class Runner:
         kept = spec.model_copy(update=FILES)
         request = RunRequest(kind, kept, rows, other_prompt, owner=owner, own=parts.given())
         run_id = run_id or new_run_id(time.time())
-        await self.journal.create_run(run_id, kind, request.to_json())
+        with anyio.CancelScope(shield=True):  # or a run that is cancelled now would seem to go on
+            await self.journal.create_run(run_id, kind, request.to_json())
         return PreparedRun(run_id, request, task, parts)
 
     async def reopen(
-        self, record: RunRecord, own: OwnParts | None = None, *, budget: Budget | None = None
+        self, record: RunRecord, own: OwnParts | None = None, *, budget: Budget | None = None, check: bool = True
     ) -> PreparedRun:
         """Open a run again that was interrupted or stopped; ``budget`` replaces its caps.
 
+        ``check`` off is for those who know that the run does not go on.
+
         Raises ConfigError for one that cannot be resumed, or not without objects that ``own`` lacks.
         """
-        check_resumable(record)
+        if check:
+            check_resumable(record)
         parts, request = own or self.own, read_request(record.spec_json)
         parts.check_against(request, record.run_id)
         splits = data_files.from_json(self.journal.get_blob(request.rows))
@@ -126,7 +130,8 @@ class Runner:
         if budget is not None:
             prepared = prepared.with_spec(budget=budget)
         self._check_prices(prepared.request.spec)
-        await self.journal.reopen_run(record.run_id)
+        with anyio.CancelScope(shield=True):
+            await self.journal.reopen_run(record.run_id)
         return prepared
 
     def _check_prices(self, spec: RunSpec) -> None:
@@ -146,10 +151,11 @@ class Runner:
     ) -> AsyncIterator[Run[Any]]:
         """Carry a prepared run out; leaving the block before its end cancels it, and the journal allows a resume.
 
-        A ``limited`` run that is opened again is replayed from its beginning, so that its count is right.
+        A ``limited`` run that is opened again is replayed from its beginning, and its usage is that of the replay: then
+        the number of its calls, known answers included, is the same as without the interruption.
         """
         run_id, spec = prepared.run_id, prepared.request.spec
-        ledger = Ledger(spec.budget, already=self.journal.totals(run_id))
+        ledger = Ledger(spec.budget, already=self.journal.totals(run_id) if limited is None else None)
         outcomes = JournalOutcomes(self.journal, run_id, recalls=limited is None)
         allowance = None if limited is None else _allowance(limited, prepared.task)
 
@@ -265,6 +271,7 @@ async def open_runner(
 @asynccontextmanager
 async def _background() -> AsyncIterator[TaskGroup]:
     """Yield a task group whose tasks end with the block."""
-    async with anyio.create_task_group() as tasks:
-        yield tasks
-        tasks.cancel_scope.cancel()
+    with ungrouped():
+        async with anyio.create_task_group() as tasks:
+            yield tasks
+            tasks.cancel_scope.cancel()

@@ -1,1 +1,1 @@
-"""Who decides: branches that edit, a coordinator that keeps the books."""
+"""The search for a better prompt: the methods, the scoring of prompts, and the coordinator that runs a method."""

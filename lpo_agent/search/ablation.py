@@ -1,4 +1,4 @@
-"""Measuring what phrases of a prompt are worth, by leaving each out on a few examples."""
+"""Measures the influence of phrases of a prompt, by scoring the prompt without each of them on a few examples."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Measured(NamedTuple):
-    """Influences of spans, and the pairs of prompt and row id that were scored to find them."""
+    """Measured influences of spans, and the pairs of prompt text and row id that were scored to measure them."""
 
     effects: tuple[Effect, ...] = ()
     pairs: frozenset[tuple[str, str]] = frozenset()
 
 
 async def measure_effects(scoring: Scoring, prompt: Prompt, spans: Sequence[Span], rows: Sequence[Row]) -> Measured:
-    """Return the signed influence of the spans on ``rows``; those that cannot be left out are missing."""
+    """Return the influence of the spans on ``rows``; spans that cannot be removed are left out."""
     parts = [(span, influence.without(prompt, span)) for span in spans if span.start < span.end]
     ablated = [(span, without.text) for span, without in parts if without is not None]
     texts = [prompt.text, *(text for _, text in ablated)]

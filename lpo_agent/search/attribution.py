@@ -1,4 +1,4 @@
-"""What each edit of a prompt is worth: by taking it out again and scoring what is left."""
+"""Measures the worth of each edit of a prompt, by scoring the prompt without that edit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def unmeasured(seed: Prompt, text: str) -> tuple[EditResult, ...]:
-    """Return the edits that lead from the seed to ``text``; none for a text that changes what must be kept."""
+    """Return the edits that turn the seed into ``text``, without worth; none if ``text`` changes protected text."""
     try:
         return tuple(_result(seed, edit) for edit in edits_between(seed, text))
     except EditRejected:
@@ -32,7 +32,7 @@ def unmeasured(seed: Prompt, text: str) -> tuple[EditResult, ...]:
 async def attribute(
     scoring: Scoring, seed: Prompt, text: str, rows: Sequence[Row], most: int
 ) -> tuple[EditResult, ...]:
-    """Return the edits of ``text`` with their worth on ``rows``, measured for the ``most`` longest ones.
+    """Return the edits of ``text``, with the worth of the ``most`` longest ones measured on ``rows``.
 
     Raises RequestFailed when the budget is spent.
     """
@@ -52,28 +52,28 @@ async def attribute(
 async def pruned(
     scoring: Scoring, seed: Prompt, parent: Prompt, rows: Sequence[Row], most: int
 ) -> tuple[MarkedPrompt, Prompt] | None:
-    """Return ``parent``, with those edits marked that can be taken out for nothing, and what it is without them.
+    """Return ``parent`` with its unnecessary edits marked, and the prompt without them; None if all are needed.
 
-    Edits that made the prompt longer are taken out one after another, the least worth first, as long as the
-    mean score on ``rows`` does not fall; so of edits that do the same, one stays. None where all are needed.
-    Raises RequestFailed when the budget is spent.
+    Edits that made the prompt longer and are worth 0 or less are reverted one after another, the lowest worth
+    first, as long as the mean score on ``rows`` does not fall. So if two edits have the same effect, one of
+    them stays. Raises RequestFailed when the budget is spent.
     """
     edits = edits_between(seed, parent.text)
     found = await attribute(scoring, seed, parent.text, rows, most)
     longer = [n for n, edit in enumerate(edits) if len(edit.text) > edit.span.end - edit.span.start]
-    barren = [n for n in longer if (worth := found[n].worth) is not None and worth <= 0]
-    gone: list[int] = []
+    unneeded = [n for n in longer if (worth := found[n].worth) is not None and worth <= 0]
+    removed: list[int] = []
     best = await _mean(scoring, parent.text, rows)
-    for number in sorted(barren, key=lambda n: (found[n].worth or 0.0, n)):
-        kept = [edit for n, edit in enumerate(edits) if n not in {*gone, number}]
+    for number in sorted(unneeded, key=lambda n: (found[n].worth or 0.0, n)):
+        kept = [edit for n, edit in enumerate(edits) if n not in {*removed, number}]
         text = applied(seed, kept).text
         if text.strip() and (score := await _mean(scoring, text, rows)) >= best:
-            best, gone = score, sorted([*gone, number])
-    if not gone or len(gone) == len(edits):
+            best, removed = score, sorted([*removed, number])
+    if not removed or len(removed) == len(edits):
         return None
     places = new_spans(edits)
-    marked = MarkedPrompt(prompt=parent, spans=tuple(places[number] for number in gone))
-    return marked, splice(marked, [Replacement(at, edits[n].span.of(seed.text)) for at, n in enumerate(gone)])
+    marked = MarkedPrompt(prompt=parent, spans=tuple(places[number] for number in removed))
+    return marked, splice(marked, [Replacement(at, edits[n].span.of(seed.text)) for at, n in enumerate(removed)])
 
 
 async def _mean(scoring: Scoring, text: str, rows: Sequence[Row]) -> float:

@@ -1,4 +1,4 @@
-"""What moves through a search: candidates, reports of steps, and the checks of locality."""
+"""The values that a search passes around: candidates, reports of steps, the history, and counts of locality checks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A prompt with its origin; the seed prompt has step 0 and no marked parent.
+    """A prompt and how it was made; the seed prompt has step 0 and no marked parent.
 
-    ``filled``: what was put into the parent's spans, where that is known.
+    ``marked``: the parent with the spans that were allowed to change. ``filled``: the texts that were put into
+    these spans, empty if they are not known. ``note``: how it was made, in words.
     """
 
     prompt: Prompt
@@ -39,9 +40,10 @@ class Candidate:
 
 @dataclass(slots=True)
 class LocalityChecks:
-    """Real checks of candidates against the spans that they were allowed to change.
+    """Checks that candidates changed only the spans that they were allowed to change, and counts the checks.
 
-    Branches have the candidates checked that they accept, hosts all that were made from tags.
+    The local search checks the candidates that it accepts, the beam methods all that were made from tags.
+    ``fractions``: for each check, the share of the parent's words that were inside spans.
     """
 
     checked: int = 0
@@ -49,7 +51,7 @@ class LocalityChecks:
     fractions: list[float] = field(default_factory=list)
 
     def admits(self, candidate: Candidate) -> bool:
-        """Check a candidate from its text alone, and count the check."""
+        """Return whether the candidate is local, judged from its text alone; candidates without spans always are."""
         if candidate.marked is None:
             return True
         self.checked += 1
@@ -65,10 +67,11 @@ Pairs = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a step gave.
+    """The result of one step of a branch.
 
-    ``mean``: of the accepted candidate over the whole panel. ``tried`` texts were raced, ``tries`` is what
-    that told about places. ``pairs`` were scored and ``asked`` calls of the optimizer model made for it.
+    ``accepted``: the candidate that replaces its parent, None if there is none; ``mean``: its mean score over
+    the panel. ``tried``: the texts that were raced; ``tries``: the gains of their edits by place. ``pairs``: the
+    scored pairs; ``asked``: calls of the optimizer model. ``skipped``: why the step ended without a race.
     """
 
     branch: int
@@ -84,27 +87,28 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class SearchHistory:
-    """What a step may know: all that any branch found up to its logical time.
+    """What a step may use: the results of all branches up to its logical time.
 
-    ``pool``: the seed prompt first, then what was accepted, each text once; all are scored on the panel.
-    ``barren``: the branch's own steps since its last success, or since it began.
+    ``pool``: the seed prompt, then the accepted candidates, each text once; all are scored on the panel.
+    ``tried``: all texts that were raced; ``tries``: the gains of their edits by place. ``failed_steps``: the number
+    of the branch's own steps without success since its last success, or since its start.
     """
 
     pool: tuple[Candidate, ...]
     tried: tuple[str, ...] = ()
     tries: tuple[Try, ...] = ()
-    barren: int = 0
+    failed_steps: int = 0
 
     def reach(self, plan: Plan) -> Reach:
-        """Return how much of its parent the next step may take hold of."""
-        stuck = self.barren % (plan.restarts + 1)
+        """Return how much of its parent the next step may change; more after steps without success."""
+        stuck = self.failed_steps % (plan.restarts + 1)
         if stuck == plan.restarts:
             return "all"
         return "wide" if stuck >= plan.widens else "near"
 
 
 def history_of(seed: Candidate, reports: Iterable[StepReport], branch: int) -> SearchHistory:
-    """Return what these reports, in logical order, tell a branch."""
+    """Return the history that a branch gets from these reports, which are in logical order."""
     pool, own = {seed.prompt.text: seed}, []
     tried: dict[str, None] = {}
     tries: list[Try] = []
@@ -115,11 +119,11 @@ def history_of(seed: Candidate, reports: Iterable[StepReport], branch: int) -> S
         tries += report.tries
         if report.branch == branch:
             own.append(report.accepted is not None)
-    barren = own[::-1].index(True) if True in own else len(own)
-    return SearchHistory(tuple(pool.values()), tuple(tried), tuple(tries), barren)
+    failed_steps = own[::-1].index(True) if True in own else len(own)
+    return SearchHistory(tuple(pool.values()), tuple(tried), tuple(tries), failed_steps)
 
 
 def seed_of(*parts: int | str) -> int:
-    """Return a seed that follows from its parts alone, so that timing never changes what is drawn."""
+    """Return a random seed made from the parts alone, so that draws do not depend on the timing of replies."""
     text = ":".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())

@@ -1,4 +1,8 @@
-"""The coordinator: lets a method search, keeps the end paid for, and ends honestly."""
+"""The coordinator, which runs the phases of a search method: search, confirm, test, explain.
+
+It reserves the cost of confirmation and test before the search, so that a search that uses up the budget is
+still confirmed and tested.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Coordinator:
-    """Runs a method: search, confirm on dev, test once, explain. The test split is nobody else's to see."""
+    """Runs a method: search, confirm on dev, test once, explain. Only the coordinator uses the test split."""
 
     def __init__(
         self,
@@ -37,9 +41,9 @@ class Coordinator:
         self._scope = anyio.CancelScope()
 
     async def run(self) -> SearchOutcome:
-        """Return what was found. A spent budget ends a phase early, not the run.
+        """Return the outcome. When the budget is spent, the current phase ends early, but the run continues.
 
-        Raises RequestFailed for what no later call could mend, and TooManyUnscored.
+        Raises RequestFailed for failures that all later calls would have too, and TooManyUnscored.
         """
         hold = self._put_aside()
         try:
@@ -55,12 +59,12 @@ class Coordinator:
         return self.outcome
 
     def stop(self, reason: str) -> None:
-        """End the search now; what was found so far is still confirmed and tested."""
+        """End the search now; the prompts found so far are still confirmed and tested."""
         self.outcome.stopped_by = reason
         self._scope.cancel()
 
     def _spent(self, reason: str | None) -> None:
-        """Note why a phase ended early; what cut the last one short is what the result lacks."""
+        """Store the reason why a phase ended early; the reason of the last such phase is reported."""
         self.outcome.stopped_by = reason or self.outcome.stopped_by
 
     def _put_aside(self) -> Reservation | None:
@@ -68,10 +72,10 @@ class Coordinator:
         try:
             return self._task.ledger.reserve(calls=need.calls, tokens=need.tokens, usd=need.usd, aside=True)
         except BudgetExceeded:
-            return None  # too small a budget to test anything: search with what there is
+            return None  # the budget is too small for the test: use all of it for the search
 
     async def _test(self) -> None:
-        """Score the seed and the answer on the test split, which nothing has looked at before."""
+        """Score the seed and the best prompt on the test split, which has not been used before."""
         test, seed, best = self._task.test, self.outcome.seed, self.outcome.best
         if not test:
             return

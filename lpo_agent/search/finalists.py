@@ -1,4 +1,4 @@
-"""The end of a local search: choose on one part of dev, confirm on the other, which nothing was chosen by."""
+"""The end of a local search: chooses the best prompt on one part of dev and confirms it on the other part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Finals:
-    """Settles which finalist is the answer. ``panel``: the items of the search, which gates look at too."""
+    """Chooses the final prompt among the finalists. ``panel``: the training items of the search, for the class gate."""
 
     scoring: Scoring
     task: SearchTask
@@ -37,7 +37,7 @@ class Finals:
     emit: Callable[[Event], None]
 
     async def settle(self, finalists: Sequence[Candidate]) -> None:
-        """Choose, confirm, and note both; raises RequestFailed when the budget is spent."""
+        """Choose and confirm the best finalist, and store the result; raises RequestFailed when the budget is spent."""
         dev, must, seed = self.task.dev, self.task.must_pass, self.outcome.seed
         cut = choosing.selection_size(len(dev))
         first, fresh = dev[:cut], dev[cut:]
@@ -60,7 +60,7 @@ class Finals:
             await self._confirm(admitted[number], fresh)
 
     async def _confirm(self, chosen: Candidate, fresh: Sequence[Row]) -> None:
-        """Make ``chosen`` the answer unless it does worse than the seed on items that are new to both."""
+        """Make ``chosen`` the best prompt, unless it scores less than the seed on the items kept for confirmation."""
         outcome, dev = self.outcome, self.task.dev
         new = await self.scoring.score(chosen.prompt.text, fresh)
         old = self.scoring.known(outcome.seed.prompt.text, fresh)
@@ -76,7 +76,7 @@ class Finals:
         outcome.best_dev = summarize(self.scoring.known(chosen.prompt.text, dev).values())
 
     def _passes(self, candidate: Candidate, first: Sequence[Row]) -> bool:
-        """Tell whether the candidate keeps to the gates; what it broke is noted."""
+        """Return whether the candidate passes the gates; if not, a remark says which gate it failed."""
         task, outcome = self.task, self.outcome
         must, seed = task.must_pass, outcome.seed
         if broken := choosing.regressed(self._known(candidate, must), self._known(seed, must)):
@@ -94,7 +94,7 @@ class Finals:
         return values(self.scoring.known(candidate.prompt.text, rows))
 
     def _entry(self, candidate: Candidate, rows: Sequence[Row]) -> Finalist:
-        """Return a prompt's scores on ``rows``, and what it costs there."""
+        """Return a prompt's scores on ``rows``, its words, and the estimated mean tokens of a call."""
         text, outcomes = candidate.prompt.text, self.scoring.known(candidate.prompt.text, rows)
         written = [len(outcome.output) for outcome in outcomes.values() if isinstance(outcome, Scored)]
         read = [sum(map(len, row.variables.values())) for row in rows]

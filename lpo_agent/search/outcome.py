@@ -1,4 +1,4 @@
-"""What a search stands on, what it found, and what all methods do alike: score the seed, pick the best on dev."""
+"""The task and the outcome of a search, the protocol of search methods, and two functions that methods share."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class SearchOutcome:
-    """What a search found; ``best`` is the seed where nothing beat it on dev.
+    """The outcome of a search; ``best`` is the seed if no prompt was better on dev.
 
-    ``differences``: best minus seed on the test items that were scored for both. ``curve``: calls,
-    counted one after another, and the best mean that was known by then, on the split that the plan's
-    ``chosen_on`` names. ``scorings`` (pairs of prompt and row) and ``optimizer_calls`` are those of the search,
-    None where they are not counted.
-    ``confirmation``: differences of the chosen prompt on fresh dev items. ``records``: what was learned of
-    places. ``remarks``: what a reader of the result should know.
+    ``differences``: best minus seed on the test items that both have a score for. ``curve``: points of (calls,
+    best mean score up to then) on the split of the plan's ``chosen_on``, with calls counted as if made one after
+    another. ``scorings`` (pairs of prompt and row) and ``optimizer_calls``: the counts of the search, None if they
+    are not counted. ``confirmation``: chosen prompt minus seed on the dev items kept for confirmation.
+    ``records``: statistics of edited places. ``stopped_by``: why a phase ended early. ``remarks``: notes for
+    the reader of the result.
     """
 
     seed: Candidate
@@ -56,11 +56,11 @@ class SearchOutcome:
 
 @dataclass(frozen=True, slots=True)
 class SearchTask:
-    """What a search stands on: the rows it may choose by, the rows it may not, the purse.
+    """The rows, the budget and the gates of a search; a method uses ``train`` and ``dev``, never ``test``.
 
-    ``need`` is put aside before the search, so that its end can always be paid. ``calls_each``:
-    calls that scoring one row takes. Gates of the answer: it may do worse than the seed prompt on none of
-    the ``must_pass`` rows, and in no class of targets by more than ``class_gate`` of the mean score.
+    ``need``: the cost of confirmation and test, which is reserved before the search. ``calls_each``: model
+    calls for scoring one row. Gates: the best prompt may not score less than the seed on any of the
+    ``must_pass`` rows, and its mean score in one class of targets may be lower by at most ``class_gate``.
     """
 
     train: Sequence[Row]
@@ -74,7 +74,7 @@ class SearchTask:
 
 
 async def score_seed(scoring: Scoring, task: SearchTask, outcome: SearchOutcome, emit: Callable[[Event], None]) -> None:
-    """Score the seed prompt on the dev split, once; what is known of it is noted even if the budget ends."""
+    """Score the seed prompt on the dev split, once; a partial score is stored if the budget is spent."""
     known = outcome.seed_dev
     if known is not None and known.n + known.unscored == len(task.dev):
         return
@@ -87,7 +87,7 @@ async def score_seed(scoring: Scoring, task: SearchTask, outcome: SearchOutcome,
 
 
 def settle(scoring: Scoring, task: SearchTask, outcome: SearchOutcome, candidates: Iterable[Candidate]) -> None:
-    """Make the candidate that gained most over the seed on dev the answer; among equals the first."""
+    """Make the candidate with the largest gain over the seed on dev the best prompt; among equals the first."""
     dev, ids = task.dev, [row.id for row in task.dev]
     old = scoring.known(outcome.seed.prompt.text, dev)
     best_gain = 0.0

@@ -1,4 +1,4 @@
-"""The numbers of a search: how much of what it does, and what its end may cost."""
+"""The plan of a search (its numbers of steps, candidates and items), and the cost of confirmation and test."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of what a search does.
+    """The numbers of a search.
 
-    ``branches`` run ``steps`` steps each, with ``proposals`` candidates a step and ``marks`` spans
-    a marking. Candidates are raced on at most ``last_rung`` training items, the panel, ``look`` at a
-    time; the field is halved first after ``first_rung``. ``failures`` and ``passes`` are the examples shown
-    to the critic and used to measure influence; ``measures`` turns that measuring on, for at most
-    ``probes`` phrases a step. With ``reranks`` a model marks, and what it marked is measured.
-    Prompts hold at most ``demos`` demonstrations. ``finalists`` prompts go to the dev split, a part of which
-    is kept to confirm the choice if ``confirms``; ``beam`` is the hosts'. A branch may be ``lag`` steps ahead
-    of the slowest one before it waits for news. After ``widens`` steps without success a branch marks more,
-    after ``restarts`` it takes hold of all that may change of another prompt, and then begins anew.
-    The worth of at most ``explained`` edits is measured, on ``explained_on`` training items. ``marker`` and
-    ``proposer`` name who marks and who writes. ``chosen_on``: the split that the method selects prompts on.
+    Steps: ``branches`` run ``steps`` steps each. A step marks ``marks`` spans and makes ``proposals`` candidates.
+    A branch may be ``lag`` steps ahead of the slowest one before it waits. After ``widens`` steps without
+    success a branch marks twice as many spans; after ``restarts`` of them it may change all of another prompt,
+    and then starts again with few spans.
+
+    Races: candidates are raced on at most ``last_rung`` training items (the panel), ``look`` at a time, and are
+    halved for the first time after ``first_rung`` items.
+
+    Analysis: ``failures`` and ``passes`` are the numbers of examples that the critic sees and that influence is
+    measured on. With ``measures``, the influence of at most ``probes`` phrases is measured in each step. With
+    ``reranks``, the spans that a model marked are measured, and the best of them are kept.
+
+    End: ``finalists`` prompts are scored on dev, of which a part is kept to confirm the choice if ``confirms``.
+    The worth of at most ``explained`` edits is measured on ``explained_on`` training items.
+
+    Prompts have at most ``demos`` demonstrations. ``beam``: the size of the beam, for beam methods.
+    ``chosen_on``: the split that the method selects prompts on. ``marker`` and ``proposer``: the names of those
+    agents.
     """
 
     branches: int = 4
@@ -52,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What the end of a run will cost at most: confirmation on dev and the test."""
+    """The highest possible cost of the end of a run: confirmation on dev, and test. ``usd`` None: price not known."""
 
     calls: int
     tokens: int

@@ -1,4 +1,4 @@
-"""Scoring rows over the bus, each pair of prompt and row at most once a run."""
+"""Scores prompts on rows by requests over the bus; each pair of prompt and row is scored at most once in a run."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ if TYPE_CHECKING:
 Outcomes = dict[str, Scored | Unscored]
 """Outcomes by row id."""
 
-TIMEOUT = math.inf  # the limiter may rightly hold a call back for long; budgets end runs, not this
+TIMEOUT = math.inf  # no time limit: a rate limiter may delay a call for long, and the budget limits the run's time
 MOST_UNSCORED = 0.3
+"""The highest share of failed scorings before a run is stopped,"""
 GRACE = 20
+"""after at least this many scorings."""
 
 
 class OutcomeStore(Protocol):
-    """Keeps outcomes beyond this process, so that a resumed run need not ask for them again."""
+    """Stores outcomes outside of this process, so that a resumed run does not have to score them again."""
 
     def recall(self, text: str) -> Outcomes:
-        """Return what an earlier session of this run scored under the prompt ``text``."""
+        """Return the outcomes that earlier sessions of this run stored for the prompt ``text``."""
         ...
 
     def keep(self, text: str, row_id: str, outcome: Scored) -> None:
-        """Remember an outcome; does not wait."""
+        """Store an outcome, without waiting until it is written."""
         ...
 
 
 class Scoring:
-    """Asks the scorer, remembers outcomes, and stops a run that mostly fails.
+    """Requests outcomes from the scorer, keeps them, and stops a run in which too many scorings fail.
 
-    ``in_flight`` rows of one prompt are asked for at a time. Raises TooManyUnscored once more than
-    30 % of at least 20 scorings failed, and RequestFailed when the budget is spent; calls in flight
-    still end first, and their answers are kept.
+    At most ``in_flight`` rows of one prompt are requested at a time. Raises TooManyUnscored if more than 30 % of
+    at least 20 scorings failed, and RequestFailed when the budget is spent; calls in progress are finished
+    first, and their outcomes are kept.
     """
 
     def __init__(self, bus: Bus, *, in_flight: int, store: OutcomeStore | None = None) -> None:
@@ -69,11 +71,11 @@ class Scoring:
         return self.known(text, rows)
 
     async def score_all(self, texts: Iterable[str], rows: Sequence[Row]) -> None:
-        """Score each row under each of the texts, all at once; what ends one lets the others' calls end too."""
+        """Score each row with each of the texts concurrently; if one text fails, calls in progress are finished."""
         await together([partial(self.score, text, rows) for text in dict.fromkeys(texts)])
 
     def known(self, text: str, rows: Sequence[Row]) -> Outcomes:
-        """Return the outcomes that are there already."""
+        """Return the outcomes that are known already, without any request."""
         known = self._of(text)
         return {row.id: known[row.id] for row in rows if row.id in known}
 
@@ -112,7 +114,7 @@ class Scoring:
             self._store.keep(text, row_id, outcome)
 
     def _check(self, reason: str) -> None:
-        """Give up if too many failed even if all that are in flight come through."""
+        """Stop the run if too many scorings failed, even if all that are in progress succeed."""
         attempts = self._attempts + len(self._in_flight)
         if self._attempts >= GRACE and self._unscored > MOST_UNSCORED * attempts:
             self._hopeless = TooManyUnscored(
@@ -121,9 +123,10 @@ class Scoring:
 
 
 async def together(works: Iterable[Callable[[], Awaitable[object]]]) -> None:
-    """Do all of it at the same time. A spent budget ends one work, not the calls that others have under way.
+    """Run all ``works`` concurrently. A spent budget ends one work, but does not cancel the calls of the others.
 
-    Raises what ended a work (RequestFailed for the budget, TooManyUnscored) when all have ended.
+    When all have ended, raises the first error that ended one: RequestFailed for a spent budget, or
+    TooManyUnscored. Any other error cancels all works and is raised in an exception group.
     """
     ended: list[Exception] = []
 
@@ -145,9 +148,9 @@ async def together(works: Iterable[Callable[[], Awaitable[object]]]) -> None:
 
 
 async def until_spent(phase: Callable[[], Awaitable[object]]) -> str | None:
-    """Run a phase; return why the budget ended it early, or None.
+    """Run a phase; return the reason if a spent budget ended it early, otherwise None.
 
-    Raises what ended the phase for any other reason.
+    Any other error is raised.
     """
     try:
         await phase()

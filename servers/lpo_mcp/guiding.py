@@ -22,11 +22,13 @@ from lpo_agent.metrics import MetricError, as_metric
 from lpo_agent.models.middleware import Metered
 from lpo_agent.runs.run import RunRequest, new_run_id, read_request
 from lpo_agent.runs.task import build_metric, load_task
+from lpo_agent.spec import argument
 from lpo_mcp.access import owner_of
 from lpo_mcp.guided import Guided, Size, replay
 from lpo_mcp.inputs import Asked, spec_of
 from lpo_mcp.manager import RunManager
-from lpo_mcp.tools import Ctx, Dataset, Examples, Prompt, RunId, manager_of, told
+from lpo_mcp.settings import METRICS
+from lpo_mcp.tools import Ctx, Dataset, Examples, Prompt, RunId, Seed, manager_of, told
 from lpo_mcp.views import cut
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 KIND: Final = "guided"
 NONE: Final = "local:none"
 """Stands for no model: the host answers."""
+MODELLESS: Final = f"how answers are scored: {', '.join(name for name in METRICS if name != 'judge')}"
 BATCH: Final = 20
 ROOM: Final = 3_000
 """Characters of inputs in one answer."""
@@ -186,15 +189,11 @@ async def start_guided_run(
     prompt: Prompt,
     examples: Examples = None,
     dataset_path: Dataset = None,
-    metric: Annotated[
-        str | None, Field(description="exact, normalized, contains, choice, numeric, f1 or json; default: by the data.")
-    ] = None,
-    model: Annotated[
-        str | None, Field(description="A model of the server that answers the inputs; default: none, you answer them.")
-    ] = None,
-    steps: Annotated[int, Field(ge=1, le=10, description="Rounds of marking and proposing.")] = 2,
-    proposals: Annotated[int, Field(ge=1, le=8, description="Candidates of each round.")] = 3,
-    seed: Annotated[int, Field(description="Of the split into train, dev and test.")] = 0,
+    metric: Annotated[str | None, argument("metric", MODELLESS)] = None,
+    model: Annotated[str | None, argument("model", unset="none, you answer the items")] = None,
+    steps: Annotated[int, argument("steps", "rounds of marking and proposing", unset="", le=10)] = 2,
+    proposals: Annotated[int, argument("proposals", "candidates of each round", unset="", le=8)] = 3,
+    seed: Seed = 0,
 ) -> GuidedView:
     """Make a prompt better with you as the model: no key is needed.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
@@ -10,9 +10,9 @@ from mcp.types import Completion, PromptReference, ResourceTemplateReference
 
 from lpo_agent.core.result import RunResult
 from lpo_agent.errors import LpoError
+from lpo_agent.spec import option_of
 from lpo_mcp.access import owner_of
 from lpo_mcp.manager import RunManager
-from lpo_mcp.tools import Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +133,7 @@ def add_completion(mcp: MCPServer[RunManager], settings: Settings, run_ids: Call
         if argument.name == "run_id":
             choices = run_ids()
         elif argument.name == "method":
-            choices = list(get_args(Method))
+            choices = list(option_of("method").choices)
         elif argument.name in {"model", "optimizer_model"}:
             choices = [name for name in settings.models if not name.endswith("*")]
         values = [choice for choice in choices if choice.startswith(argument.value)]

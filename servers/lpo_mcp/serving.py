@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError, LpoError
+from lpo_agent.spec import option_of
 from lpo_mcp.settings import TOOLS, Settings, default_models, read_tokens
 
 if TYPE_CHECKING:
@@ -68,13 +69,13 @@ def build_parser(prog: str = "lpo mcp") -> argparse.ArgumentParser:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the server's options to a parser."""
+    """Add the server's options to a parser; those that a run has too are described as there."""
     add = parser.add_argument
     add("--http", metavar="HOST:PORT", help="serve streamable HTTP at /mcp (default: stdio)")
     add("--allow-host", metavar="HOST", action="append", default=[], help="Host headers to accept beyond loopback")
     add("--allow-origin", metavar="URL", action="append", default=[], help="Origin headers to accept")
     add("--model", metavar="PROVIDER:NAME", action="append", default=[], help="a model that tools may use; repeat")
-    add("--optimizer-model", metavar="PROVIDER:NAME", help="marks and proposes (default: the task model)")
+    add("--optimizer-model", metavar="PROVIDER:NAME", help=option_of("optimizer_model").meaning())
     add("--metric", metavar="NAME=FILE.py:FUNCTION", action="append", default=[], help="offer a metric of yours")
     add("--allow-dir", metavar="DIR", action="append", default=[], help="folder for dataset_path (default: none)")
     add("--max-calls", type=int, metavar="N", help="most calls of one run (default: 20000)")
@@ -82,9 +83,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--approve-calls", type=int, metavar="N", help="runs above it need the person's approval (default: 5000)")
     add("--server-calls", type=int, metavar="N", help="most calls of all runs of this process")
     add("--server-usd", type=float, metavar="N", help="most US dollars of all runs of this process")
-    add("--rpm", type=float, metavar="N", help="requests a minute, each model")
-    add("--tpm", type=float, metavar="N", help="tokens a minute, each model")
-    add("--concurrency", type=int, metavar="N", help="never more calls of a model at the same time (default: 64)")
+    add("--rpm", type=float, metavar="N", help=option_of("rpm").meaning())
+    add("--tpm", type=float, metavar="N", help=option_of("tpm").meaning())
+    add("--concurrency", type=int, metavar="N", help=option_of("concurrency").meaning("64"))
     add("--wait-seconds", type=float, metavar="S", help="how long tools wait by default (default: 45)")
     add("--read-only", action="store_true", help="offer no tool that spends or stops anything")
     add("--tools", metavar="LIST", help=f"offer these only, of {', '.join(TOOLS)}")

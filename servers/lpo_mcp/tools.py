@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 from anyio import to_thread
 from mcp.server.mcpserver import Context, Elicit, Resolve
@@ -17,9 +17,11 @@ from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.errors import ConfigError, LpoError
 from lpo_agent.runs import mark_prompt as find_marks
 from lpo_agent.runs import plan_run
+from lpo_agent.spec import argument
 from lpo_mcp.access import owner_of
 from lpo_mcp.inputs import Asked, ExampleIn, budget_of, needs_consent, spec_of
 from lpo_mcp.manager import RunManager
+from lpo_mcp.settings import METRICS
 from lpo_mcp.views import MOST_RUNS, EstimateView, MarksView, RunList, RunView, SpanView, cut
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from lpo_mcp.settings import Settings
 
 Ctx = Context[RunManager]
-Method = Literal["auto", "lpo", "local-search", "ape", "apo", "pe2"]
 
 Prompt = Annotated[
     str,
@@ -47,16 +48,15 @@ Dataset = Annotated[
     str | None,
     Field(description="A JSON lines or CSV file with input and target, under a folder that the operator allows."),
 ]
-MetricName = Annotated[
-    str | None,
-    Field(description="exact, normalized, contains, choice, numeric, f1, json or judge; default: by the data."),
-]
-ModelName = Annotated[
-    str | None,
-    Field(description='Model that answers the examples, such as "openai:gpt-5.4-mini"; default: the server\'s.'),
-]
-Calls = Annotated[int | None, Field(ge=1, description="Most model calls; default: the server's (2000 unless changed).")]
-Usd = Annotated[float | None, Field(gt=0, description="Most US dollars; needs known prices.")]
+MetricName = Annotated[str | None, argument("metric", f"how answers are scored: {', '.join(METRICS)}")]
+ModelName = Annotated[str | None, argument("model", unset="the server's")]
+OptimizerName = Annotated[str | None, argument("optimizer_model", unset="the server's")]
+Method = Annotated[str, argument("method")]
+Steps = Annotated[int | None, argument("steps")]
+Proposals = Annotated[int | None, argument("proposals")]
+Seed = Annotated[int, argument("seed")]
+Calls = Annotated[int | None, argument("budget_calls", unset="the server's (2000 unless changed)")]
+Usd = Annotated[float | None, argument("budget_usd")]
 Wait = Annotated[
     float | None,
     Field(ge=0, le=3600, description="Seconds to wait for the end, 0 to 3600; then it returns and the run goes on."),
@@ -133,12 +133,12 @@ async def optimize_prompt(
     dataset_path: Dataset = None,
     metric: MetricName = None,
     model: ModelName = None,
-    optimizer_model: ModelName = None,
-    method: Annotated[Method, Field(description="How to search; auto tests what the optimizer model can do.")] = "auto",
-    locality: Annotated[LocalityMode, Field(description="ape, apo, pe2 only: how binding marks are.")] = "enforce",
-    steps: Annotated[int | None, Field(ge=1, le=100, description="Steps of the search; default: the method's.")] = None,
-    proposals: Annotated[int | None, Field(ge=1, le=64, description="Candidates of each step.")] = None,
-    seed: Annotated[int, Field(description="Of all random choices and of the split.")] = 0,
+    optimizer_model: OptimizerName = None,
+    method: Method = "auto",
+    locality: Annotated[LocalityMode, argument("locality")] = "enforce",
+    steps: Steps = None,
+    proposals: Proposals = None,
+    seed: Seed = 0,
     budget_calls: Calls = None,
     budget_usd: Usd = None,
     approved_calls: Approved = None,  # noqa: ARG001 - read by the approval's resolver
@@ -222,7 +222,7 @@ async def mark_prompt(
     dataset_path: Dataset = None,
     metric: MetricName = None,
     model: ModelName = None,
-    optimizer_model: ModelName = None,
+    optimizer_model: OptimizerName = None,
     budget_calls: Calls = 200,
 ) -> MarksView:
     """Show which words of a prompt would be edited first, and why.
@@ -288,9 +288,9 @@ async def estimate_cost(
     dataset_path: Dataset = None,
     metric: MetricName = None,
     model: ModelName = None,
-    method: Annotated[Method, Field(description="As for optimize_prompt.")] = "auto",
-    steps: Annotated[int | None, Field(ge=1, le=100, description="As for optimize_prompt.")] = None,
-    proposals: Annotated[int | None, Field(ge=1, le=64, description="As for optimize_prompt.")] = None,
+    method: Method = "auto",
+    steps: Steps = None,
+    proposals: Proposals = None,
     budget_calls: Calls = None,
     budget_usd: Usd = None,
 ) -> EstimateView:

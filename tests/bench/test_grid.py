@@ -85,6 +85,15 @@ def test_numbers_of_one_host_win_over_those_of_all() -> None:
     assert found == {"pe2": {"beam": 2, "errors": 1}, "apo": {"beam": 3, "errors": 1}}
 
 
+def test_options_may_be_written_as_in_a_config_file() -> None:
+    options = GRID["options"] | {"no-cache": True, "budget-calls": 5, "method-options": {"tag-words": 3}}
+    bench = grid(methods=["pe2", "lpo"], options=options | {"lpo": {"race-items": 9, "host": {"tags": 2}}})
+    found = {cell.method: cell_spec(bench, cell) for cell in cells(bench)}
+    assert {(spec.cache, spec.budget.calls) for spec in found.values()} == {(False, 5)}
+    assert (found["pe2"].method_options, found["lpo"].method_options) == ({"tag_words": 3}, {"tags": 2})
+    assert found["lpo"].race_items == 9
+
+
 def test_equal_budgets_for_a_small_model() -> None:
     bench = read_bench("local-small")
     assert len(bench.tasks) >= 8
@@ -110,7 +119,7 @@ def test_options_of_one_method_win_over_those_of_all_and_name_its_arm() -> None:
 @pytest.mark.parametrize(
     ("own", "says"),
     [
-        ({"opro": {"steps": 2}}, "method_options: there is no method 'opro'; known are auto, lpo"),
+        ({"opro": {"steps": 2}}, "method_options: there is no method 'opro'; known are lpo"),
         ({"pe2": {"stepz": 2}}, "method_options: pe2: unknown option 'stepz'"),
         ({"pe2": {"seed": 2}}, "pe2: seed is the same for all methods"),
         ({"pe2": {"base-url": "http://x"}}, "pe2: base-url is the same for all methods"),
@@ -152,7 +161,7 @@ def test_what_is_missing_in_a_cell_is_named() -> None:
     with pytest.raises(ConfigError, match="task one has no prompt"):
         cell_spec(bench, next(cells(bench)))
     bench = grid(host={"bem": 1})
-    with pytest.raises(ConfigError, match="'bem' is no number"):
+    with pytest.raises(ConfigError, match="'bem' is no option of method"):
         cell_spec(bench, next(cells(bench)))
 
 

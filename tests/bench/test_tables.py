@@ -11,8 +11,7 @@ import pytest
 from lpo_agent.bench.grid import Cell
 from lpo_agent.bench.plotting import mean_curve, plot
 from lpo_agent.bench.rows import BenchResult, CellRow
-from lpo_agent.bench.statistics import TestScores as Scores
-from lpo_agent.bench.statistics import compare_arms, compare_reference, compare_with_seed
+from lpo_agent.bench.statistics import CellScores, compare_arms, compare_reference, compare_with_seed
 from lpo_agent.bench.tables import to_csv, to_markdown
 from lpo_agent.core.result import UsageResult
 from lpo_agent.core.stats import holm
@@ -109,10 +108,10 @@ def test_csv_has_a_line_for_each_cell() -> None:
     assert "curve" not in lines[0]
 
 
-def values(*scores: int, seed: int = 0) -> Scores:
+def values(*scores: int, seed: int = 0) -> CellScores:
     """Return what a cell's best prompt scored, and its seed prompt, which scored ``seed`` everywhere."""
     rows = [f"test:{n}" for n in range(len(scores))]
-    return Scores(dict(zip(rows, map(float, scores), strict=True)), dict.fromkeys(rows, float(seed)))
+    return CellScores(dict(zip(rows, map(float, scores), strict=True)), dict.fromkeys(rows, float(seed)))
 
 
 def test_arms_are_compared_item_by_item() -> None:
@@ -222,10 +221,10 @@ def test_the_document_ends_with_the_command_that_made_it() -> None:
     text = to_markdown(found, "bench.svg")
     assert text.endswith("```console\n$ lpo bench small --seeds 0,1\n```\n")
     assert "(bench.svg)" in text
-    assert "may ask 200 times" in text
+    assert "may make 200 calls" in text
     versus = text.partition("## pe2/off against the others")[2].partition("##")[0]
     assert line(versus, "pe2/nudge")[1:3] == ["2", "+50.0"]
-    assert "Made by" not in to_markdown(result(row(cell(), 0.5)))
+    assert "## Command" not in to_markdown(result(row(cell(), 0.5)))
 
 
 def test_holm_steps_down() -> None:

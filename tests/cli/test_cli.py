@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -266,6 +267,12 @@ def test_help_imports_nothing_heavy(words: str, heavy: set[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert ("--budget-usd" in done.stdout) == ("optimize" in words)
+
+
+def test_the_distributions_own_name_is_the_command_too() -> None:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    scripts = tomllib.loads(text)["project"]["scripts"]
+    assert scripts["lpo-agent"] == scripts["lpo"] == "lpo_agent.cli:main"
 
 
 def test_version(lpo: Run) -> None:

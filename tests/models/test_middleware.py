@@ -24,11 +24,12 @@ from lpo_agent.errors import (
 )
 from lpo_agent.journal import open_journal
 from lpo_agent.models.base import Call, Completion, Turn, Usage
-from lpo_agent.models.middleware import Budgeted, Capped, Durable, Paced, Recorded
+from lpo_agent.models.billing import Billing
+from lpo_agent.models.middleware import Allowance, Paced, RunModel, SharedModel, compose
 from lpo_agent.models.prices import Prices, load_prices
 from lpo_agent.models.providers.scripted import ScriptedModel
-from lpo_agent.models.ratelimit.adaptive import OUTAGE_FAILURES
 from lpo_agent.models.ratelimit.limiter import Limiter
+from lpo_agent.models.ratelimit.outage import OUTAGE_FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,9 +72,10 @@ def flaky(*failures: ProviderError) -> ScriptedModel:
     return ScriptedModel(answer)
 
 
-def paced(model: ScriptedModel, time: FakeTime, said: list[str] | None = None) -> Paced:
+def paced(model: ScriptedModel, time: FakeTime, said: list[str] | None = None, billing: Billing | None = None) -> Paced:
     limiter = Limiter(clock=time.clock, sleep=time.sleep, say=(said if said is not None else []).append)
-    return Paced(model, limiter, sleep=time.sleep, rng=random.Random(0))
+    shared = SharedModel(model, limiter)
+    return Paced(model, shared, billing or Billing((), Prices({})), sleep=time.sleep, rng=random.Random(0))
 
 
 async def test_passing_faults_are_asked_again_with_growing_pauses() -> None:
@@ -131,7 +133,7 @@ async def test_an_outage_is_waited_for_and_costs_no_item_its_tries() -> None:
     time, said = FakeTime(), list[str]()
     model = flaky(*[UnreachableError("nobody", retry=Retry())] * (OUTAGE_FAILURES + 9))
     layer = paced(model, time, said)
-    layer.answered = True
+    layer.shared.answered = True
     async with anyio.create_task_group() as tasks:
         for number in range(OUTAGE_FAILURES):
             tasks.start_soon(layer.complete, call(str(number)))
@@ -169,7 +171,7 @@ async def test_replies_that_make_no_sense_are_no_outage() -> None:
 async def test_an_outage_that_lasts_ends_the_run() -> None:
     time = FakeTime()
     layer = paced(flaky(*[TransientError("broken", retry=Retry())] * 999), time)
-    layer.answered = True
+    layer.shared.answered = True
 
     async def ask_all() -> None:
         async with anyio.create_task_group() as tasks:
@@ -185,14 +187,25 @@ async def test_attempts_are_paid_for_and_refused_before_they_are_made() -> None:
     booked: list[Spent] = []
     ledger = Ledger(Budget(calls=2))
     model = flaky(TransientError("x", retry=Retry()))
-    layer = Budgeted(model, ledger, Prices({model.name: (1.0, 2.0)}), booked.append)
-    with pytest.raises(TransientError):
-        await layer.complete(call())
-    await layer.complete(call())
+    layer = paced(model, FakeTime(), billing=Billing((ledger,), Prices({model.name: (1.0, 2.0)}), booked.append))
+    assert isinstance(await layer.once(call()), TransientError)
+    assert isinstance(await layer.once(call()), Completion)
     with pytest.raises(BudgetExceeded):
-        await layer.complete(call())
+        await layer.once(call())
     assert (ledger.totals.calls, ledger.totals.failed_calls, len(model.calls)) == (2, 1, 2)
     assert [spent.failed for spent in booked] == [True, False]
+
+
+async def test_a_call_counts_for_all_ledgers_and_the_first_cap_holds() -> None:
+    booked: list[Spent] = []
+    run, session = Ledger(Budget(calls=5)), Ledger(Budget(calls=3))
+    layer = paced(flaky(), FakeTime(), billing=Billing((run, session), Prices({}), booked.append))
+    for number in range(3):
+        await layer.complete(call(str(number)))
+    with pytest.raises(BudgetExceeded, match="budget of 3 calls"):
+        await layer.complete(call("4"))
+    assert (run.totals.calls, session.totals.calls, len(booked)) == (3, 3, 3)
+    assert run.reserve(calls=2).calls == 2  # nothing is left reserved for the call that was refused
 
 
 async def test_a_call_that_may_have_been_charged_for_stays_in_the_cap() -> None:
@@ -200,17 +213,37 @@ async def test_a_call_that_may_have_been_charged_for_stays_in_the_cap() -> None:
     room = most.input_tokens + most.output_tokens
     booked: list[Spent] = []
     ledger = Ledger(Budget(tokens=2 * room - 1))
-    layer = Budgeted(flaky(TransientError("cut off", retry=Retry(), unsure=True)), ledger, Prices({}), booked.append)
-    with pytest.raises(TransientError):
-        await layer.complete(call())
+    model = flaky(TransientError("cut off", retry=Retry(), unsure=True))
+    layer = paced(model, FakeTime(), billing=Billing((ledger,), Prices({}), booked.append))
+    assert isinstance(await layer.once(call()), TransientError)
     assert ledger.totals.unsure_tokens == booked[0].unsure_tokens == room
     assert ledger.totals.input_tokens == 0
     with pytest.raises(BudgetExceeded):
-        await layer.complete(call())
+        await layer.once(call())
 
 
-def stack(model: ScriptedModel, journal: Journal, ledger: Ledger) -> Recorded:
-    return Recorded(Durable(model, journal, "run"), journal, ledger)
+async def test_who_waits_for_budget_holds_no_place_with_the_service() -> None:
+    """Two calls fit into the budget, and one place is there: the call that waits for budget must not hold it."""
+    most = call().max_usage
+    ledger = Ledger(Budget(tokens=2 * (most.input_tokens + most.output_tokens)))
+    held = ledger.reserve(tokens=most.input_tokens + most.output_tokens + 1)
+    shared = SharedModel(flaky(), Limiter(concurrency=1))
+    rich, poor = (Paced(shared.adapter, shared, Billing(ledgers, Prices({}))) for ledgers in ((), (ledger,)))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(poor.complete, call("waits for budget"))
+        await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(5):
+            await rich.complete(call("goes on"))
+        ledger.release(held)
+    assert ledger.totals.calls == 1
+
+
+def stack(
+    model: ScriptedModel, journal: Journal, ledger: Ledger, *, allowance: Allowance | None = None, **run: str
+) -> RunModel:
+    billing = Billing((ledger,), Prices({}))
+    shared = SharedModel(model, Limiter())
+    return compose(shared, journal, billing, run_id=run.get("run", "run"), cache=True, allowance=allowance)
 
 
 async def test_a_known_answer_costs_nothing_and_a_failure_is_not_one(tmp_path: Path) -> None:
@@ -275,10 +308,10 @@ async def test_a_cap_holds_back_calls_until_those_under_way_turn_out_cheaper(wid
 
     class Brief(ScriptedModel):
         async def complete(self, call: Call) -> Completion:
-            await anyio.sleep(0.001)
+            await anyio.lowlevel.checkpoint()
             return Completion("yes", Usage(8, 1))
 
-    layer = Budgeted(Brief(lambda _: ""), ledger, Prices({}))
+    layer = paced(Brief(lambda _: ""), FakeTime(), billing=Billing((ledger,), Prices({})))
 
     async def work() -> None:
         for number in left:
@@ -303,8 +336,7 @@ async def test_an_allowance_is_used_up_exactly_whatever_is_under_way_known_or_fa
     outcomes: list[str] = []
     async with open_journal(tmp_path / "j.sqlite3") as journal:
         ledger = Ledger()
-        known = Recorded(Durable(Budgeted(ScriptedModel(answer), ledger, Prices({})), journal, "r"), journal, ledger)
-        model = Capped(known, allowance, "its calls are used up")
+        model = stack(ScriptedModel(answer), journal, ledger, allowance=Allowance(allowance, "its calls are used up"))
         hold = allowance.reserve(calls=5, aside=True)
 
         async def ask(number: int) -> None:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from lpo_agent.models.base import Usage
-from lpo_agent.models.ratelimit.adaptive import BURST_SECONDS, PROBE_INTERVALS, Outage, Size, Window
+from lpo_agent.models.providers.base import PROVIDERS, traits_of
+from lpo_agent.models.ratelimit.adaptive import BURST_SECONDS, Size, Window
 from lpo_agent.models.ratelimit.limiter import Limiter, Limits
+from lpo_agent.models.ratelimit.outage import PROBE_INTERVALS, Outage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -225,9 +227,12 @@ def test_a_storm_of_cancellations_and_faults_leaves_the_books_straight(plan: lis
 
 def test_limits_are_learned_from_headers_unless_they_were_given() -> None:
     limiter = Limiter(Limits(tpm=600))
-    limiter.observe({"x-ratelimit-limit-requests": "120", "x-ratelimit-limit-tokens": "99", "x-ratelimit-reset": "1s"})
+    openai, anthropic = (traits_of(PROVIDERS.load(name)).limit_headers for name in ("openai", "anthropic"))
+    headers = {"x-ratelimit-limit-requests": "120", "x-ratelimit-limit-tokens": "99", "x-ratelimit-reset": "1s"}
+    limiter.observe(headers, openai)
     assert [bucket.limit for bucket in limiter.gate.buckets] == [2.0, 10.0, None, None]
-    limiter.observe({"anthropic-ratelimit-requests-limit": "240", "anthropic-ratelimit-input-tokens-limit": "60"})
+    headers = {"anthropic-ratelimit-requests-limit": "240", "anthropic-ratelimit-input-tokens-limit": "60"}
+    limiter.observe(headers, anthropic)
     assert [bucket.limit for bucket in limiter.gate.buckets] == [4.0, 10.0, 1.0, None]
 
 
@@ -336,7 +341,7 @@ def test_calls_under_way_when_an_outage_begins_are_no_probes() -> None:
 def test_a_limit_that_is_told_in_between_is_not_credited_with_what_was_never_taken() -> None:
     limiter = Limiter(Limits(rpm=60_000), clock=lambda: 0.0)
     permit = limiter.gate.take(Size.of(100, 900), 0.0)
-    limiter.observe({"x-ratelimit-limit-tokens": "60000"})
+    limiter.observe({"x-tokens": "60000"}, {"x-tokens": "tokens"})
     limiter.answered(permit, (100, 900), Usage(100, 10))
     assert limiter.gate.buckets[1].level <= 0
 

@@ -10,11 +10,11 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.test_limits import in_virtual_time
 
 from lpo_agent.models.ratelimit.adaptive import Size
 from lpo_agent.models.ratelimit.limiter import Limits
 from lpo_agent.models.ratelimit.shared import MAX_DELAY, Quota, SharedLimiter, clock_count
+from tests.models.test_ratelimit import in_virtual_time
 
 ONE = Size.of(1, 1)
 
@@ -181,7 +181,7 @@ def test_without_limits_nothing_is_leased_and_the_stricter_of_several_counts() -
 def test_limits_that_a_service_tells_are_shared_too() -> None:
     async def work() -> None:
         limiter = SharedLimiter(clock=trio.current_time, quota=quota(Limits(), SharedClock()))
-        limiter.observe({"x-ratelimit-limit-requests": "600"})
+        limiter.observe({"x-requests": "600"}, {"x-requests": "requests"})
         assert limiter.quota.limits == Limits(rpm=600)
         times = []
         for _ in range(20):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from lpo_agent import open_run, plan_run
 from lpo_agent.agents.marker import InfluenceMarker, RandomMarker
 from lpo_agent.core.events import CandidateRaced, StepStarted
 from lpo_agent.core.power import items_needed
 from lpo_agent.core.result import RunResult
 from lpo_agent.environment import Environment
 from lpo_agent.errors import ConfigError, DataError
-from lpo_agent.runs import open_run
 from lpo_agent.spec import make_spec
 from scripts import simulate_credit, simulate_noise
 
@@ -109,10 +109,14 @@ async def test_demonstrations_are_tried_and_never_come_from_the_items_that_judge
     assert result.locality.violations == 0
 
 
-@pytest.mark.parametrize("option", [{"demos": 2}, {"class_gate": 0.1}, {"proposer": "operators"}])
-def test_hosts_have_none_of_these(option: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(option)).replace("_", "-")):
-        make_spec({"prompt": SEED, "examples": EXAMPLES, "model": "local:smollm2", "method": "apo", **option})
+@pytest.mark.parametrize(
+    "option",
+    [{"demos": 2}, {"class_gate": 0.0}, {"proposer": "operators"}, {"branches": 9}, {"must_pass": "rows.jsonl"}],
+)
+def test_beam_methods_have_none_of_these(option: dict[str, Any]) -> None:
+    spec = make_spec({"prompt": SEED, "examples": EXAMPLES, "model": "local:smollm2", "method": "apo", **option})
+    with pytest.raises(ConfigError, match=f"--{next(iter(option)).replace('_', '-')} is for --method"):
+        plan_run(spec)
 
 
 @pytest.mark.anyio

@@ -10,12 +10,12 @@ import anyio
 import pytest
 
 import lpo_agent
+from lpo_agent import open_resumed, open_run
 from lpo_agent.core.result import RunResult
 from lpo_agent.core.text import parse_tags
 from lpo_agent.environment import Environment
 from lpo_agent.errors import BudgetExceeded, ConfigError, MarkupError
 from lpo_agent.journal import open_journal
-from lpo_agent.runs import open_resumed, open_run
 from lpo_agent.spec import make_spec
 
 if TYPE_CHECKING:
@@ -182,9 +182,9 @@ async def test_a_metric_that_raises_leaves_the_item_unscored(tmp_path: Path) -> 
     spec = make_spec(options(metric=None))
     async with open_run(spec, kind="evaluate", env=Environment(tmp_path), metric=fussy) as run:
         result = await run.wait()
-    assert result.score.unscored == 1  # type: ignore[union-attr]
-    assert result.score.n == len(EXAMPLES) - 1  # type: ignore[union-attr]
-    ((_, reason),) = result.unscored  # type: ignore[union-attr]
+    assert result.score.unscored == 1
+    assert result.score.n == len(EXAMPLES) - 1
+    ((_, reason),) = result.unscored
     assert "KeyError" in reason
 
 
@@ -192,7 +192,7 @@ async def test_a_prompt_in_which_nothing_may_change_can_be_evaluated(tmp_path: P
     spec = make_spec(options(prompt="{input}", model=model("weak")))
     async with open_run(spec, kind="evaluate", env=Environment(tmp_path)) as run:
         result = await run.wait()
-    assert result.score.n == len(EXAMPLES)  # type: ignore[union-attr]
+    assert result.score.n == len(EXAMPLES)
     with pytest.raises(MarkupError, match="nothing in the prompt may change"):
         async with open_run(spec, env=Environment(tmp_path)):
             pass

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import platformdirs
 import pytest
 
+from lpo_agent import open_run
 from lpo_agent.core.result import RunResult
 from lpo_agent.data import read_examples
 from lpo_agent.environment import Environment
 from lpo_agent.models.providers.weights import smollm2_path
-from lpo_agent.runs import open_run
 from lpo_agent.spec import make_spec
 
 if TYPE_CHECKING:

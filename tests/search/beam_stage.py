@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lpo_agent import open_run
 from lpo_agent.core.events import BeamSelected, CandidateScored, Proposed, StepFinished
 from lpo_agent.core.result import RunResult
 from lpo_agent.core.text import Prompt, parse_tags
 from lpo_agent.environment import Environment
-from lpo_agent.runs import open_run
 from lpo_agent.spec import make_spec
 from tests.search.beam_models import name_in
 

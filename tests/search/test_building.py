@@ -11,7 +11,7 @@ from lpo_agent.core.guards import Guards
 from lpo_agent.core.messages import Proposal, Proposals, Row
 from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span, is_local, splice
 from lpo_agent.search.candidates import Candidate, SearchHistory
-from lpo_agent.search.methods import LOCAL_SEARCH
+from lpo_agent.search.methods.local import LOCAL_SEARCH
 from lpo_agent.search.methods.local.building import CandidateBuilder
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def born(
     start = parent.text.index("note")
     marked = MarkedPrompt(prompt=parent, spans=(Span(start, start + 4),))
     proposals = Proposals(proposals=tuple(Proposal(replacements=(Replacement(0, text),)) for text in texts))
-    changes = LOCAL_SEARCH.__class__(**{"demos": 0, **plan})
+    changes = LOCAL_SEARCH.numbers.__class__(**{"demos": 0, **plan})
     builder = CandidateBuilder(0, Candidate(SEED), ROWS, Guards.of(SEED, ROWS), changes, events.append)
     marks = [{str(n): float(mark) for n, mark in enumerate(row)} for row in scores.split()]
     return builder.children(1, marked, proposals, history or SearchHistory((Candidate(SEED),)), marks), events

@@ -1,8 +1,8 @@
-"""Choosing a beam by partial scoring: equal parts, and the bandits of ProTeGi.
+"""Selects the prompts of a beam without scoring all of them on all items: equal random parts, and bandits.
 
 Pryzant et al. 2023 (arXiv 2305.03495), section 2.3 and the released code: UCB (Auer et al. 2002),
 UCB-E and Successive Rejects (Audibert and Bubeck 2010), Successive Halving (Karnin et al. 2013).
-What was scored before is not asked for again, as in the original.
+As in the original, items that were scored before are not scored again.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from lpo_agent.search.scoring import Scoring
 
 NEVER = 1e-3
-"""Stands in for the count of an arm that was never pulled, as in ProTeGi's code."""
+"""Added to the counts of all arms, so that an arm which was never pulled causes no division by 0 (ProTeGi's code)."""
 FEWEST = 4
-"""Items of a phase of Successive Rejects, at least."""
+"""The lowest number of items in a phase of Successive Rejects."""
 
 
 @dataclass(slots=True)
 class Arms:
-    """The prompts to choose from, by number, with what was seen of each.
+    """The arms of a bandit: the prompts to choose from, by index, with their scores so far.
 
-    ``total`` and ``count``: sum of scores and number of items pulled. ``rank``: when an arm left,
-    the later the better; those that never left have the highest.
+    ``total`` and ``count``: sum of scores and number of scored items of each arm. ``rank``: the phase in which
+    an arm was rejected (later is better), infinite for arms that were not. ``asked``: pairs of arm and row id.
     """
 
     texts: Sequence[str]
@@ -53,7 +53,7 @@ class Arms:
         return self.rng.sample(list(self.rows), min(n, len(self.rows)))
 
     async def pull(self, arms: Sequence[int], rows: Sequence[Row]) -> dict[int, float]:
-        """Score ``arms`` on ``rows``, note it, and return their means there; an arm with nothing scored has 0."""
+        """Score ``arms`` on ``rows``, and return their means there, 0 for an arm without any score."""
         await self.scoring.score_all([self.texts[arm] for arm in arms], rows)
         means = {}
         for arm in arms:
@@ -74,7 +74,7 @@ class Arms:
 
 
 async def choose(arms: Arms, options: BeamOptions) -> list[int]:
-    """Return all arms, best first, as the selection of ``options`` sees them."""
+    """Return all arms, best first, after the selection that ``options`` asks for."""
     match options.selection:
         case "ucb" | "ucb-e":
             await _ucb(arms, options)
@@ -89,7 +89,7 @@ async def choose(arms: Arms, options: BeamOptions) -> list[int]:
 
 
 async def _ucb(arms: Arms, options: BeamOptions) -> None:
-    """Pull the arms with the highest upper bounds, all on the same rows in a round; at first random ones."""
+    """In each round, pull the arms with the highest upper bounds (at first random arms), all on the same rows."""
     everyone = range(len(arms.texts))
     width = min(options.eval_prompts, len(arms.texts))
     for t in range(options.eval_rounds):
@@ -106,26 +106,28 @@ def _bound(arms: Arms, arm: int, t: int, options: BeamOptions) -> float:
 
 
 async def _rejects(arms: Arms, options: BeamOptions) -> None:
-    """Reject the worst arm of each phase until a beam is left.
+    """Reject the worst arm of each phase, until as many arms are left as the beam holds.
 
-    Phases of "sr" grow as in Audibert and Bubeck (2010, Figure 3), for the arms outside the beam;
-    "s-sr" draws some arms and equally many rows for each rejection. An arm is judged by all its
-    rows so far (the released code: by those of the phase).
+    The phases of "sr" grow as in Audibert and Bubeck (2010, Figure 3), for the arms outside the beam. "s-sr"
+    draws some arms, and the same number of rows in each phase. An arm is judged by all of its rows so far (in
+    ProTeGi's code: by the rows of the phase).
     """
     left = list(range(len(arms.texts)))
     for phase, size in enumerate(phase_sizes(options, len(left)), start=1):
-        runners = left
+        candidates = left
         if options.selection == "s-sr":
-            runners = sorted(arms.rng.sample(left, min(options.eval_prompts, len(left))))
-        await arms.pull(runners, arms.sample(size))
-        worst = min(runners, key=lambda arm: (arms.mean(arm), -arm))
+            candidates = sorted(arms.rng.sample(left, min(options.eval_prompts, len(left))))
+        await arms.pull(candidates, arms.sample(size))
+        worst = min(candidates, key=lambda arm: (arms.mean(arm), -arm))
         left.remove(worst)
         arms.rank[worst] = phase
 
 
 def phase_sizes(options: BeamOptions, arms: int) -> list[int]:
-    """Return how many rows each phase of "sr" or "s-sr" draws. "sr" counts its budget as ProTeGi's code does:
-    for the arms outside the beam, though those of the beam are pulled too."""  # noqa: D205, D209 - one sentence
+    """Return the number of rows for each phase of "sr" or "s-sr".
+
+    As in ProTeGi's code, the budget of "sr" counts only the arms outside the beam, though all are pulled.
+    """
     phases = arms - options.beam
     if options.selection == "s-sr":
         return [math.ceil(options.eval_budget / (phases * options.eval_prompts))] * phases
@@ -139,12 +141,13 @@ def phase_sizes(options: BeamOptions, arms: int) -> list[int]:
 
 
 async def _halving(arms: Arms, options: BeamOptions) -> None:
-    """Spend equal parts of the budget on ever fewer arms; those below the mean of a round leave."""
+    """Spend an equal part of the budget in each round; arms below the mean of a round are rejected."""
     left = list(range(len(arms.texts)))
     rounds = math.ceil(math.log2(len(left)))
     for number in range(rounds):
         means = await arms.pull(left, arms.sample(max(1, options.eval_budget // (len(left) * rounds))))
-        bar = min(sum(means.values()) / len(means), max(means.values()))  # rounding may lift a mean of equals
+        # by rounding, the mean of equal numbers may exceed them
+        bar = min(sum(means.values()) / len(means), max(means.values()))
         for arm in left:
             if means[arm] < bar:
                 arms.rank[arm] = number

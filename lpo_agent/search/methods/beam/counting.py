@@ -1,21 +1,23 @@
-"""How many calls a host's search makes: the formula, before anything is asked.
+"""Computes the highest number of model calls of a beam method, before the search.
 
-With D dev items, c calls to score a row (1; 2 with answer extraction; 1 more with a judge), B the
-beam, P the proposals of a parent and S the steps, a host that scores everything on dev makes
+Let D be the number of dev items, c the calls to score a row (1; 2 with answer extraction; 1 more with a judge),
+B the size of the beam, P the proposals for each parent and S the steps. A method that scores all prompts on dev
+makes
 
     calls = c * (D * K + E) + O
 
-* K prompts are scored: the seed, and s successors of each parent. One parent is expanded in step 1
-  and B in each later one, so K <= 1 + s * (1 + B * (S - 1)); APE's induced prompts come on top.
-  s = P for APE and PE2; for APO s = P * g * e * (1 + p) + p, at most its ``expansion``, with g
-  gradients a critique, e edits a gradient and p paraphrases.
-* E rows are looked at for errors: those of a minibatch, or as many as it takes, for each parent.
-* O calls go to the optimizer model, for each parent: P * (1 + t) for APE, P * (2 + t) for PE2, and
-  P * (1 + g * (1 + t) * (1 + e * p)) + p * (1 + t) for APO, where t is 1 for "think" and for tags
-  by a model, else 0.
+* K: the number of scored prompts, which are the seed and s successors of each parent. One parent is expanded in
+  step 1 and at most B in each later step, so K <= 1 + s * (1 + B * (S - 1)), plus APE's induced prompts.
+  s = P for APE and PE2. For APO, s = P * g * e * (1 + p) + p, but at most ``expansion``, with g gradients for
+  each critique, e edits for each gradient and p paraphrases.
+* E: the number of training rows that are scored to find errors, for each parent: those of a minibatch, or as
+  many as are needed.
+* O: the calls of the optimizer model. For each parent they are P * (1 + t) for APE, P * (2 + t) for PE2, and
+  P * (1 + g * (1 + t) * (1 + e * p)) + p * (1 + t) for APO, where t is 1 for "think" and for tags by a model,
+  otherwise 0.
 
-Malformed replies that are asked for again add to O; duplicates take away from K. The test split
-costs 2 * c * T more. In a result, ``search.calls`` = c * ``search.scorings`` + ``search.optimizer_calls``.
+Repeated questions after malformed replies increase O, duplicate prompts decrease K. With T test items, the test
+takes 2 * c * T calls more. In a result, ``search.calls`` = c * ``search.scorings`` + ``search.optimizer_calls``.
 """
 
 from __future__ import annotations
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
 def most_calls(
     method: str, options: BeamOptions, plan: Plan, *, tagged: bool, train: int, rows: int, calls_each: int
 ) -> int:
-    """Return the most calls of a search if every reply is usable.
+    """Return the highest number of calls of a search in which all replies are usable.
 
-    ``tagged``: a model is asked once more for each proposal, to tag or to think. ``train``: training
-    rows; ``rows``: those that selection scores on.
+    ``tagged``: whether a model is called once more for each proposal, to tag or to think. ``train``: number of
+    training rows; ``rows``: number of rows that selection scores on; ``calls_each``: calls to score one row.
     """
     induced = options.induce * options.induce_each if method == "ape" else 0
     nodes, calls = 1 + induced, induced
@@ -51,7 +53,7 @@ def most_calls(
 
 
 def successors(method: str, options: BeamOptions, proposals: int) -> int:
-    """Return the most successors of a parent."""
+    """Return the highest number of successors of a parent."""
     if method != "apo":
         return proposals
     made = proposals * _gradients(options) * options.edits * (1 + options.paraphrases) + options.paraphrases
@@ -59,7 +61,7 @@ def successors(method: str, options: BeamOptions, proposals: int) -> int:
 
 
 def asked(method: str, options: BeamOptions, proposals: int, *, tagged: bool) -> int:
-    """Return what the optimizer model is asked for one parent."""
+    """Return the number of calls of the optimizer model for one parent."""
     each = 2 if tagged else 1
     if method == "ape":
         return proposals * each
@@ -80,7 +82,7 @@ def _evidence(method: str, options: BeamOptions, train: int) -> int:
 
 
 def _selection(options: BeamOptions, arms: int, rows: int) -> int:
-    """Return the most scorings of a selection by parts."""
+    """Return the highest number of scorings in a selection that does not score all arms on all rows."""
     if arms <= options.beam:
         return 0
     if options.selection in {"ucb", "ucb-e"}:

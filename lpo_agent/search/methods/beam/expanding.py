@@ -1,7 +1,7 @@
-"""What the hosts propose from one parent: APE's paraphrases, APO's gradients, PE2's reasoned edits.
+"""Makes the successors of one parent by the rules of APE (paraphrases), APO (gradients) or PE2 (reasoned edits).
 
-Each follows its original; see the functions for the sources. All draws are seeded by step, parent
-and number, so that a result never depends on which reply came first.
+The functions name the sources that they follow. All random draws are seeded by step, parent and index, so the
+result does not depend on the order in which replies arrive.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ if TYPE_CHECKING:
 
 NOTHING: Final = Critique(text="")
 PROBED: Final = 3
-"""Wrong and right answers, each, that influence is measured on."""
+"""The number of wrong answers, and of right ones, on which influence is measured."""
 
 
 @dataclass(slots=True)
 class Family:
-    """A parent and what came of it: ``successors`` in canonical order, and the rows it was looked at on.
+    """A parent and its successors, in an order that does not depend on timing.
 
-    ``calls``: what critiques, tags and proposals asked of the optimizer model; ``pairs`` of prompt and
-    row id were scored to measure influence.
+    ``looked``: ids of the rows on which the parent was scored to find errors. ``calls``: calls of the optimizer
+    model for critiques, tags and proposals. ``pairs``: pairs of prompt text and row id that were scored to
+    measure influence.
     """
 
     parent: Candidate
@@ -50,7 +51,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Ancestry:
-    """Where a parent stands in the search. ``history``: how it came about, for PE2's momentum."""
+    """The step and beam position of a parent, and the step's options; ``history``: its ancestors with their scores."""
 
     step: int
     branch: int
@@ -60,7 +61,7 @@ class Ancestry:
 
 @dataclass(frozen=True, slots=True)
 class Expander:
-    """Expands parents by the rules of one host."""
+    """Expands parents by the rules of one beam method."""
 
     method: str
     proposals: int
@@ -71,7 +72,7 @@ class Expander:
     editor: Editor
 
     async def expand(self, parent: Candidate, at: Ancestry) -> Family:
-        """Return the parent's family; raises RequestFailed for a spent budget and what cannot be mended."""
+        """Return the parent's family; raises RequestFailed for a spent budget and for other fatal failures."""
         family = Family(parent)
         blind = self.method == "ape" and not at.options.ape_errors
         measures = self.editor.marker in {"influence", "auto"} and self.editor.locality in {"nudge", "enforce"}
@@ -173,7 +174,7 @@ class Expander:
         outcomes += [outcome for found in more for outcome in found]
 
     async def _paraphrase(self, request: ProposalRequest, which: str, outcomes: list[ProposalOutcome]) -> None:
-        """Say a prompt in other words: ProTeGi's Monte-Carlo successors."""
+        """Paraphrase a prompt: the Monte Carlo successors of ProTeGi."""
         found: list[list[ProposalOutcome]] = [[] for _ in range(request.options.paraphrases)]
 
         async def one(number: int) -> None:
@@ -185,7 +186,7 @@ class Expander:
         outcomes += [outcome for one_of in found for outcome in one_of]
 
     def _pick(self, candidates: Sequence[Candidate], family: Family, at: Ancestry) -> list[Candidate]:
-        """Drop what is said twice and what the parent says; of too many keep a random part."""
+        """Return the candidates without duplicates and without the parent's text, or a random sample if too many."""
         unique: dict[str, Candidate] = {}
         for child in candidates:
             if child.prompt.text.strip() and child.prompt.text != family.parent.prompt.text:
@@ -198,10 +199,10 @@ class Expander:
         return kept
 
     async def _look(self, family: Family, at: Ancestry) -> tuple[list[Trace], list[Trace]]:
-        """Return errors and right answers of the parent on training rows.
+        """Score the parent on training rows, and return its wrong and its right answers.
 
-        ProTeGi looks at one minibatch, the same for all parents of a step; PE2 goes through the rows
-        until there are enough errors.
+        ProTeGi uses one minibatch, the same for all parents of a step; PE2 continues with further rows until
+        there are enough errors.
         """
         options, rows = at.options, list(self.train)
         if options.minibatch:
@@ -229,5 +230,5 @@ class Expander:
 
 
 def _once(tagged: Tagged | None, *, first: bool) -> Tagged | None:
-    """Return a parent's tags for one of its proposals; what they cost is counted for the first."""
+    """Return a parent's tags for one of its proposals; only the ``first`` proposal counts the cost of the tags."""
     return tagged if tagged is None or first else replace(tagged, replies=0, malformed=0, calls=0)

@@ -1,8 +1,8 @@
-"""One proposal of a host method: tag, or think, or neither; write; measure what was done.
+"""Makes one proposal of a beam method: tag the parent, or think, or neither; write; measure the result.
 
-This is the step that Local Prompt Optimization puts into APE, APO and PE2 (Jain and Chowdhary 2025,
-section 2.2), with its controls: "off" (the host alone), "think" (as much reasoning, no tags),
-"nudge" (the paper: tags are advice) and "enforce" (only tagged words can change).
+Tagging is the step that Local Prompt Optimization adds to APE, APO and PE2 (Jain and Chowdhary 2025, section
+2.2). The modes of locality are "off" (the method without changes), "think" (a control: as much reasoning, but
+no tags), "nudge" (as in the paper: tags are advice) and "enforce" (only tagged words can change).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from lpo_agent.search.scoring import Scoring
 
 PROBES: Final = 4
-"""Phrases that the influence marker measures for each tagging."""
+"""The number of phrases whose influence is measured for each tagging by the influence marker."""
 UNCAPPED: Final = 4
-"""Spans for a marker that asks no model, where there is no cap."""
+"""The number of spans for a marker that uses no model, if the options set no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """What tagging gave: marks, or None and why there are none.
+    """The result of tagging: marks, or None and the reason (``why``).
 
-    ``replies`` and ``malformed`` count what the marker's model replied, ``calls`` what it was asked;
-    ``pairs`` of prompt and row id were scored for it.
+    ``replies`` and ``malformed`` count the replies of the marker's model, ``calls`` the calls to it. ``pairs``:
+    pairs of prompt text and row id that were scored to measure influence.
     """
 
     marks: Marks | None
@@ -56,10 +56,10 @@ class Tagged:
 
 @dataclass(frozen=True, slots=True)
 class ProposalRequest:
-    """What is known when a proposal is asked for.
+    """The data from which a proposal is made.
 
-    ``failures`` are shown to the models; influence is measured on ``rows``. ``tagged``: where that
-    was done before, for a parent.
+    ``failures``: examples that are shown to the models. ``rows``: rows on which influence is measured.
+    ``tagged``: the result of tagging, if the parent was tagged before.
     """
 
     step: int
@@ -78,11 +78,12 @@ class ProposalRequest:
 
 @dataclass(slots=True)
 class ProposalOutcome:
-    """What came of an edit. ``replies`` and ``malformed`` count tagged prompts and filled slots only.
+    """The result of a proposal request.
 
-    ``locality`` is what was done; ``fallback``: tags were wanted and could not be had. ``calls``:
-    what the optimizer model was asked; ``pairs`` of prompt and row id were scored beside that.
-    ``lost`` says why nothing came.
+    ``locality``: the mode that was really used; ``fallback``: whether tags were wanted but none were valid.
+    ``replies`` and ``malformed`` count tagged prompts and filled slots only. ``calls``: calls of the optimizer
+    model; ``pairs``: pairs of prompt text and row id that were scored to measure influence. ``lost``: why there
+    is no candidate.
     """
 
     locality: LocalityMode
@@ -97,9 +98,9 @@ class ProposalOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Editor:
-    """Makes proposals in one kind of locality, with one kind of marker.
+    """Makes proposals in one mode of locality, with one kind of marker.
 
-    ``max_words`` caps new prompts (said to the model, 0: no cap).
+    ``max_words``: the length limit that the model is told for new prompts, 0 for no limit.
     """
 
     bus: Bus
@@ -111,10 +112,10 @@ class Editor:
     max_words: int
 
     async def propose(self, request: ProposalRequest) -> ProposalOutcome:
-        """Return the proposals that ``request`` leads to; none, and why, where nothing usable comes.
+        """Return the candidates for ``request``, or none and the reason if no reply is usable.
 
-        Where tags or slots come back malformed, the proposal is made without tags, and counted so.
-        Raises RequestFailed for a spent budget and for what no later call could mend.
+        If tags or slots are malformed, the proposal is made without tags and counted as a fallback.
+        Raises RequestFailed for a spent budget and for other fatal failures.
         """
         outcome = ProposalOutcome(self.locality)
         if self.locality in {"nudge", "enforce"}:
@@ -130,13 +131,13 @@ class Editor:
         return outcome
 
     def lose(self, request: ProposalRequest, why: str) -> ProposalOutcome:
-        """Return the outcome of a proposal that could not be made, and report it."""
+        """Return and report the outcome of a proposal that could not be made."""
         outcome = ProposalOutcome(self.locality, lost=why)
         self._tell(request, outcome)
         return outcome
 
     async def _fall_back(self, request: ProposalRequest, outcome: ProposalOutcome, why: str) -> None:
-        """Propose without tags, or not at all; either way there is no local proposal."""
+        """Propose without tags, or not at all, depending on the options."""
         if request.options.tag_fallback == "drop":
             outcome.lost = outcome.lost or why
             return
@@ -144,7 +145,7 @@ class Editor:
         await self._write(request, outcome, None)
 
     async def tag(self, request: ProposalRequest) -> Tagged:
-        """Mark the parent: by a model, by measurement, by both, at random, or as its author did."""
+        """Mark spans of the parent: by a model, by influence, by both, at random, or as its author marked it."""
         options, reranks = request.options, self.marker == "auto"
         prompt, rows = request.parent.prompt, request.rows
         measured = Measured()
@@ -174,7 +175,7 @@ class Editor:
         return Tagged(marks, replies, marks.malformed, marks.calls, measured.pairs)
 
     async def _write(self, request: ProposalRequest, outcome: ProposalOutcome, marks: Marks | None) -> bool:
-        """Ask for the new prompts and take them in; return whether any came."""
+        """Request new prompts and add them to the outcome; return whether the reply was usable."""
         prompt, options = request.parent.prompt, request.options
         marked = MarkedPrompt(prompt=prompt, spans=()) if marks is None else marks.on(prompt)
         together = (options.tag_conversation, options.tag_when, options.tag_per) == ("shared", "after", "proposal")
@@ -224,7 +225,7 @@ class Editor:
         return True
 
     def _tell(self, request: ProposalRequest, outcome: ProposalOutcome) -> None:
-        """Measure and report each proposal; the counts of an edit stand in the first one's report."""
+        """Measure and report each candidate; the counts of the request are in the report of the first one."""
         counts = (outcome.replies, outcome.malformed)
         made: Sequence[Candidate | None] = outcome.candidates or [None]
         for child in made:
@@ -250,7 +251,7 @@ class Editor:
 
 
 def _budget(marker: str, tags: int) -> int:
-    """Return how many spans to mark: twice as many where some are left out again; 0 is no cap for a model."""
+    """Return the number of spans to mark, 0 for no limit; "auto" marks twice as many, as some are left out later."""
     if marker == "llm":
         return tags
     return 2 * tags if marker == "auto" else tags or UNCAPPED
@@ -271,7 +272,7 @@ def _candidate(request: ProposalRequest, marked: MarkedPrompt | None, proposal: 
 
 
 def _unusable(failed: RequestFailed) -> str:
-    """Return why a request gave nothing usable; raises what concerns other requests too."""
+    """Return why a request failed; raises failures that concern other requests too."""
     if not failed.single:
         raise failed
     return failed.failure.detail

@@ -1,11 +1,11 @@
 """Beam search over prompts with backtracking: the loop that APE, APO and PE2 share.
 
-PE2's Algorithm 1 (Ye et al. 2024): score the new prompts, keep the best of all so far, expand each
-of them, drop what was there before. ProTeGi's loop (Pryzant et al. 2023, Algorithm 1) is the same
-with another pool and another way to score. Ties go to the oldest prompt.
+PE2's Algorithm 1 (Ye et al. 2024): score the new prompts, keep the best of all prompts so far, expand each of
+them, and remove duplicates. ProTeGi's loop (Pryzant et al. 2023, Algorithm 1) differs only in the pool and in
+the selection. Among prompts with equal scores, the oldest is preferred.
 
-Within a step nothing waits: a prompt is scored while others are still being written. Between steps
-the host needs all scores, as in the originals.
+Within a step there is no waiting: a prompt is scored while others are still being written. Between steps all
+scores are needed, as in the original methods.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ if TYPE_CHECKING:
     from lpo_agent.search.scoring import Scoring
 
 INDUCE_TRIES: Final = 2
-"""Calls of an induction that gave nothing: the question and one re-ask."""
+"""The calls of an induction that gave no usable instruction: the question, and one repetition."""
 
 
 @dataclass(slots=True)
 class Beam:
-    """Searches by a host's rules; implements :class:`lpo_agent.search.outcome.Method`.
+    """The search of a beam method; implements :class:`lpo_agent.search.outcome.Method`.
 
-    ``nodes``: all prompts so far, oldest first, the seed first of all. ``asked`` counts calls of the
-    optimizer model, ``seen`` holds the pairs of prompt and row that were scored: both as if all
-    happened one after another, so that a curve over them does not depend on timing.
+    ``nodes``: all prompts so far, in the order in which they were made, beginning with the seed. ``asked``: the
+    number of calls of the optimizer model; ``seen``: the scored pairs of prompt text and row id. Both are
+    updated in a fixed order, so that the curve over them does not depend on timing.
     """
 
     options: BeamOptions
@@ -74,7 +74,7 @@ class Beam:
     seen: set[tuple[str, str]] = field(default_factory=set)
 
     async def search(self) -> None:
-        """Expand and select, step by step."""
+        """Alternate expansion and selection of the beam for the planned number of steps."""
         self.emit(PhaseStarted(phase="search", total=self.steps))
         self.nodes = [self.outcome.seed]
         await score_seed(self.scoring, self.task, self.outcome, self.emit)
@@ -90,9 +90,9 @@ class Beam:
             self.beam = await self._select(step, self._pool(children), new=children)
 
     async def _expand(self, step: int) -> list[Candidate]:
-        """Expand all of the beam at once; children are scored as soon as they are there, and become nodes.
+        """Expand all prompts of the beam concurrently; children are scored as soon as they exist, and become nodes.
 
-        So they do where the budget ends meanwhile: what was scored is not lost.
+        If the budget is spent meanwhile, the children so far become nodes too, so no score is lost.
         """
         options = self.options.shrunk(step, self.steps)
         families: list[Family | None] = [None] * len(self.beam)
@@ -111,7 +111,7 @@ class Beam:
         return children
 
     def _taken_in(self, families: Sequence[Family]) -> list[Candidate]:
-        """Count what families cost, and make nodes of their children; return those that are new."""
+        """Count the calls and scorings of families, add new children to the nodes, and return these children."""
         for family in families:
             looked = [row for row in self.expander.train if row.id in family.looked]
             self._count_scored(family.parent, looked)
@@ -123,7 +123,7 @@ class Beam:
         return fresh
 
     def _fresh(self, children: Sequence[Candidate]) -> list[Candidate]:
-        """Drop what is among the nodes already, or twice among the children."""
+        """Return the children without duplicates and without prompts that are nodes already."""
         fresh = {child.prompt.text: child for child in reversed(children)}
         for node in self.nodes:
             fresh.pop(node.prompt.text, None)
@@ -139,7 +139,7 @@ class Beam:
         return list(children) or self.beam
 
     async def _select(self, step: int, pool: Sequence[Candidate], *, new: Sequence[Candidate]) -> list[Candidate]:
-        """Choose the beam from the pool, and tell what was seen."""
+        """Choose the beam from the pool, and report the scores."""
         if self.options.selection == "all":
             order = await self._by_all(step, pool, new)
         elif len(pool) <= self.options.beam:
@@ -175,10 +175,10 @@ class Beam:
         return [pool[number] for number in order]
 
     async def explain(self) -> None:
-        """Nothing: a host rewrites prompts, and its calls are counted by a formula."""
+        """Do nothing: the worth of single edits is not measured for prompts that are rewritten as a whole."""
 
     async def confirm(self) -> None:
-        """Settle on the best prompt on dev; a beam that was chosen by parts is scored there first."""
+        """Choose the best prompt on dev; a beam that was selected by partial scores is scored on all of dev first."""
         candidates = self.nodes[1:]
         if self.options.selection != "all" or self.options.select_on != "dev":
             candidates = [node for node in self.beam if node is not self.outcome.seed]
@@ -196,7 +196,7 @@ class Beam:
         self.outcome.scorings, self.outcome.optimizer_calls = len(self.seen), self.asked
 
     async def _induce(self) -> list[Candidate]:
-        """Guess instructions from sets of examples (APE: Zhou et al. 2022, section 3.1), in the seed's frame."""
+        """Return prompts with instructions induced from sets of examples (APE: Zhou et al. 2022, section 3.1)."""
         options = self.options
         rng = random.Random(f"{self.expander.seed}:induce")
         size = min(options.induce_items, len(self.expander.train))
@@ -221,7 +221,7 @@ class Beam:
             self.emit(_induced(self.outcome.seed, child))
         return [child for child in found if child is not None]
 
-    # what is told and counted
+    # events and counts
 
     def _rows(self) -> Sequence[Row]:
         return self.task.dev if self.options.select_on == "dev" else self.expander.train
@@ -234,12 +234,12 @@ class Beam:
         return len(known) == len(self._rows()) and self._mean(node) == 1.0
 
     def _count_scored(self, node: Candidate, rows: Sequence[Row]) -> None:
-        """Count rows as scored, each pair of prompt and row once."""
+        """Count these rows as scored; each pair of prompt and row counts once."""
         self.seen |= {(node.prompt.text, row.id) for row in rows}
 
     @property
     def spent(self) -> int:
-        """Calls so far, as if they were made one after another."""
+        """The number of calls so far, counted as if they were made one after another."""
         return self.asked + len(self.seen) * self.task.calls_each
 
     def _note_best(self, node: Candidate) -> None:
@@ -269,7 +269,7 @@ class Beam:
         )
 
     def _history(self, node: Candidate) -> str:
-        """Return a node's ancestors, the seed first, with their scores on the training rows looked at."""
+        """Return the ancestors of a node as text, the seed first, with their scores on training rows so far."""
         line = []
         while (parent := self.parents.get(node.id)) is not None:
             node = parent
@@ -280,9 +280,9 @@ class Beam:
 
 
 def framed(seed: Prompt, instruction: str) -> Prompt:
-    """Return the seed prompt with its largest free part replaced by an induced instruction.
+    """Return the seed prompt with its largest region that may change replaced by an induced instruction.
 
-    White space at the ends of that part stays. Raises EditRejected where that is not possible.
+    White space at the ends of the region is kept. Raises EditRejected if the instruction is not allowed there.
     """
     largest = max(seed.free_spans(), key=lambda span: (span.end - span.start, -span.start))
     old = largest.of(seed.text)

@@ -1,4 +1,4 @@
-"""Finding out what is wrong with a prompt, and where to edit it: evidence, critique, marks."""
+"""Analyzes a prompt before it is edited: examples that fail, a critique, and the spans to edit."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from lpo_agent.search.scoring import Scoring
 
 SPARE: Final = 2
-"""Spans that a model marks beyond those that are kept."""
+"""How many more spans a model marks than are kept after they were measured."""
 
 
 class PromptAnalysis(NamedTuple):
-    """What was found out about a prompt, and what that took: ``pairs`` scored, ``asked`` calls."""
+    """The analysis of a prompt, with the scored ``pairs`` and the number of optimizer calls (``asked``) it took."""
 
     marks: Marks
     critique: Critique
@@ -39,7 +39,7 @@ class PromptAnalysis(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PromptAnalyzer:
-    """Looks at prompts for one branch. ``panel``: the training items that all prompts are compared on."""
+    """Analyzes prompts for one branch. ``panel``: the training items that all prompts are compared on."""
 
     number: int
     bus: Bus
@@ -49,12 +49,13 @@ class PromptAnalyzer:
     plan: Plan
 
     async def analyze(self, step: int, parent: Candidate, history: SearchHistory) -> PromptAnalysis:
-        """Return why ``parent`` fails and where to edit it; raises RequestFailed."""
+        """Return why ``parent`` fails and which spans to edit; raises RequestFailed."""
         seed, reach = seed_of(self.plan.seed, self.number, step), history.reach(self.plan)
         failures, passes = await self._evidence(parent, seed)
         critique = await self._ask_critic(parent, failures, passes, seed)
         rows = [trace.row for trace in (*failures, *passes)]
-        measured = await self._measure(parent, rows, seed) if passes else Measured()  # nothing right, nothing to lose
+        # without a right answer, removing a phrase cannot lower the score
+        measured = await self._measure(parent, rows, seed) if passes else Measured()
         ask = MarkAsk(
             prompt=parent.prompt,
             critique=critique,
@@ -74,7 +75,7 @@ class PromptAnalyzer:
         return self.plan.marks * (1 if reach == "near" else 2)
 
     async def _evidence(self, parent: Candidate, seed: int) -> tuple[list[Trace], list[Trace]]:
-        """Return a seeded choice of what went wrong and what went right, so that branches see different items."""
+        """Return failures and passes in a seeded random order, so that branches see different items."""
         outcomes = await self.scoring.score(parent.prompt.text, self.panel)
         traces = [Trace(row=row, result=o) for row in self.panel if isinstance(o := outcomes.get(row.id), Scored)]
         random.Random(seed).shuffle(traces)
@@ -87,7 +88,7 @@ class PromptAnalyzer:
         return await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
 
     async def _measure(self, parent: Candidate, rows: Sequence[Row], seed: int) -> Measured:
-        """Measure what phrases are worth by leaving each out; which ones is drawn where there are many."""
+        """Measure the influence of phrases by ablation, of a random sample if there are many."""
         if not self.plan.measures:
             return Measured()
         spans = influence.phrases(parent.prompt)
@@ -97,7 +98,7 @@ class PromptAnalyzer:
     async def _rerank(
         self, parent: Candidate, marks: Marks, rows: Sequence[Row], history: SearchHistory, budget: int
     ) -> tuple[Marks, Measured]:
-        """Keep those of a model's marks, ``budget`` of them, that measurement and what was learned speak for."""
+        """Keep the ``budget`` best of a model's marks, by measured influence and the credit of earlier edits."""
         spans = [mark.span for mark in marks.marks]
         measured = await measure_effects(self.scoring, parent.prompt, spans, rows)
         known = {c.span: c for c in credit.learned(self.seed.prompt, parent.prompt, history.tries, spans)}

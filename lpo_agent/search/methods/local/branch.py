@@ -1,4 +1,4 @@
-"""One branch of the search. A step reads top to bottom: parent, evidence and marks, edits, race."""
+"""One branch of the local search. A step chooses a parent, analyzes it, makes candidates, and races them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """Improves prompts by local edits, step by step; what it knows of other branches is in its history."""
+    """Improves prompts by local edits, step by step; results of other branches reach it through the history."""
 
     number: int
     bus: Bus
@@ -45,9 +45,9 @@ class Branch:
     emit: Callable[[Event], None]
 
     async def step(self, step: int, history: SearchHistory) -> StepReport:
-        """Try to better a prompt of the pool.
+        """Try to improve a prompt of the pool, and return the report of the step.
 
-        A step whose agents reply with nothing usable is skipped and says why.
+        If an agent gives no usable reply, the step is skipped and the report says why.
         """
         scores = [values(self.scoring.known(c.prompt.text, self.analyzer.panel)) for c in history.pool]
         parent = self._parent(step, history, scores)
@@ -67,7 +67,7 @@ class Branch:
         return self._report(step, standings, accepted, pairs=analysis.pairs, asked=analysis.asked + proposals.calls)
 
     def _parent(self, step: int, history: SearchHistory, scores: Sequence[Mapping[str, float]]) -> Candidate:
-        """Return the leader (branch 0, unless it is stuck), or one that is best on some items."""
+        """Return the prompt to edit: the leader for branch 0 unless it is stuck, otherwise one of the Pareto front."""
         if self.number == 0 and history.reach(self.plan) != "all":
             return history.pool[pool.leader(scores, [len(c.prompt.text) for c in history.pool])]
         rng = random.Random(seed_of(self.plan.seed, self.number, step, "parent"))
@@ -90,14 +90,14 @@ class Branch:
         return await self.bus.request(PROPOSE, ask, timeout=TIMEOUT)
 
     def _item_order(self, step: int, scores: Sequence[Mapping[str, float]]) -> ItemOrder:
-        """Return the order of this step's race: items that told the prompts of the pool apart tend to come first."""
+        """Return the item order of this step's race; items that discriminate between prompts tend to come first."""
         items = [row.id for row in self.analyzer.panel]
         answered = {item: [found[item] for found in scores if item in found] for item in items}
         discrimination = item_discrimination(answered) if len(scores) > 1 else {}
         return draw_item_order(items, discrimination, f"{self.plan.seed}:{self.number}:{step}")
 
     async def _accept(self, parent: Candidate, standings: Sequence[Standing]) -> Candidate | None:
-        """Return the best candidate that came through if it beats its parent on the whole panel."""
+        """Return the best candidate that was not eliminated, if it is better than its parent on the whole panel."""
         best = standings[0] if standings and standings[0].fate in {"finished", "promoted"} else None
         if best is None or best.gain < 0:
             return None

@@ -1,8 +1,8 @@
-"""Concurrent local branches: they share what they find, and wait for nobody's calls.
+"""Runs the concurrent branches of a local search, which share their results.
 
-A result must not depend on which reply came first, so news travels in logical time: step ``t`` of any
-branch sees what all branches found up to step ``t - lag``. A branch therefore waits only when it is
-more than ``lag`` steps ahead of the slowest.
+The result must not depend on the order in which replies arrive. So results are shared in logical time: step
+``t`` of a branch uses the results of all branches up to step ``t - lag``. A branch waits only if it is more
+than ``lag`` steps ahead of the slowest one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Branches:
-    """The method of ``lpo`` and ``local-search``; implements :class:`lpo_agent.search.outcome.Method`."""
+    """The search of ``lpo`` and ``local-search``; implements :class:`lpo_agent.search.outcome.Method`."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Branches:
         self._superseded: str | None = None
 
     async def search(self) -> None:
-        """Run all branches to their last step; then take out of the best prompt what is worth nothing."""
+        """Run all branches to their last step, then remove unnecessary edits from the best prompt."""
         self._emit(PhaseStarted(phase="search", total=self._plan.branches * self._plan.steps))
         try:
             async with anyio.create_task_group() as tasks:
@@ -71,7 +71,7 @@ class Branches:
             self._sum_up()
 
     async def _part(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do a part of the search. A spent budget ends it, lets nobody wait for it, and cancels nobody."""
+        """Run a part of the search. If a spent budget ends it, no branch waits for it, and none is cancelled."""
         if reason := await until_spent(work):
             self._outcome.stopped_by = self._outcome.stopped_by or reason
             for step in self._complete:
@@ -107,7 +107,7 @@ class Branches:
             self._complete[report.step - 1].set()
 
     async def _prune(self) -> None:
-        """Put the leader without its barren edits in its place, as the result of a step of its own."""
+        """Replace the leader by the same prompt without its unnecessary edits, as the result of an additional step."""
         leaders = self._leaders()
         if not leaders:
             return
@@ -129,7 +129,7 @@ class Branches:
             self._emit(_pruned(child, leader, mean, self._mean(leader), len(self._panel)))
 
     def _leaders(self) -> list[Candidate]:
-        """Return what was accepted, best first on the panel; among equals the shorter, then the older."""
+        """Return the accepted candidates, highest mean on the panel first; among equals the shorter, then the older."""
         accepted = history_of(self._outcome.seed, self._in_order(), branch=0).pool[1:]
         found = [candidate for candidate in accepted if candidate.prompt.text != self._superseded]
         return sorted(found, key=lambda c: (-round(self._mean(c), 9), len(c.prompt.text), c.step, c.branch))
@@ -142,7 +142,7 @@ class Branches:
         return [report for _, report in sorted(self._reports.items())]
 
     def _sum_up(self) -> None:
-        """Count calls as if all steps were done one after another, so that the curve does not depend on timing."""
+        """Compute the curve and the counts, with calls counted step by step, so that they do not depend on timing."""
         outcome, each = self._outcome, self._task.calls_each
         seen = {(outcome.seed.prompt.text, row.id) for row in self._panel}
         best, asked = self._mean(outcome.seed), 0
@@ -157,11 +157,11 @@ class Branches:
         outcome.records = credit.records(each for report in self._in_order() for each in report.tries)
 
     async def confirm(self) -> None:
-        """Choose among the best prompts of the search on dev, and confirm the choice on fresh items."""
+        """Choose among the best prompts of the search on one part of dev, and confirm the choice on the other part."""
         await self._finals.settle(self._leaders()[: self._plan.finalists])
 
     async def explain(self) -> None:
-        """Measure what each edit of the answer is worth, with what is left of the budget."""
+        """Measure the worth of each edit of the best prompt, with the rest of the budget."""
         outcome, rows = self._outcome, self._panel[: self._plan.explained_on]
         if outcome.best is outcome.seed or self._plan.explained == 0:
             return

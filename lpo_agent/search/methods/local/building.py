@@ -1,7 +1,7 @@
-"""From a marked parent to candidates: filled spans, edits of another prompt, demonstrations.
+"""Makes candidates from a marked parent: by filled spans, by edits of another prompt, and by demonstrations.
 
-Every candidate carries the parent with the spans that it was allowed to change, so its locality can
-be proved, however it was made.
+Every candidate stores its parent with the spans that were allowed to change, so its locality can be proved,
+however it was made.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A proposal before it is checked: what to put where, and how it came about."""
+    """A proposal that is not checked yet: the spans, the texts to put there, and how it was made."""
 
     marked: MarkedPrompt
     replacements: Sequence[Replacement]
@@ -40,7 +40,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class CandidateBuilder:
-    """Makes candidates for one branch. ``shown``: rows that may be demonstrations; none is in the panel."""
+    """Makes candidates for one branch. ``shown``: rows that may be used as demonstrations; none is in the panel."""
 
     number: int
     seed: Candidate
@@ -57,9 +57,9 @@ class CandidateBuilder:
         history: SearchHistory,
         scores: Sequence[Mapping[str, float]],
     ) -> list[Candidate]:
-        """Return the candidates of a step, each text once; what must not be scored is dropped and reported.
+        """Return the candidates of a step, each text once; rejected ones are left out and reported as events.
 
-        ``scores``: by panel item, of the prompts in ``history.pool``.
+        ``scores``: for each prompt of ``history.pool``, its scores by panel item.
         """
         rng = random.Random(seed_of(self.plan.seed, self.number, step, "children"))
         drafts = [Draft(marked, each.replacements, each.note) for each in proposals.proposals]
@@ -69,7 +69,7 @@ class CandidateBuilder:
     def _crossed(
         self, parent: Prompt, history: SearchHistory, scores: Sequence[Mapping[str, float]], rng: random.Random
     ) -> Iterator[Draft]:
-        """Yield the parent with the edits that another good prompt made elsewhere; locality makes that exact."""
+        """Yield the parent with the edits of another good prompt at other places (crossover)."""
         own = edits_between(self.seed.prompt, parent.text)
         weights = pool.front(scores)
         mates = [n for n, c in enumerate(history.pool) if weights[n] and c.prompt.text != parent.text]
@@ -83,7 +83,7 @@ class CandidateBuilder:
             yield Draft(MarkedPrompt(prompt=parent, spans=tuple(spans)), texts, "crossover")
 
     def _demonstrated(self, parent: Prompt, rng: random.Random) -> Iterator[Draft]:
-        """Yield the parent with a demonstration more, less, or exchanged."""
+        """Yield the parent with one demonstration added, removed or swapped."""
         move = demos.draw_edit(parent, self.shown, self.plan.demos, rng) if self.plan.demos else None
         if move is not None:
             span, text, note = move

@@ -1,4 +1,4 @@
-"""Racing candidates against their parent on the same items; :mod:`lpo_agent.core.racing` judges."""
+"""Races candidates against their parent on the same items; :mod:`lpo_agent.core.racing` decides who stays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a candidate came: its paired differences to the parent on the ``items`` that it answered."""
+    """The result of one candidate in a race: its differences to the parent on the ``items`` it was scored on."""
 
     candidate: Candidate
     fate: Literal["dropped", "outrun", "finished", "promoted"]
@@ -33,12 +33,12 @@ class Standing:
 
     @property
     def gain(self) -> float:
-        """The mean difference, 0 without any."""
+        """The mean difference to the parent, 0 without any."""
         return sum(self.differences) / len(self.differences) if self.differences else 0.0
 
     @property
     def pairs(self) -> Pairs:
-        """The pairs of text and item that were scored for it, beside its parent's."""
+        """The pairs of prompt text and item that were scored for the candidate itself."""
         return frozenset((self.candidate.prompt.text, item) for item in self.items)
 
 
@@ -51,17 +51,17 @@ async def race(
     rows: Sequence[Row],
     plan: Plan,
 ) -> list[Standing]:
-    """Return one standing for each child: those that came through first, best first.
+    """Return one standing for each child: first those that were not eliminated, best first, then the others.
 
-    All meet the items of ``course``, which are ids of ``rows``, in its order.
+    All are scored on the items of ``item_order``, which are ids of ``rows``, in this order.
     """
     by_id = {row.id: row for row in rows}
     found = Race(item_order, len(children), look=plan.look, first=plan.first_rung)
     while running := found.running:
         asked = [by_id[item] for item in item_order.items[: found.target]]
         async with anyio.create_task_group() as tasks:
-            for runner in [parent, *(children[number] for number in running)]:
-                tasks.start_soon(scoring.score, runner.prompt.text, asked)
+            for candidate in [parent, *(children[number] for number in running)]:
+                tasks.start_soon(scoring.score, candidate.prompt.text, asked)
         new = {number: values(scoring.known(children[number].prompt.text, asked)) for number in running}
         found.add(new, values(scoring.known(parent.prompt.text, asked)))
         found.settle()
