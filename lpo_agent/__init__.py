@@ -12,7 +12,8 @@
         result = await session.optimize(prompt, rows)   # many at once: one limiter, one budget
 
 Async only, on asyncio and trio. Public are the names in ``__all__`` here and in :mod:`lpo_agent.errors`,
-:mod:`lpo_agent.events` and :mod:`lpo_agent.results`: until a new major version they change by addition only.
+:mod:`lpo_agent.events`, :mod:`lpo_agent.results`, :mod:`lpo_agent.report` and :mod:`lpo_agent.bench`: until a new
+major version they change by addition only.
 Everything else may change with any version.
 """
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from lpo_agent.bus.base import Bus
     from lpo_agent.core.budget import Budget
     from lpo_agent.core.events import Event
+    from lpo_agent.core.fields import Option, by_field, options_of
     from lpo_agent.core.messages import (
         Critique,
         CritiqueAsk,
@@ -56,12 +58,14 @@ if TYPE_CHECKING:
     )
     from lpo_agent.core.result import BestResult, CompareResult, EvaluateResult, MarkResult, RunResult, SeedResult
     from lpo_agent.core.scores import Score, Scored, Unscored
-    from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span
+    from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span, parse_tags
     from lpo_agent.data import Example
+    from lpo_agent.diagnosis import Check, diagnose
     from lpo_agent.environment import Environment, read_environment
     from lpo_agent.errors import LpoError
     from lpo_agent.history import StoredRun, list_runs, read_run, report_page
     from lpo_agent.metrics import Judgement, Metric
+    from lpo_agent.model_files import LOCAL_MODELS, pull_model
     from lpo_agent.models.base import Call, Completion, Model, Turn, Usage
     from lpo_agent.models.providers.base import Connection, Provider, Traits
     from lpo_agent.runs.estimate import PlanEstimate, plan_run
@@ -69,14 +73,19 @@ if TYPE_CHECKING:
     from lpo_agent.search.candidates import Candidate
     from lpo_agent.search.context import Search
     from lpo_agent.search.methods.base import Method
-    from lpo_agent.spec import RunSpec
+    from lpo_agent.spec import RunSpec, load_config, make_spec, option_of
+    from lpo_agent.workers.messages import WORKER_ROLES
+    from lpo_agent.workers.worker import serve_worker
 
 _HOMES = {
+    "LOCAL_MODELS": "model_files",
+    "WORKER_ROLES": "workers.messages",
     "BestResult": "core.result",
     "Budget": "core.budget",
     "Bus": "bus.base",
     "Call": "models.base",
     "Candidate": "search.candidates",
+    "Check": "diagnosis",
     "CompareResult": "core.result",
     "Completion": "models.base",
     "Connection": "models.providers.base",
@@ -97,6 +106,7 @@ _HOMES = {
     "Method": "search.methods.base",
     "Metric": "metrics",
     "Model": "models.base",
+    "Option": "core.fields",
     "PlanEstimate": "runs.estimate",
     "Prompt": "core.text",
     "Proposal": "core.messages",
@@ -124,29 +134,41 @@ _HOMES = {
     "Turn": "models.base",
     "Unscored": "core.scores",
     "Usage": "models.base",
+    "by_field": "core.fields",
     "compare": "api",
+    "diagnose": "diagnosis",
     "evaluate": "api",
     "list_runs": "history",
+    "load_config": "spec",
+    "make_spec": "spec",
     "mark": "api",
     "open_bench": "api",
     "open_resumed": "api",
     "open_run": "api",
     "open_session": "api",
     "optimize": "api",
+    "option_of": "spec",
+    "options_of": "core.fields",
+    "parse_tags": "core.text",
     "plan_run": "runs.estimate",
+    "pull_model": "model_files",
     "read_environment": "environment",
     "read_run": "history",
     "report_page": "history",
     "resume": "api",
+    "serve_worker": "workers.worker",
 }
 """The module of each public name, below this package."""
 
 __all__ = [
+    "LOCAL_MODELS",
+    "WORKER_ROLES",
     "BestResult",
     "Budget",
     "Bus",
     "Call",
     "Candidate",
+    "Check",
     "CompareResult",
     "Completion",
     "Connection",
@@ -167,6 +189,7 @@ __all__ = [
     "Method",
     "Metric",
     "Model",
+    "Option",
     "PlanEstimate",
     "Prompt",
     "Proposal",
@@ -195,20 +218,29 @@ __all__ = [
     "Unscored",
     "Usage",
     "__version__",
+    "by_field",
     "compare",
+    "diagnose",
     "evaluate",
     "list_runs",
+    "load_config",
+    "make_spec",
     "mark",
     "open_bench",
     "open_resumed",
     "open_run",
     "open_session",
     "optimize",
+    "option_of",
+    "options_of",
+    "parse_tags",
     "plan_run",
+    "pull_model",
     "read_environment",
     "read_run",
     "report_page",
     "resume",
+    "serve_worker",
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import platformdirs
 
@@ -13,18 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+KEY: Final = "_API_KEY"
+BASE_URL: Final = "_BASE_URL"
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """Settings from environment variables.
 
     ``home``: the folder for state (LPO_HOME). ``keys`` and ``base_urls``: by provider, from the
-    variables that the SDKs use too (OPENAI_API_KEY, OPENAI_BASE_URL, and so on), None if not set.
+    variables that the SDKs use too: those of ``acme`` are ACME_API_KEY and ACME_BASE_URL. What is not set is missing.
     ``bench_data``: the folder with benchmark data (LPO_BENCH_DATA), None if not set.
     """
 
     home: Path
-    keys: Mapping[str, str | None] = field(default_factory=dict, repr=False)
-    base_urls: Mapping[str, str | None] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    base_urls: Mapping[str, str] = field(default_factory=dict)
     bench_data: Path | None = None
 
     @property
@@ -39,7 +43,14 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
     home = source.get("LPO_HOME") or platformdirs.user_state_dir("lpo-agent", appauthor=False)
     return Environment(
         home=Path(home).expanduser(),
-        keys={name: source.get(f"{name.upper()}_API_KEY") or None for name in ("openai", "anthropic")},
-        base_urls={name: source.get(f"{name.upper()}_BASE_URL") or None for name in ("openai", "anthropic")},
+        keys=_by_provider(source, KEY),
+        base_urls=_by_provider(source, BASE_URL),
         bench_data=Path(source["LPO_BENCH_DATA"]).expanduser() if source.get("LPO_BENCH_DATA") else None,
     )
+
+
+def _by_provider(source: Mapping[str, str], ending: str) -> dict[str, str]:
+    """Return the values of the variables with this ending, by the provider that stands before it, in small letters."""
+    return {
+        name.removesuffix(ending).lower(): value for name, value in source.items() if name.endswith(ending) and value
+    }

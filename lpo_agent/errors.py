@@ -43,6 +43,39 @@ if TYPE_CHECKING:
 
     from lpo_agent.failure import Failure, Retry
 
+__all__ = [
+    "AuthError",
+    "BrokenReply",
+    "BudgetExceeded",
+    "BudgetTied",
+    "BusClosed",
+    "BusError",
+    "ConfigError",
+    "DataError",
+    "DeadlineExceeded",
+    "EditRejected",
+    "InputError",
+    "JournalError",
+    "LpoError",
+    "MarkupError",
+    "MetricError",
+    "NotKnown",
+    "OutageError",
+    "ProviderError",
+    "QuotaError",
+    "RateLimited",
+    "ReplyError",
+    "RequestFailed",
+    "RequestRejected",
+    "TooManyUnscored",
+    "TransientError",
+    "UnknownModelError",
+    "UnreachableError",
+    "leaves",
+    "ungrouped",
+    "worst",
+]
+
 
 class LpoError(Exception):
     """Base of all errors raised on purpose."""

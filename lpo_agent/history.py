@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +21,9 @@ from lpo_agent.report import gather, prompts_compared, render_page
 from lpo_agent.runs.outcomes import prompt_hash
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
+    from lpo_agent.core.events import Event
     from lpo_agent.core.messages import Row
     from lpo_agent.core.scores import Scored
     from lpo_agent.environment import Environment
@@ -143,20 +144,22 @@ def state_of(journal: Journal, record: RunRecord) -> RunState:
     state = RunState()
     if record.kind == GUIDED:
         return state
-    for body in journal.events(record.run_id):
-        try:
-            event = read_event(body)
-        except ValidationError:
-            continue
+    for event in _events(journal, record):
         state = advance(RunState() if isinstance(event, RunStarted) else state, event)  # a resume begins anew
     return state
+
+
+def _events(journal: Journal, record: RunRecord) -> Iterator[Event]:
+    """Yield the run's events; those that another version wrote differently are left out."""
+    for body in journal.events(record.run_id):
+        with suppress(ValidationError):
+            yield read_event(body)
 
 
 def page_of(journal: Journal, record: RunRecord) -> tuple[str, str]:
     """Return the run's id and its report; raises ConfigError where there is nothing to report."""
     result = _optimized(journal, record)
-    events = [read_event(body) for body in journal.events(record.run_id)]
-    facts = gather(result, events, _outcomes(journal, record, result), _test_rows(journal, record))
+    facts = gather(result, _events(journal, record), _outcomes(journal, record, result), _test_rows(journal, record))
     return record.run_id, render_page(facts)
 
 

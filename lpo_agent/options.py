@@ -155,7 +155,7 @@ class SessionOptions(TypedDict, total=False):
     rpm: float | None
     """Most requests a minute to a model (more than 0; default: found out)."""
     tpm: float | None
-    """Most tokens a minute (more than 0; default: found out)."""
+    """Most tokens a minute to a model (more than 0; default: found out)."""
     input_tpm: float | None
     """Most input tokens a minute, where they are counted apart (more than 0)."""
     output_tpm: float | None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 import pytest
 from pydantic import BaseModel
 
+from lpo_agent import plan_run
 from lpo_agent.cli.args import Parser, add_run
 from lpo_agent.core.budget import Budget
 from lpo_agent.core.fields import by_field, field_of, option, options_of
@@ -131,9 +132,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no budget": (RUN | {"budget": 5}, "^budget: "),
     "a number": (RUN | {"method_options": {"tags": [1]}}, "^--set tags: "),
     "numbers": (RUN | {"method_options": 5}, "^--set: "),
-    "number of no method": (RUN | {"method_options": {"bem": 1}}, "^bem is a number of ape, apo, pe2"),
-    "method": (RUN | {"method": "opro"}, "^--method: must be 'auto', .* or 'pe2' .got 'opro'.$"),
-    "marker": (RUN | {"marker": "me"}, "^--marker: must be .*'manual'"),
     "row": (RUN | {"examples": [{"input": "x"}]}, "^examples row 1 target is required$"),
     "two": (RUN | {"steps": 0, "seed": "x"}, "^--steps: .*; --seed: "),
 }
@@ -146,6 +144,21 @@ def test_what_is_wrong_is_a_config_error_that_names_the_option(
 ) -> None:
     with pytest.raises(ConfigError, match=says):
         make(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"method_options": {"bem": 1}}, "^--set: 'bem' is no option of method local-search"),
+        ({"method": "opro"}, "^unknown method 'opro'; known are lpo, local-search, ape, apo, pe2$"),
+        ({"marker": "me"}, "^--marker: unknown marker 'me'; known are auto, llm, influence, random, manual$"),
+    ],
+)
+def test_names_that_a_package_may_add_are_checked_when_a_run_is_planned(given: dict[str, Any], says: str) -> None:
+    rows = [{"input": f"{n}?", "target": str(n)} for n in range(40)]
+    spec = make_spec(RUN | {"examples": rows} | given)
+    with pytest.raises(ConfigError, match=says):
+        plan_run(spec)
 
 
 def test_a_bad_cap_is_a_config_error() -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lpo_agent.plugins import Table
 
 PRESETS: Final = ("smoke", "local-small", "paper-math", "paper-bbh")
+AT_ONCE: Final = 8
+"""Cells that run at the same time, unless another number is given."""
 SHUFFLE_SEED: Final = 42
 """Seed for splitting a published file into train, dev and test, as in PE2."""
 SPLITS: Final = ("train", "dev", "test")

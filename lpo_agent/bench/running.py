@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import anyio
 
 from lpo_agent import data as data_files
-from lpo_agent.bench.grid import Bench, Cell, cell_spec, cells, load_splits
+from lpo_agent.bench.grid import AT_ONCE, Bench, Cell, cell_spec, cells, load_splits
 from lpo_agent.bench.rows import BenchResult, CellRow, row_of
 from lpo_agent.bench.statistics import CellScores, compare_arms, compare_reference, compare_with_seed
 from lpo_agent.core.budget import Budget
@@ -23,6 +23,7 @@ from lpo_agent.core.result import RunResult
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, ProviderError
 from lpo_agent.journal import open_journal
+from lpo_agent.runs.estimate import estimate_calls
 from lpo_agent.runs.lifecycle import running
 from lpo_agent.runs.outcomes import prompt_hash
 from lpo_agent.runs.request import OwnParts, method_of
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from lpo_agent.runs.runner import Runner
     from lpo_agent.spec import RunSpec
 
-AT_ONCE: Final = 8
-"""Cells that run at the same time, unless said otherwise."""
 KIND: Final = "bench"
 
 
@@ -57,6 +56,40 @@ class BenchRequest(Bench):
     notes: tuple[str, ...] = ()
     at_once: int = AT_ONCE
     command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchPlan:
+    """What a benchmark would take: its cells, its fewest and its most calls, and the tasks whose data is missing.
+
+    Cells may share calls, which are then made once.
+    """
+
+    cells: int
+    calls_low: int
+    calls_high: int
+    missing_tasks: tuple[str, ...]
+
+
+def plan_bench(bench: Bench, *, folder: Path | None = None, env: Environment | None = None) -> BenchPlan:
+    """Return what a benchmark would take, without asking a model; ``folder`` is that of :func:`open_bench`.
+
+    Raises InputError.
+    """
+    place = folder or (env or read_environment()).bench_data
+    material = {task.name: load_splits(bench, task, place) for task in bench.tasks}
+    low = high = count = 0
+    for cell in cells(bench):
+        splits = material[cell.task]
+        if splits is not None:
+            spec = cell_spec(bench, cell)
+            task = load_task(spec, "optimize", splits)
+            least, most = estimate_calls(spec, task)
+            if bench.search_calls is not None:
+                cap = bench.search_calls + calls_of_test(task)
+                least, most = min(least, cap), min(most, cap)
+            low, high, count = low + least, high + most, count + 1
+    return BenchPlan(count, low, high, tuple(name for name, splits in material.items() if splits is None))
 
 
 @asynccontextmanager

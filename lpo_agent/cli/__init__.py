@@ -1,7 +1,7 @@
-"""The command `lpo`: from words to exit codes.
+"""The command `lpo`: runs one command and returns its exit code.
 
-Exit codes: 0 done, 1 a bug, 2 wrong input, 3 refused by a provider, 4 a budget spent before any
-result, 130 interrupted; 141 when nobody reads the output any more, as other programs have it.
+Exit codes: 0 done, 1 a bug, 2 wrong input, 3 refused by a provider, 4 a budget spent before any result, 130
+interrupted, and 141 when the reader of the output has gone (128 + SIGPIPE, as shells report it).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import logging
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from lpo_agent.cli.args import build_parser
 from lpo_agent.errors import leaves, worst
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 INTERRUPTED = 130
-NOBODY_READS = 141
+BROKEN_PIPE = 141
 WRONG_INPUT = 2
 BUG = 1
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare(*, verbose: bool) -> None:
-    """Send logs to standard error or nowhere, and let no character break the output."""
+    """Set up logging, an output that can print every character, and a garbage collector that runs less often."""
     handler = logging.StreamHandler() if verbose else logging.NullHandler()
     level = logging.INFO if verbose else logging.CRITICAL
     logging.basicConfig(handlers=[handler], level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -72,48 +73,52 @@ def _version() -> str:
     return f"lpo-agent {metadata.version('lpo-agent')}"
 
 
-def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
-    from lpo_agent.cli import bench, commands, doctor, history, report, worker  # noqa: PLC0415 - `--help` must not wait for them
+FUNCTIONS: Final = {
+    "optimize": ("commands", "optimize"),
+    "evaluate": ("commands", "evaluate"),
+    "compare": ("commands", "compare"),
+    "mark": ("commands", "mark"),
+    "bench": ("bench", "bench"),
+    "resume": ("bench", "resume"),
+    "models": ("commands", "models"),
+    "worker": ("worker", "worker"),
+    "runs": ("history", "runs"),
+    "show": ("history", "show_run"),
+    "report": ("report", "report"),
+    "doctor": ("doctor", "doctor"),
+}
+"""The module and the function of each command; the module is imported when the command is given."""
 
-    return {
-        "optimize": commands.optimize,
-        "evaluate": commands.evaluate,
-        "compare": commands.compare,
-        "mark": commands.mark,
-        "bench": bench.bench,
-        "resume": bench.resume,
-        "models": commands.models,
-        "worker": worker.worker,
-        "runs": history.runs,
-        "show": history.show_run,
-        "report": report.report,
-        "doctor": doctor.doctor,
-    }[name]
+
+def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
+    module, function = FUNCTIONS[name]
+    found: Callable[[dict[str, Any]], int | None] = getattr(import_module(f"lpo_agent.cli.{module}"), function)
+    return found
 
 
 def _failed(exc: Exception, *, verbose: bool) -> int:
-    """Say what went wrong in one line, and return the exit code."""
-    from lpo_agent.cli.signals import Interrupted  # noqa: PLC0415 - `--help` must not wait for it
+    """Print what went wrong in one line, and return the exit code."""
+    from lpo_agent.cli.signals import StoppedBySignal  # noqa: PLC0415 - `--help` must not wait for it
 
     found = list(leaves(exc))
-    if isinstance(found[0], Interrupted):
+    if isinstance(found[0], StoppedBySignal):
         return _interrupted(found[0].run_id)
     if all(isinstance(leaf, BrokenPipeError) for leaf in found):
-        return _unread()
+        return _close_stdout()
     if (known := worst(exc)) is not None:
-        code = _complain(str(known), known.exit_code)
+        code = _print_error(str(known), known.exit_code)
         for note in getattr(known, "__notes__", ()):
             print(f"lpo: {note}", file=sys.stderr)
         return code
     if isinstance(found[0], OSError) and found[0].filename is not None:
-        return _complain(f"{found[0].filename}: {found[0].strerror}", WRONG_INPUT)
+        return _print_error(f"{found[0].filename}: {found[0].strerror}", WRONG_INPUT)
     if verbose:
         traceback.print_exception(exc)
     hint = "" if verbose else "; this is a bug, --verbose shows where"
-    return _complain(f"{type(found[0]).__name__}: {found[0]}{hint}", BUG, kind="internal error")
+    return _print_error(f"{type(found[0]).__name__}: {found[0]}{hint}", BUG, kind="internal error")
 
 
-def _complain(text: str, code: int, *, kind: str = "error") -> int:
+def _print_error(text: str, code: int, *, kind: str = "error") -> int:
     from lpo_agent.cli.words import one_line  # noqa: PLC0415 - beside its only use
 
     print(f"lpo: {kind}: {one_line(text)}", file=sys.stderr)
@@ -127,9 +132,9 @@ def _interrupted(run_id: str | None) -> int:
     return INTERRUPTED
 
 
-def _unread() -> int:
-    """Let the interpreter's last flush go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-    return NOBODY_READS
+def _close_stdout() -> int:
+    """Point standard output at the null device, so that the interpreter's last flush cannot fail."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    return BROKEN_PIPE

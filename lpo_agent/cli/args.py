@@ -1,7 +1,7 @@
-"""The command line's words. What a run is told comes from the fields of its spec, the rest is written here.
+"""The parser of the command line. The options of a run are made from the fields of RunSpec; the others are listed here.
 
-`lpo --help` needs only the commands' names, so that a command's options, and what they are made from,
-are loaded when the command is asked for.
+`lpo --help` needs only the names of the commands, so the options of a command, and the modules that they are made
+from, are loaded only when the command is given.
 """
 
 from __future__ import annotations
@@ -16,27 +16,26 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from lpo_agent.core.fields import Option
+    from lpo_agent import Option
 
-MODELS: Final = ("smollm2",)
 RUN_HELP: Final = "a run's id, a unique beginning of one, or `last`"
 ABOUT: Final = {"data": "JSON lines or CSV with `input` and `target`"}
-"""What a group's heading is followed by."""
+"""The text below a group's heading."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Leaves out what was not given, and complains in one line with exit code 2."""
+    """A parser whose namespace has only what was given, and which raises ConfigError for what is wrong."""
 
     def __init__(self, **settings: object) -> None:
         settings |= {"argument_default": argparse.SUPPRESS, "allow_abbrev": False}
         super().__init__(**settings)  # type: ignore[arg-type]  # passed on as argparse gives them
 
     def error(self, message: str) -> NoReturn:
-        """Raise ConfigError."""
+        """Raise ConfigError, which the command line prints in one line."""
         raise ConfigError(f"{message} (see `{self.prog} --help`)")
 
     def actions(self) -> list[argparse.Action]:
-        """Return what was added to it; argparse has no public list."""
+        """Return the arguments that were added; argparse has no public list of them."""
         return self._actions
 
     def commands(self) -> dict[str, Parser]:
@@ -68,12 +67,11 @@ def build_parser(words: Container[str] | None = None) -> Parser:
 def add_run(
     parser: Parser, command: str, changes: Mapping[str, str] | None = None, model: type[BaseModel] | None = None
 ) -> None:
-    """Add the options of a run that a command has; ``changes``: other help for some, by name.
+    """Add the options of a run that a command has. ``changes``: other help texts, by an option's name.
 
-    ``model`` declares the options; None stands for RunSpec.
+    ``model`` declares the options (default: RunSpec).
     """
-    from lpo_agent.core.fields import options_of  # noqa: PLC0415 - `lpo --help` must not wait for pydantic
-    from lpo_agent.spec import RunSpec  # noqa: PLC0415
+    from lpo_agent import RunSpec, options_of  # noqa: PLC0415 - `lpo --help` must not wait for pydantic
 
     groups: dict[str, argparse._ArgumentGroup] = {}
     for found in options_of(model or RunSpec):
@@ -85,7 +83,7 @@ def add_run(
 
 
 def add_option(group: argparse._ActionsContainer, found: Option, text: str | None = None) -> None:
-    """Add one option; its value stays as it was written, because the spec reads and checks it."""
+    """Add one option. Its value stays a text, because the spec converts and checks it."""
     settings: dict[str, Any] = {
         "metavar": found.metavar or (f"{{{','.join(found.choices)}}}" if found.choices else None)
     }
@@ -102,15 +100,15 @@ def add_option(group: argparse._ActionsContainer, found: Option, text: str | Non
 def _optimize(parser: Parser) -> None:
     _prompt(parser)
     add_run(parser, "optimize")
-    _plan(parser)
+    _dry_run(parser)
     _output(parser)
-    _best(parser)
+    _out_file(parser)
 
 
 def _evaluate(parser: Parser) -> None:
     _prompt(parser)
     add_run(parser, "evaluate", {"data": "the items"})
-    _plan(parser)
+    _dry_run(parser)
     _output(parser)
 
 
@@ -118,20 +116,20 @@ def _compare(parser: Parser) -> None:
     parser.add_argument("prompt", metavar="A", help="a prompt's file, or - for standard input")
     parser.add_argument("other", metavar="B", help="the other prompt's file")
     add_run(parser, "compare", {"data": "the items"})
-    _plan(parser)
+    _dry_run(parser)
     _output(parser)
 
 
 def _mark(parser: Parser) -> None:
     _prompt(parser)
     add_run(parser, "mark")
-    _plan(parser)
+    _dry_run(parser)
     _output(parser)
 
 
 def _bench(parser: Parser) -> None:
-    from lpo_agent.bench.grid import PRESETS  # noqa: PLC0415 - see build_parser
-    from lpo_agent.spec import option_of  # noqa: PLC0415
+    from lpo_agent import option_of  # noqa: PLC0415 - `lpo --help` must not wait for pydantic
+    from lpo_agent.bench import AT_ONCE, PRESETS  # noqa: PLC0415
 
     parser.add_argument("bench", metavar="BENCH", help=f"{', '.join(PRESETS)}, or a TOML file of the same form")
     group = parser.add_argument_group("grid (each a comma-separated list, in place of the benchmark's own)")
@@ -140,52 +138,61 @@ def _bench(parser: Parser) -> None:
     group.add_argument("--localities", metavar="LIST", help=option_of("locality").range)
     group.add_argument("--markers", metavar="LIST", help=option_of("marker").range)
     group.add_argument("--seeds", metavar="LIST", help="seeds, such as 0,1,2")
-    group.add_argument("--search-calls", metavar="N", help="what each search may ask, known replies counted too")
+    group.add_argument("--search-calls", metavar="N", help="most calls of each search, cached ones counted too")
     group.add_argument("--data-dir", metavar="DIR", help="folder with the tasks' data (default: LPO_BENCH_DATA)")
-    group.add_argument("--cells", metavar="N", help="cells that run at the same time (default: 8)")
+    group.add_argument("--cells", metavar="N", help=f"cells that run at the same time (default: {AT_ONCE})")
     group.add_argument("--out", metavar="DIR", help="write bench.md, .json, .csv, .png and .svg there")
     add_run(parser, "bench")
-    _plan(parser, config=False)
+    _dry_run(parser, config=False)
     _output(parser)
 
 
 def _show(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     _output(parser)
-    _best(parser)
+    _out_file(parser)
 
 
 def _report(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
     parser.add_argument("--out", metavar="FILE", help="write it there (default: report-RUN.html; -: standard output)")
-    _talk(parser)
+    _messages(parser)
 
 
-def _pull(parser: Parser) -> None:
+def _models(parser: Parser) -> None:
+    from lpo_agent import LOCAL_MODELS  # noqa: PLC0415 - `lpo --help` must not wait for it
+
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     pull = actions.add_parser("pull", help="download and check a model's file")
-    pull.add_argument("name", choices=MODELS, help="the model")
-    _talk(pull)
+    pull.add_argument("name", choices=LOCAL_MODELS, help="the model")
+    _messages(pull)
 
 
 def _worker(parser: Parser) -> None:
+    from lpo_agent import WORKER_ROLES  # noqa: PLC0415 - `lpo --help` must not wait for pydantic
+
     changes = {
         "bus": "the NATS server: nats://HOST:PORT or tls://HOST:PORT",
-        "concurrency": "items at the same time here (default: 16)",
+        "concurrency": "requests at the same time here (default: 16)",
     }
     add_run(parser, "worker", changes)
     for action in parser.actions():
         action.required = action.dest in {"bus", "model"}
     group = parser.add_argument_group("worker", "its rates hold for all workers of an account together")
+    roles = ", ".join(f"{name} ({meaning})" for name, meaning in WORKER_ROLES.items())
+    group.add_argument("--serve", metavar="LIST", help=f"what to do for runs, comma-separated (default: all): {roles}")
     group.add_argument(
-        "--metric", metavar="NAME", action="append", help="run this metric too, FILE.py:FUNCTION as the run names it"
+        "--metric",
+        metavar="NAME",
+        action="append",
+        help="no longer needed: answers are judged where the search runs",
     )
-    group.add_argument("--all-concurrency", metavar="N", help="items at the same time at all workers together")
+    group.add_argument("--all-concurrency", metavar="N", help="requests at the same time at all workers together")
     _output(parser)
 
 
-def _nothing(_: Parser) -> None:
-    """Leave the parser as it is: `lpo mcp` has a command line of its own."""
+def _no_options(_: Parser) -> None:
+    """Add nothing: `lpo mcp` has a parser of its own."""
 
 
 def _prompt(parser: Parser) -> None:
@@ -194,9 +201,9 @@ def _prompt(parser: Parser) -> None:
     group.add_argument("--text", help="the prompt itself, in place of a file")
 
 
-def _plan(parser: Parser, *, config: bool = True) -> None:
+def _dry_run(parser: Parser, *, config: bool = True) -> None:
     group = parser.add_argument_group("plan")
-    group.add_argument("--dry-run", action="store_true", help="say what would be done and spent; call no model")
+    group.add_argument("--dry-run", action="store_true", help="print what would be done and spent; call no model")
     if config:
         group.add_argument("--config", metavar="FILE", help="TOML file with the same keys; options win")
 
@@ -204,15 +211,15 @@ def _plan(parser: Parser, *, config: bool = True) -> None:
 def _output(parser: Parser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="one JSON value on standard output")
-    _talk(group)
+    _messages(group)
 
 
-def _talk(group: argparse._ActionsContainer) -> None:
+def _messages(group: argparse._ActionsContainer) -> None:
     group.add_argument("--quiet", action="store_true", help="nothing on standard error but errors")
     group.add_argument("--verbose", action="store_true", help="log to standard error, without prompts, rows or keys")
 
 
-def _best(parser: Parser) -> None:
+def _out_file(parser: Parser) -> None:
     parser.add_argument("--out", metavar="FILE", help="write the best prompt there, or the JSON if FILE ends in .json")
 
 
@@ -225,10 +232,10 @@ COMMANDS: Final[Mapping[str, tuple[str, Callable[[Parser], None]]]] = {
     "runs": ("list the runs, newest first", _output),
     "show": ("show what a run found", _show),
     "report": ("write what a run found as one HTML page", _report),
-    "resume": ("go on with an interrupted run; nothing is paid for twice", _show),
-    "models": ("get the files of models that run on this machine", _pull),
-    "worker": ("score for runs on other machines, over NATS", _worker),
-    "mcp": ("serve assistants over the Model Context Protocol (`lpo mcp --help`)", _nothing),
+    "resume": ("continue an interrupted run; nothing is paid for twice", _show),
+    "models": ("get the files of models that run on this machine", _models),
+    "worker": ("make model calls for runs on other machines, over NATS", _worker),
+    "mcp": ("serve assistants over the Model Context Protocol (`lpo mcp --help`)", _no_options),
     "doctor": ("say what works on this machine and what does not", _output),
 }
-"""Each command with its help in one line, and what adds its options."""
+"""Each command with its help in one line, and the function that adds its options."""

@@ -1,124 +1,84 @@
-"""`lpo bench`, and `lpo resume`, which goes on with benchmarks too."""
+"""`lpo bench`, and `lpo resume`, which continues benchmarks and runs alike."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent import api
-from lpo_agent.bench.grid import BenchTask, arm_key, cell_spec, cells, load_splits, make_bench, read_bench
-from lpo_agent.bench.plotting import plot
-from lpo_agent.bench.rows import BenchResult
-from lpo_agent.bench.running import AT_ONCE
-from lpo_agent.bench.tables import to_csv, to_markdown
+from lpo_agent import RunSpec, open_bench, open_resumed, options_of, read_environment
+from lpo_agent.bench import AT_ONCE, change_bench, plan_bench, plot, read_bench, to_csv, to_markdown
 from lpo_agent.cli import files, options, words
-from lpo_agent.cli.commands import finish, print_json, write_result
-from lpo_agent.core.fields import by_field, spellings
-from lpo_agent.environment import read_environment
+from lpo_agent.cli.commands import carry_out
+from lpo_agent.cli.printing import print_json, write_result
 from lpo_agent.errors import ConfigError
-from lpo_agent.runs.estimate import estimate_calls
-from lpo_agent.runs.runner import calls_of_test
-from lpo_agent.runs.task import load_task
-from lpo_agent.spec import RunSpec
+from lpo_agent.results import BenchResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lpo_agent.bench.grid import Bench
+    from lpo_agent.bench import Bench
     from lpo_agent.cli.options import Output
-    from lpo_agent.history import Result
+    from lpo_agent.results import Result
 
 LISTS: Final = ("tasks", "methods", "localities", "markers", "seeds")
-OWN: Final = frozenset({"bench", "data_dir", "cells", "search_calls", "method_options", *LISTS})
+NOT_OF_RUN: Final = options.NOT_OF_RUN | {"bench", "data_dir", "cells", "search_calls", *LISTS}
 CURVE: Final = "bench.svg"
 OUTPUT: Final = frozenset({"command", "bench", "json", "quiet", "verbose", "dry_run"})
-"""What is given and changes nothing in a result."""
+"""Options that change nothing in a result."""
 
 
 def bench(given: Mapping[str, Any]) -> int:
-    """Run a benchmark, or with `--dry-run` say what it would take."""
+    """Run a benchmark, or with `--dry-run` print what it would take."""
     chosen = options.settings(given)
-    planned, output = _grid(chosen), options.output(chosen)
+    grid, output = _grid(chosen), options.output(chosen)
     folder = Path(chosen["data_dir"]) if "data_dir" in chosen else None
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"--data-dir {folder}: there is no such folder")
     if output.dry_run:
-        return _plan(planned, folder, output)
-    at_once = _whole("cells", chosen.get("cells", AT_ONCE))
+        return _print_plan(grid, folder, output)
+    at_once = _whole_number("cells", chosen.get("cells", AT_ONCE))
     if output.out is not None:
         _make_folder(output.out)
-    opening = partial(api.open_bench, planned, folder=folder, at_once=at_once, command=_command(given, planned))
-    return finish(lambda say: opening(say=say), output, _write)
+    opening = partial(open_bench, grid, folder=folder, at_once=at_once, command=_command(given, grid))
+    return carry_out(lambda say: opening(say=say), output, _write)
 
 
 def resume(given: Mapping[str, Any]) -> int:
-    """Go on with an interrupted run or benchmark."""
+    """Continue an interrupted run or benchmark."""
     output = options.output(given)
     if output.out is not None and not output.out.is_dir():
         files.check_writable(output.out)
-    return finish(lambda say: api.open_resumed(given["run"], say=say), output, _write)
+    return carry_out(lambda say: open_resumed(given["run"], say=say), output, _write)
 
 
-def _command(given: Mapping[str, Any], planned: Bench) -> str:
-    """Return the command line that asks for the same benchmark, with the data folder if the environment said it."""
-    words = ["lpo", "bench", str(given["bench"])]
-    known = spellings(RunSpec)
+def _command(given: Mapping[str, Any], grid: Bench) -> str:
+    """Return the command line for the same benchmark, with the data folder if it came from the environment."""
+    command = ["lpo", "bench", str(given["bench"])]
+    flags = {found.name: found.flag for found in options_of(RunSpec)}
     for name, value in given.items():
         if name in OUTPUT:
             continue
-        flag = known[name].flag if name in known else f"--{name.replace('_', '-')}"
-        each = value if isinstance(value, list) else [value]
-        words += [word for one in each for word in ([flag] if isinstance(one, bool) else [flag, str(one)])]
-    found = any(task.folder is not None for task in planned.tasks) and "data_dir" not in given
-    folder = read_environment().bench_data if found else None
-    return " ".join([*([f"LPO_BENCH_DATA={shlex.quote(str(folder))}"] if folder else []), shlex.join(words)])
+        flag = flags.get(name, f"--{name.replace('_', '-')}")
+        values = value if isinstance(value, list) else [value]
+        command += [word for one in values for word in ([flag] if isinstance(one, bool) else [flag, str(one)])]
+    needs_folder = any(task.folder is not None for task in grid.tasks) and "data_dir" not in given
+    folder = read_environment().bench_data if needs_folder else None
+    return " ".join([*([f"LPO_BENCH_DATA={shlex.quote(str(folder))}"] if folder else []), shlex.join(command)])
 
 
 def _grid(chosen: Mapping[str, Any]) -> Bench:
-    """Return the benchmark with the command line's words in place of its own; raises ConfigError."""
-    found = read_bench(chosen["bench"])
-    content = found.model_dump()
-    for name in LISTS:
-        if name in chosen:
-            content[name] = [word.strip() for word in str(chosen[name]).split(",") if word.strip()]
-    if "tasks" in chosen:
-        content["tasks"] = [_task(found, name).model_dump() for name in content["tasks"]]
-    rest = {name: value for name, value in chosen.items() if name not in OWN | options.OWN}
-    content["options"] = by_field(RunSpec, found.options) | rest
-    numbers = {name.replace("-", "_"): value for name, value in chosen.get("method_options", {}).items()}
-    content["host"] = found.host | numbers
-    for host in content["hosts"].values():
-        for name in numbers:
-            host.pop(name, None)
-    said = rest.keys() | ({"marker"} if "markers" in chosen else set())
-    for method, own in content["method_options"].items():
-        kept = {name: value for name, value in own.items() if name.replace("-", "_") not in said}
-        content["method_options"][method] = kept
-    if "search_calls" in chosen:
-        content["search_calls"] = _whole("search-calls", chosen["search_calls"])
-    if chosen.keys() & {"methods", "localities", "markers"}:
-        content["reference"] = _still(content, found.reference)
-    return make_bench(content)
+    """Return the benchmark with what the command line says in place of its own; raises ConfigError."""
+    lists = {name: options.split_list(str(chosen[name])) for name in LISTS if name in chosen}
+    of_run = {name: value for name, value in chosen.items() if name not in NOT_OF_RUN}
+    calls = _whole_number("search-calls", chosen["search_calls"]) if "search_calls" in chosen else None
+    return change_bench(read_bench(chosen["bench"]), lists, of_run, search_calls=calls)
 
 
-def _still(content: Mapping[str, Any], reference: str | None) -> str | None:
-    """Return the reference if the grid still has it."""
-    arms = {arm_key(cell) for cell in cells(make_bench({**content, "reference": None}))}
-    return reference if reference in arms else None
-
-
-def _task(found: Bench, name: str) -> BenchTask:
-    for task in found.tasks:
-        if task.name == name:
-            return task
-    raise ConfigError(f"--tasks: {found.name} has no task {name!r}; it has {', '.join(t.name for t in found.tasks)}")
-
-
-def _whole(name: str, value: object) -> int:
+def _whole_number(name: str, value: object) -> int:
     try:
         number = int(str(value))
     except ValueError:
@@ -128,28 +88,15 @@ def _whole(name: str, value: object) -> int:
     return number
 
 
-def _plan(planned: Bench, folder: Path | None, output: Output) -> int:
-    """Say how many cells and calls a benchmark has."""
-    place = folder or read_environment().bench_data
-    material = {task.name: load_splits(planned, task, place) for task in planned.tasks}
-    low = high = count = 0
-    for cell in cells(planned):
-        splits = material[cell.task]
-        if splits is not None:
-            spec = cell_spec(planned, cell)
-            task = load_task(spec, "optimize", splits)
-            least, most = estimate_calls(spec, task)
-            if planned.search_calls is not None:
-                cap = planned.search_calls + calls_of_test(task)
-                least, most = min(least, cap), min(most, cap)
-            low, high, count = low + least, high + most, count + 1
-    missing = [name for name, splits in material.items() if splits is None]
+def _print_plan(grid: Bench, folder: Path | None, output: Output) -> int:
+    plan = plan_bench(grid, folder=folder)
     if output.json:
-        print_json({"cells": count, "calls_low": low, "calls_high": high, "missing_tasks": missing})
+        print_json(asdict(plan))
         return 0
-    print(f"{words.count(count, 'cell')}, {low:,} to {high:,} calls, fewer where cells share them")
-    if missing:
-        print(f"not in the data folder: {', '.join(missing)}")
+    cells = words.count(plan.cells, "cell")
+    print(f"{cells}, {plan.calls_low:,} to {plan.calls_high:,} calls, fewer where cells share them")
+    if plan.missing_tasks:
+        print(f"not in the data folder: {', '.join(plan.missing_tasks)}")
     return 0
 
 
@@ -162,7 +109,7 @@ def _make_folder(place: Path) -> None:
 
 
 def _write(output: Output, result: Result) -> None:
-    """Write a benchmark's files; where it was not said, into a new folder that is named."""
+    """Write a benchmark's files to `--out`, or else to a new folder, whose name is printed."""
     if not isinstance(result, BenchResult):
         write_result(output, result)
         return
@@ -178,7 +125,7 @@ def _write(output: Output, result: Result) -> None:
 
 def _draw(result: BenchResult, place: Path, output: Output) -> bool:
     try:
-        return plot(result, [place / "bench.png", place / "bench.svg"])
+        return plot(result, [place / "bench.png", place / CURVE])
     except ImportError:
         if not output.quiet:
             print("no curve was drawn: matplotlib is missing (pip install 'lpo-agent[bench]')", file=sys.stderr)

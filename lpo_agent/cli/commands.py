@@ -1,49 +1,40 @@
-"""The commands that ask models: optimize, evaluate, compare, mark, resume, models pull."""
+"""The commands that call models (optimize, evaluate, compare, mark), and `lpo models pull`."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from lpo_agent import api
-from lpo_agent.bench.rows import BenchResult
+from lpo_agent import open_run, plan_run, pull_model
 from lpo_agent.cli import files, options, show
-from lpo_agent.cli.progress import Lines, LiveView, Silent
-from lpo_agent.cli.signals import attend
-from lpo_agent.core.result import RunResult
-from lpo_agent.environment import read_environment
+from lpo_agent.cli.printing import print_json, print_result, write_result
+from lpo_agent.cli.progress import Lines, LiveView, NoProgress
+from lpo_agent.cli.signals import run_to_end
 from lpo_agent.errors import BudgetExceeded, TooManyUnscored
-from lpo_agent.models.providers.weights import pull_smollm2
-from lpo_agent.runs.estimate import plan_run
+from lpo_agent.results import BenchResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractAsyncContextManager
 
+    from lpo_agent import PlanEstimate
     from lpo_agent.cli.options import Output
-    from lpo_agent.cli.signals import View
-    from lpo_agent.history import Result
-    from lpo_agent.runs.request import Kind
-    from lpo_agent.runs.run import Run
-    from lpo_agent.spec import RunSpec
-
-    Opening = Callable[[Callable[[str], None]], AbstractAsyncContextManager[Run[Any]]]
+    from lpo_agent.cli.signals import Opening, View
+    from lpo_agent.results import Result
 
 
 def optimize(given: Mapping[str, Any]) -> int:
-    """Search for a better prompt, or with `--dry-run` say what that would take."""
+    """Search for a better prompt, or with `--dry-run` print what that would take."""
     chosen = options.settings(given)
     spec, output = options.spec(chosen), options.output(chosen)
     if output.out is not None:
         files.check_writable(output.out)
     if output.dry_run:
-        return _plan(spec, "optimize", output)
-    return finish(lambda say: api.open_run(spec, say=say), output)
+        return _print_plan(plan_run(spec), output)
+    return carry_out(lambda say: open_run(spec, say=say), output)
 
 
 def evaluate(given: Mapping[str, Any]) -> int:
@@ -51,8 +42,8 @@ def evaluate(given: Mapping[str, Any]) -> int:
     chosen = options.settings(given)
     spec, output = options.spec(chosen), options.output(chosen)
     if output.dry_run:
-        return _plan(spec, "evaluate", output)
-    return finish(lambda say: api.open_run(spec, kind="evaluate", say=say), output)
+        return _print_plan(plan_run(spec, "evaluate"), output)
+    return carry_out(lambda say: open_run(spec, kind="evaluate", say=say), output)
 
 
 def compare(given: Mapping[str, Any]) -> int:
@@ -60,13 +51,20 @@ def compare(given: Mapping[str, Any]) -> int:
     chosen = options.settings(given)
     spec, other, output = options.spec(chosen), options.read_prompt(chosen["other"]), options.output(chosen)
     if output.dry_run:
-        return _plan(spec, "compare", output)
-    opening = partial(api.open_run, spec, kind="compare", other_prompt=other)
-    return finish(lambda say: opening(say=say), output)
+        return _print_plan(plan_run(spec, "compare"), output)
+    return carry_out(lambda say: open_run(spec, kind="compare", other_prompt=other, say=say), output)
 
 
-def _plan(spec: RunSpec, kind: Kind, output: Output) -> int:
-    plan = plan_run(spec, kind)
+def mark(given: Mapping[str, Any]) -> int:
+    """Show which words of a prompt a search would edit first, and why."""
+    chosen = options.settings(given)
+    spec, output = options.spec(chosen), options.output(chosen)
+    if output.dry_run:
+        return _print_plan(plan_run(spec, "mark"), output)
+    return carry_out(lambda say: open_run(spec, kind="mark", say=say), output)
+
+
+def _print_plan(plan: PlanEstimate, output: Output) -> int:
     if output.json:
         print_json(plan.model_dump(mode="json"))
     else:
@@ -74,27 +72,19 @@ def _plan(spec: RunSpec, kind: Kind, output: Output) -> int:
     return 0
 
 
-def mark(given: Mapping[str, Any]) -> int:
-    """Show which words of a prompt would be edited next, and why."""
-    chosen = options.settings(given)
-    spec, output = options.spec(chosen), options.output(chosen)
-    if output.dry_run:
-        return _plan(spec, "mark", output)
-    return finish(lambda say: api.open_run(spec, kind="mark", say=say), output)
-
-
 def models(given: Mapping[str, Any]) -> None:
-    """Fetch and check the file of a model that runs on this machine."""
+    """Fetch and check the file of a model that runs on this machine, and print its path."""
     output = options.output(given)
-    path = pull_smollm2(read_environment().home, say=view_for(output).say, progress=not output.quiet, verify=True)
+    pull = partial(pull_model, given["name"], say=view_for(output).say, progress=not output.quiet)
+    path = anyio.run(pull)
     if not output.quiet:
         print(path)
 
 
-def finish(opening: Opening, output: Output, write: Callable[[Output, Result], None] | None = None) -> int:
-    """Run to the end, write the result to `--out` or where ``write`` does, print it; return the exit code."""
-    with _own_stdout(output):
-        result = anyio.run(attend, opening, view_for(output))
+def carry_out(opening: Opening, output: Output, write: Callable[[Output, Result], None] | None = None) -> int:
+    """Carry a run out, write its result to `--out` (or as ``write`` does) and print it; return the exit code."""
+    with _prints_on_stderr(output):
+        result = anyio.run(run_to_end, opening, view_for(output))
     (write or write_result)(output, result)
     print_result(output, result)
     if isinstance(result, BenchResult) and all(row.status in {"failed", "not run"} for row in result.rows):
@@ -104,8 +94,8 @@ def finish(opening: Opening, output: Output, write: Callable[[Output, Result], N
 
 
 @contextlib.contextmanager
-def _own_stdout(output: Output) -> Iterator[None]:
-    """Keep what metrics and scripted models print out of the JSON on standard output."""
+def _prints_on_stderr(output: Output) -> Iterator[None]:
+    """With `--json`, keep what metrics and scripted models print off standard output."""
     with contextlib.redirect_stdout(sys.stderr) if output.json else contextlib.nullcontext():
         yield
 
@@ -113,36 +103,7 @@ def _own_stdout(output: Output) -> Iterator[None]:
 def view_for(output: Output) -> View:
     """Return how to show progress on standard error."""
     if output.quiet:
-        return Silent()
+        return NoProgress()
     console = show.console(sys.stderr)
     live = console.is_terminal and not console.is_dumb_terminal and not output.verbose
     return LiveView(console) if live else Lines(console)
-
-
-def print_result(output: Output, result: Result) -> None:
-    """Print a result as JSON or as a report."""
-    if output.json:
-        print_json(result_json(result))
-    else:
-        show.show_result(show.console(sys.stdout), result)
-
-
-def write_result(output: Output, result: Result) -> None:
-    """Write `--out`: the best prompt, or JSON for a file that ends so or a result without a prompt."""
-    if output.out is None:
-        return
-    if isinstance(result, RunResult) and output.out.suffix.lower() != ".json":
-        files.write_text(output.out, result.best.prompt)
-    else:
-        files.write_text(output.out, json.dumps(result_json(result), indent=2) + "\n")
-
-
-def result_json(result: Result) -> dict[str, Any]:
-    """Return the contract's object."""
-    found: dict[str, Any] = result.model_dump(mode="json", by_alias=True)
-    return found
-
-
-def print_json(value: object) -> None:
-    """Print one JSON value; ASCII only, so that no terminal's encoding matters."""
-    print(json.dumps(value))

@@ -1,13 +1,13 @@
-"""What changed between two prompts, word by word, and where a marked prompt may change."""
+"""How two prompts differ, word by word, and which words of a marked prompt may change."""
 
 from __future__ import annotations
 
 from rich.text import Text
 
+from lpo_agent import parse_tags
 from lpo_agent.cli.words import visible
-from lpo_agent.core.text import parse_tags
 from lpo_agent.errors import MarkupError
-from lpo_agent.report.pieces import pieces_of
+from lpo_agent.report import pieces_of
 
 
 def diff_text(old: str, new: str, *, colour: bool) -> Text:

@@ -1,4 +1,4 @@
-"""Files that the command line writes: whole or not at all."""
+"""Writing the command line's output files: the whole text, or no file at all."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise ConfigError(f"--out {path}: is a folder; give a file")
     try:
-        if _replaceable(path):
-            draft = _draft(path)
-            draft.touch()
-            draft.unlink()
+        if _is_regular(path):
+            temporary = _temporary(path)
+            temporary.touch()
+            temporary.unlink()
         else:
             path.open("ab").close()
     except OSError as exc:
@@ -27,26 +27,26 @@ def check_writable(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write exactly ``text`` as UTF-8, in one stroke; raises ConfigError."""
+    """Write exactly ``text`` as UTF-8, by way of a temporary file that replaces ``path``; raises ConfigError."""
     content = text.encode("utf-8", "surrogatepass")
     try:
-        if not _replaceable(path):
+        if not _is_regular(path):
             path.write_bytes(content)
             return
-        draft = _draft(path)
-        draft.write_bytes(content)
-        draft.replace(path.resolve())
+        temporary = _temporary(path)
+        temporary.write_bytes(content)
+        temporary.replace(path.resolve())
     except OSError as exc:
         raise ConfigError(
             f"--out {path}: cannot be written: {exc.strerror}; the result is kept, see `lpo show last`"
         ) from None
 
 
-def _replaceable(path: Path) -> bool:
-    """Tell a plain file, there or to be made, from a device or a pipe, which must be written in place."""
+def _is_regular(path: Path) -> bool:
+    """Return whether this is a regular file, or will be one; devices and pipes cannot be replaced by a file."""
     return path.is_file() or not path.exists()
 
 
-def _draft(path: Path) -> Path:
+def _temporary(path: Path) -> Path:
     target = path.resolve()
-    return target.with_name(f".{target.name}.{os.getpid()}.draft")
+    return target.with_name(f".{target.name}.{os.getpid()}.tmp")

@@ -1,113 +1,64 @@
-"""The commands that read the journal: runs, show."""
+"""`lpo runs` and `lpo show`: the runs of the journal, and what each of them found."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import anyio
-from pydantic import TypeAdapter, ValidationError
 
-from lpo_agent.bench.rows import BenchResult
+from lpo_agent import list_runs, read_run
 from lpo_agent.cli import options, show, words
-from lpo_agent.cli.commands import print_json, print_result, write_result
-from lpo_agent.core.events import AnyEvent, RunStarted
-from lpo_agent.core.result import SCHEMA, CompareResult, EvaluateResult, MarkResult, RunResult
-from lpo_agent.core.state import RunState, advance
-from lpo_agent.environment import read_environment
+from lpo_agent.cli.printing import print_json, print_result, write_result
 from lpo_agent.errors import ConfigError, JournalError
-from lpo_agent.journal import open_journal
+from lpo_agent.results import SCHEMA, BenchResult, EvaluateResult, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from lpo_agent.history import Result
-    from lpo_agent.journal import Journal, RunRecord
-
-T = TypeVar("T")
-KINDS: Final[Mapping[str, type[Result]]] = {
-    "optimize": RunResult,
-    "evaluate": EvaluateResult,
-    "compare": CompareResult,
-    "bench": BenchResult,
-    "mark": MarkResult,
-    "guided": RunResult,
-}
+    from lpo_agent import StoredRun
+    from lpo_agent.events import RunState
 
 
 def runs(given: Mapping[str, Any]) -> None:
     """List the runs, newest first."""
-    path = read_environment().journal
-    records = _read(path, lambda journal: journal.runs()) if path.exists() else []
+    found = anyio.run(list_runs)
     if options.output(given).json:
-        print_json([_record_json(record) for record in records])
-    elif not records:
+        print_json([_run_json(run) for run in found])
+    elif not found:
         print("no runs yet")
     else:
-        rows = [(r.run_id, r.kind, r.status, _local(r.started), _outcome(r)) for r in records]
+        rows = [(run.run_id, run.kind, run.status, _local(run.started), _outcome(run)) for run in found]
         table = show.rows_table(("run", "kind", "status", "started", "outcome"), rows)
         show.console(sys.stdout).print(table)
 
 
 def show_run(given: Mapping[str, Any]) -> None:
     """Show the result of a run, or how far it came."""
-    output, path = options.output(given), read_environment().journal
-    if not path.exists():
-        raise JournalError(f"there is no run {given['run']!r}; {path} does not exist yet, so nothing was run")
-    record, state = _read(path, partial(_known, name=given["run"]))
-    result = stored_result(record)
-    if result is not None:
-        write_result(output, result)
-        print_result(output, result)
+    output = options.output(given)
+    run = anyio.run(read_run, given["run"])
+    if run.unreadable is not None:
+        raise JournalError(run.unreadable)
+    if run.result is not None:
+        write_result(output, run.result)
+        print_result(output, run.result)
     elif output.out is not None:
-        raise ConfigError(f"--out: run {record.run_id} has no result yet; it is {record.status}")
+        raise ConfigError(f"--out: run {run.run_id} has no result yet; it is {run.status}")
     elif output.json:
-        print_json(_record_json(record) | _state_json(state))
+        print_json(_run_json(run) | _state_json(run.state))
     else:
-        _show_unfinished(record, state)
+        _show_unfinished(run)
 
 
-def _known(journal: Journal, name: str) -> tuple[RunRecord, RunState]:
-    record = journal.run(name)
-    adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
-    state = RunState()
-    if record.kind == "guided":
-        return record, state  # its log holds submissions
-    for event in map(adapter.validate_json, journal.events(record.run_id)):
-        state = advance(RunState() if isinstance(event, RunStarted) else state, event)  # a resume begins anew
-    return record, state
-
-
-def _read(path: Path, query: Callable[[Journal], T]) -> T:
-    async def ask() -> T:
-        async with open_journal(path) as journal:
-            return query(journal)
-
-    return anyio.run(ask)
-
-
-def stored_result(record: RunRecord) -> Result | None:
-    """Return the result that the journal holds; raises JournalError if another version wrote it."""
-    if record.result_json is None:
-        return None
-    try:
-        return KINDS[record.kind].model_validate_json(record.result_json)
-    except (KeyError, ValidationError):
-        raise JournalError(f"run {record.run_id}: its result was written by another version of lpo-agent") from None
-
-
-def _record_json(record: RunRecord) -> dict[str, object]:
+def _run_json(run: StoredRun) -> dict[str, object]:
     return {
         "schema": SCHEMA,
-        "run_id": record.run_id,
-        "kind": record.kind,
-        "status": record.status,
-        "started": _utc(record.started),
-        "ended": None if record.ended is None else _utc(record.ended),
+        "run_id": run.run_id,
+        "kind": run.kind,
+        "status": run.status,
+        "started": _utc(run.started),
+        "ended": None if run.ended is None else _utc(run.ended),
     }
 
 
@@ -120,28 +71,31 @@ def _state_json(state: RunState) -> dict[str, object]:
     }
 
 
-def _show_unfinished(record: RunRecord, state: RunState) -> None:
-    print(f"run {record.run_id} ({record.kind}) is {record.status}; started {_local(record.started)}")
+def _show_unfinished(run: StoredRun) -> None:
+    state = run.state
+    print(f"run {run.run_id} ({run.kind}) is {run.status}; started {_local(run.started)}")
     print(f"phase {state.phase}: {words.count(state.steps_done, 'step')} done, {state.candidates} candidates tried")
     if state.seed_dev is not None:
         print(f"seed prompt on dev: {words.score(state.seed_dev)}")
     if state.best_text is not None:
         print(f"best so far: {words.mean(state.best_mean)} on training items, not confirmed yet:")
         show.show_prompt(show.console(sys.stdout), state.best_text)
-    if record.status != "running":
-        print(f"go on with: lpo resume {record.run_id}")
+    if run.status != "running":
+        print(f"go on with: lpo resume {run.run_id}")
 
 
-def _outcome(record: RunRecord) -> str:
-    if record.result_json is None:
-        return ""
-    content = json.loads(record.result_json)
-    if record.kind in {"optimize", "guided"}:
-        return str(content.get("verdict", "")).replace("_", " ")
-    if record.kind == "bench":
-        return f"{len(content['rows'])} cells"
-    score = content.get("score") or {}
-    return words.mean(score["mean"]) if "mean" in score else ""
+def _outcome(run: StoredRun) -> str:
+    if run.unreadable is not None:
+        return "written by another version"
+    match run.result:
+        case RunResult(verdict=verdict):
+            return verdict.replace("_", " ")
+        case BenchResult(rows=rows):
+            return f"{len(rows)} cells"
+        case EvaluateResult(score=score):
+            return words.mean(score.mean)
+        case _:
+            return ""
 
 
 def _utc(seconds: float) -> str:

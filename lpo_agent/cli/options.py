@@ -1,4 +1,4 @@
-"""From the command line and the config file to what a run is told to do."""
+"""Reads the options of a command and of its config file, and makes the run's spec from them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent.core.fields import by_field, options_of
+from lpo_agent import RunSpec, by_field, load_config, make_spec, options_of
 from lpo_agent.errors import ConfigError, DataError
-from lpo_agent.spec import RunSpec, load_config, make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FLAGS: Final = ("json", "quiet", "verbose", "dry_run")
-OWN: Final = frozenset({"command", "run", "prompt", "other", "text", "config", "out", *FLAGS})
+NOT_OF_RUN: Final = frozenset({"command", "run", "prompt", "other", "text", "config", "out", *FLAGS})
+"""What the command line itself reads; all other options are those of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Output:
 
 
 def settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with those of `--config` below them; raises ConfigError."""
-    own = _spelled(given)
+    """Return the options, with those of the `--config` file where the command line has none; raises ConfigError."""
+    own = _by_field(given)
     if "config" not in own:
         return own
     path = Path(own["config"])
@@ -44,7 +44,7 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     content = load_config(path)
-    known = (RunSpec.model_fields.keys() | OWN) - {"command", "run", "other", "config"}
+    known = (RunSpec.model_fields.keys() | NOT_OF_RUN) - {"command", "run", "other", "config"}
     for name, value in content.items():
         shown = name.replace("_", "-")
         if name not in known:
@@ -56,11 +56,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def _spelled(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options under the names that a spec has for them; pairs of the command line become tables."""
+def _by_field(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options by the names of a spec's fields; pairs on the command line become tables."""
     tables = {found.name: found.flag for found in options_of(RunSpec) if found.is_table}
-    read = {name: _pairs(tables[name], value) if name in tables else value for name, value in given.items()}
-    return by_field(RunSpec, read)
+    pairs_read = {name: _pairs(tables[name], value) if name in tables else value for name, value in given.items()}
+    return by_field(RunSpec, pairs_read)
 
 
 def _pairs(flag: str, given: Any) -> Any:
@@ -74,6 +74,11 @@ def _pair(flag: str, text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def split_list(text: str) -> tuple[str, ...]:
+    """Return the words of a comma-separated list."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def output(options: Mapping[str, Any]) -> Output:
     """Return what the options say about output."""
     out = options.get("out")
@@ -82,12 +87,12 @@ def output(options: Mapping[str, Any]) -> Output:
 
 def spec(options: Mapping[str, Any]) -> RunSpec:
     """Return the checked spec, its prompt read; raises InputError."""
-    rest = {name: value for name, value in options.items() if name not in OWN}
-    return make_spec(rest | {"prompt": prompt(options)})
+    of_run = {name: value for name, value in options.items() if name not in NOT_OF_RUN}
+    return make_spec(of_run | {"prompt": prompt(options)})
 
 
 def prompt(options: Mapping[str, Any]) -> str:
-    """Return the prompt that PROMPT or `--text` gives, exactly; raises ConfigError or DataError."""
+    """Return the prompt that PROMPT or `--text` gives, unchanged; raises ConfigError or DataError."""
     if "text" in options and "prompt" in options:
         raise ConfigError("give a prompt's file or --text, not both")
     if "text" in options:
@@ -108,7 +113,7 @@ def _checked(text: str) -> str:
 def read_prompt(name: str) -> str:
     """Return the text of a file, or of standard input for "-"; raises DataError.
 
-    Nothing is added or taken away, but for a byte-order mark.
+    The text is not changed, except that a byte-order mark is left out.
     """
     shown = "standard input" if name == "-" else name
     try:

@@ -1,7 +1,7 @@
 """A run's progress on standard error: a live view on a terminal, plain lines elsewhere.
 
-Both are observers of the run's events. What they say about a run comes from the fold of its events
-(:mod:`lpo_agent.core.state`) and from the run's own books; they keep nothing else but the time.
+Both observe the run's events. What they show comes from the state that follows from the events
+(:class:`lpo_agent.events.RunState`), from the run's usage, and from the clock.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lpo_agent.cli import words
-from lpo_agent.core.beam_options import BEAM_METHODS
-from lpo_agent.core.events import (
+from lpo_agent.events import (
     BeamSelected,
     BenchStarted,
     CandidateRaced,
@@ -27,24 +26,25 @@ from lpo_agent.core.events import (
     PhaseStarted,
     RunFinished,
     RunStarted,
+    RunState,
     SeedScored,
     SplitTested,
     StepFinished,
+    advance,
 )
-from lpo_agent.core.state import RunState, advance
-from lpo_agent.report import markup
+from lpo_agent.report import duration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from rich.console import Console
 
-    from lpo_agent.core.events import Event
-    from lpo_agent.core.result import UsageResult
+    from lpo_agent.events import Event
+    from lpo_agent.results import UsageResult
 
-REFRESH: Final = 0.2
-WINDOW: Final = 10.0
-SHOWN: Final = 8
+REFRESH_SECONDS: Final = 0.2
+RATE_SECONDS: Final = 10.0
+MAX_BRANCHES: Final = 8
 PHASES: Final = {
     "search": "search",
     "confirm": "the best prompts on the dev items",
@@ -53,7 +53,7 @@ PHASES: Final = {
 }
 
 
-class Watched(Protocol):
+class Observed(Protocol):
     """What a view needs of a run."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -104,7 +104,7 @@ def _started(event: RunStarted) -> str:
     return (
         f"run {event.run_id}: method {event.method} ({words.one_line(event.why)}), model {event.model}{optimizer}, "
         f"metric {event.metric}, {event.train} train, {event.dev} dev and {event.test} test items, "
-        f"{words.shape(event.method, event.branches, event.steps)}"
+        f"{words.shape(event.branches, event.steps)}"
     )
 
 
@@ -123,7 +123,7 @@ def _phase(event: PhaseStarted) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """One line for each notable fact."""
+    """Prints one line for each notable event."""
 
     console: Console
 
@@ -131,29 +131,29 @@ class Lines:
         """Print a line."""
         self.console.print(Text(words.one_line(text)), soft_wrap=True)
 
-    async def follow(self, run: Watched) -> None:
-        """Print the run's notable facts until it is over."""
+    async def follow(self, run: Observed) -> None:
+        """Print the run's notable events until it is over."""
         async for event in run:
             if line := describe(event):
                 self.say(f"[{run.usage().wall_s:.1f} s] {line}")
 
 
 @dataclass(frozen=True, slots=True)
-class Silent:
+class NoProgress:
     """Shows nothing."""
 
     def say(self, text: str) -> None:
-        """Swallow a line."""
+        """Print nothing."""
 
-    async def follow(self, run: Watched) -> None:
+    async def follow(self, run: Observed) -> None:
         """Wait for the run's end."""
         async for _ in run:
             pass
 
 
 @dataclass(slots=True)
-class Pace:
-    """How fast a run goes. Times are seconds of one clock; answers count cached ones too."""
+class Speed:
+    """How fast a run goes. Times are seconds of one clock; answers include cached ones."""
 
     samples: deque[tuple[float, int]] = field(default_factory=deque)
     phase: str = "setup"
@@ -161,15 +161,15 @@ class Pace:
     began: float = 0.0
     answers: int = 0
 
-    def enter(self, event: PhaseStarted, now: float, usage: UsageResult) -> None:
-        """Note that a phase begins."""
+    def begin_phase(self, event: PhaseStarted, now: float, usage: UsageResult) -> None:
+        """Record that a phase begins."""
         self.phase, self.total = event.phase, event.total
         self.began, self.answers = now, usage.calls + usage.cached_calls
 
-    def sample(self, now: float, usage: UsageResult) -> None:
-        """Note where the books stand."""
+    def record(self, now: float, usage: UsageResult) -> None:
+        """Record the number of calls at this time."""
         self.samples.append((now, usage.calls))
-        while now - self.samples[0][0] > WINDOW:
+        while now - self.samples[0][0] > RATE_SECONDS:
             self.samples.popleft()
 
     def rate(self) -> float:
@@ -183,11 +183,11 @@ class Pace:
         """Return the answers of this phase."""
         return usage.calls + usage.cached_calls - self.answers
 
-    def left(self, state: RunState, usage: UsageResult, now: float) -> float | None:
-        """Return the seconds that the run may still take, or None while there is no telling.
+    def seconds_left(self, state: RunState, usage: UsageResult, now: float) -> float | None:
+        """Return roughly how many more seconds the run takes, None while that is not known.
 
-        Rough: steps to come are taken to last as long as those done, answers as long as in the
-        phase so far, and three finalists are taken to reach the dev items.
+        This assumes that a step takes as long as the steps so far, that an answer takes as long as those of this
+        phase so far, and that three finalists are scored on the dev items.
         """
         spent, answered = now - self.began, self.answered(usage)
         if state.cells is not None:
@@ -210,25 +210,25 @@ def _answers_after(phase: str, state: RunState) -> int:
 
 
 @dataclass(slots=True)
-class Picture:
-    """What a live view shows of a run at one time. ``clock`` counts seconds."""
+class LiveState:
+    """What a live view shows of a run. ``clock`` counts seconds."""
 
-    run: Watched
+    run: Observed
     clock: Callable[[], float]
     state: RunState = field(default_factory=RunState)
-    pace: Pace = field(default_factory=Pace)
+    speed: Speed = field(default_factory=Speed)
 
-    def note(self, event: Event) -> None:
-        """Take an event in."""
+    def update(self, event: Event) -> None:
+        """Bring the state up to date with an event."""
         if isinstance(event, PhaseStarted):
-            self.pace.enter(event, self.clock(), self.run.usage())
+            self.speed.begin_phase(event, self.clock(), self.run.usage())
         self.state = advance(self.state, event)
 
     def panel(self) -> Table:
-        """Return where the run is, what it found, what it spent, and how long it may take."""
+        """Return a table of the run's phase, findings, calls, cost and time."""
         usage, now = self.run.usage(), self.clock()
-        self.pace.sample(now, usage)
-        left = self.pace.left(self.state, usage, now)
+        self.speed.record(now, usage)
+        left = self.speed.seconds_left(self.state, usage, now)
         rest = "not known yet" if left is None else words.roughly(left)
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold cyan", no_wrap=True)
@@ -236,37 +236,37 @@ class Picture:
         table.add_row(self.state.phase, Text(self._where(usage)))
         if self.state.started is not None:
             table.add_row("found", Text(self._found()))
-        table.add_row("asked", Text(f"{words.calls(usage)}, {self.pace.rate():.1f} calls/s"))
+        table.add_row("asked", Text(f"{words.calls(usage)}, {self.speed.rate():.1f} calls/s"))
         table.add_row("spent", Text(f"{words.tokens(usage)}, {words.money(usage.usd)}"))
-        table.add_row("time", Text(f"{markup.duration(usage.wall_s)}, left: {rest}"))
+        table.add_row("time", Text(f"{duration(usage.wall_s)}, left: {rest}"))
         return table
 
     def _where(self, usage: UsageResult) -> str:
-        state, total = self.state, self.pace.total
+        state, total = self.state, self.speed.total
         if state.cells is not None:
             return f"{state.cells[0]} of {words.count(state.cells[1], 'cell')} done"
         if state.phase not in PHASES:
             return "getting ready" if state.phase == "setup" else "done"
         if state.phase != "search":
-            return f"{PHASES[state.phase]}: {min(self.pace.answered(usage), total):,} of {total:,} answers"
+            return f"{PHASES[state.phase]}: {min(self.speed.answered(usage), total):,} of {total:,} answers"
         steps = state.started.steps if state.started else 0
-        branches = ", ".join(f"{branch + 1}: {step}/{steps}" for branch, step in state.branch_steps[:SHOWN])
-        more = ", ..." if len(state.branch_steps) > SHOWN else ""
+        branches = ", ".join(f"{branch + 1}: {step}/{steps}" for branch, step in state.branch_steps[:MAX_BRANCHES])
+        more = ", ..." if len(state.branch_steps) > MAX_BRANCHES else ""
         return f"{state.steps_done} of {total} steps done (branch: step {branches}{more})"
 
     def _found(self) -> str:
-        dev, best = self.state.seed_dev, self.state.best_mean
+        dev, best, started = self.state.seed_dev, self.state.best_mean, self.state.started
         seed = "not scored yet" if dev is None else f"{words.mean(dev.mean)} on dev"
-        where = "dev" if self.state.started and self.state.started.method in BEAM_METHODS else "training items"
+        where = "dev" if started is not None and started.chosen_on == "dev" else "training items"
         found = "none better yet" if best is None else f"{words.mean(best)} on {where}"
         return f"seed {seed}; best so far {found}; {self.state.candidates} candidates tried"
 
 
 @dataclass(frozen=True, slots=True)
 class LiveView:
-    """The state of a run at the foot of the terminal, its notable facts above.
+    """Shows the state of a run at the foot of the terminal, and its notable events above.
 
-    ``clock`` counts seconds; the view is drawn anew after each ``sleep``.
+    ``clock`` counts seconds; the state is drawn again after each ``sleep``.
     """
 
     console: Console
@@ -274,22 +274,22 @@ class LiveView:
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 
     def say(self, text: str) -> None:
-        """Print a line above the view."""
+        """Print a line above the state."""
         self.console.print(Text(words.one_line(text)))
 
-    async def follow(self, run: Watched) -> None:
-        """Show the run until it is over; nothing of the view itself remains."""
-        picture = Picture(run, self.clock)
+    async def follow(self, run: Observed) -> None:
+        """Show the run until it is over, and then remove the state from the terminal."""
+        state = LiveState(run, self.clock)
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._draw, live, picture)
+                tasks.start_soon(self._draw, live, state)
                 async for event in run:
-                    picture.note(event)
+                    state.update(event)
                     if line := describe(event):
                         self.say(line)
                 tasks.cancel_scope.cancel()
 
-    async def _draw(self, live: Live, picture: Picture) -> None:
+    async def _draw(self, live: Live, state: LiveState) -> None:
         while True:
-            live.update(picture.panel(), refresh=True)
-            await self.sleep(REFRESH)
+            live.update(state.panel(), refresh=True)
+            await self.sleep(REFRESH_SECONDS)

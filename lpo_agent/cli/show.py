@@ -1,6 +1,6 @@
-"""Results as a person reads them: what changed, what the numbers say, and what to type next.
+"""Prints results as text: what changed, the scores, the verdict, and which commands to use next.
 
-Nothing here is wider than 100 columns; prompts are wrapped, never cut.
+Lines have at most 100 columns; prompts are wrapped, never shortened.
 """
 
 from __future__ import annotations
@@ -13,31 +13,35 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lpo_agent.bench.rows import BenchResult
-from lpo_agent.bench.tables import to_markdown
+from lpo_agent.bench import to_markdown
 from lpo_agent.cli import words
 from lpo_agent.cli.diff import diff_text, marked_text
-from lpo_agent.core.beam_options import BEAM_METHODS
-from lpo_agent.core.result import CompareResult, EvaluateResult, MarkResult, RunResult
-from lpo_agent.report import markup
+from lpo_agent.report import duration, explain_verdict
+from lpo_agent.results import BenchResult, CompareResult, EvaluateResult, MarkResult, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TextIO
+    from typing import Never, TextIO
 
-    from lpo_agent.core.result import EditResult, MarkSpan, TestDelta, UsageResult
-    from lpo_agent.core.scores import Score
-    from lpo_agent.history import Result
-    from lpo_agent.runs.estimate import PlanEstimate
+    from lpo_agent import PlanEstimate
+    from lpo_agent.results import EditResult, MarkSpan, Result, Score, TestDelta, UsageResult
 
 WIDEST: Final = 100
 INDENT: Final = (0, 0, 0, 2)
 REASONS: Final = 5
 
 
+class _PipeConsole(Console):
+    """A console that leaves it to the program to end when nobody reads its output; rich would exit with code 1."""
+
+    def on_broken_pipe(self) -> Never:
+        """Raise BrokenPipeError again."""
+        raise BrokenPipeError
+
+
 def console(stream: TextIO) -> Console:
-    """Return a console on ``stream`` that is at most 100 columns wide; read from the terminal, or 80."""
-    found = Console(file=stream, highlight=False, markup=False, emoji=False)
+    """Return a console on ``stream`` with the terminal's width (80 if it has none), at most 100 columns."""
+    found = _PipeConsole(file=stream, highlight=False, markup=False, emoji=False)
     found.width = min(found.width, WIDEST)
     return found
 
@@ -48,7 +52,7 @@ def coloured(out: Console) -> bool:
 
 
 def show_result(out: Console, result: Result) -> None:
-    """Print the report of a finished run."""
+    """Print the result of a finished run."""
     match result:
         case RunResult():
             _show_optimized(out, result)
@@ -97,7 +101,7 @@ FOUND: Final = "found prompt"
 
 
 def _worths(out: Console, edits: Sequence[EditResult]) -> None:
-    """Print what each edit is worth, where that was measured; the best first."""
+    """Print by how much each edit changes the score, where that was measured, the best edit first."""
     known = [(edit.worth, edit) for edit in edits if edit.worth is not None]
     if not known:
         return
@@ -117,12 +121,12 @@ LAST_EDIT: Final = {
 
 def locality_lines(result: RunResult) -> list[str]:
     """Return how local the edits were."""
-    found, host = result.locality, result.method in BEAM_METHODS
+    found = result.locality
+    method = f"method {result.method}, locality {found.kind}"
     if found.kind in {"off", "think"}:
-        return [f"method {result.method}, locality {found.kind}: {words.count(found.proposals, 'proposal')}, no marks"]
-    checked = words.count(found.checked, "tagged proposal" if host else "accepted edit")
-    method = f"method {result.method}, locality {found.kind}" if host else f"method {result.method}"
-    lines = [f"{method}; {checked} checked: {words.count(found.violations, 'change')} outside the marks"]
+        return [f"{method}: {words.count(found.proposals, 'proposal')}, no marks"]
+    checked, violations = words.count(found.checked, "edit"), words.count(found.violations, "change")
+    lines = [f"{method}; {checked} checked: {violations} outside the marks"]
     if found.kind == "nudge" and found.leakage is not None:
         lines.append(f"untagged words changed: {found.leakage:.0%} on average, {found.leakage_max or 0:.0%} at most")
     if found.malformed:
@@ -130,7 +134,7 @@ def locality_lines(result: RunResult) -> list[str]:
             f"{found.malformed} of {words.count(found.tag_replies, 'reply').replace('replys', 'replies')} with tags or "
             f"slots were malformed; {words.count(found.global_fallbacks, 'proposal')} made without tags for that"
         )
-    if host and found.lost:
+    if found.lost:
         lines.append(f"{words.count(found.lost, 'proposal')} gave nothing usable")
     return lines
 
@@ -150,33 +154,9 @@ def _scores(result: RunResult) -> Table:
 
 
 def verdict_lines(result: RunResult) -> list[str]:
-    """Return the verdict in plain words: what it means and what it does not mean."""
-    delta = result.test_delta
-    if result.verdict == "improved" and delta is not None:
-        return [f"improved: {_evidence(delta)}", *IMPROVED]
-    if result.verdict == "not_tested":
-        return ["not tested: no score on untouched items tells whether the best prompt is better", *NOT_TESTED]
-    if delta is None:
-        return ["no improvement found: no candidate beat the seed prompt on the dev items", *NOTHING_FOUND]
-    return [f"no significant improvement: {_evidence(delta)}", *NOT_SHOWN]
-
-
-IMPROVED: Final = (
-    "The best prompt beat the seed prompt on items that had no part in finding it.",
-    "If both were equally good, a difference as large would be rare: fewer than 5 in 100 such tests.",
-    "This holds for this model and for data like these, no further.",
-)
-NOT_SHOWN: Final = (
-    "The difference on untouched items may be chance, so the seed prompt stays the answer.",
-    "This does not show that both are equally good; more test items could tell.",
-)
-NOTHING_FOUND: Final = (
-    "The seed prompt stays the answer. More steps, more data or another optimizer model may find a better one.",
-)
-NOT_TESTED: Final = (
-    "Dev scores flatter the best prompt, since they were used to choose it.",
-    "Give more rows, or a file with --test, to know.",
-)
+    """Return the verdict with its evidence, and what it means and does not mean."""
+    verdict, delta = explain_verdict(result), result.test_delta
+    return [verdict.title if delta is None else f"{verdict.title}: {_evidence(delta)}", *verdict.meaning]
 
 
 def _evidence(delta: TestDelta) -> str:
@@ -223,6 +203,7 @@ def _show_marked(out: Console, result: MarkResult) -> None:
         _line(out, f"{number}. {_quoted(result.prompt, span)}: {words.one_line(span.reason)}")
     _heading(out, "Run")
     _spending(out, result.usage)
+    _next(out, result)
 
 
 def _quoted(text: str, span: MarkSpan) -> str:
@@ -233,10 +214,10 @@ def _quoted(text: str, span: MarkSpan) -> str:
 
 
 def show_estimate(out: Console, plan: PlanEstimate) -> None:
-    """Print what `--dry-run` found out."""
+    """Print the plan of a `--dry-run`."""
     _heading(out, "Plan (nothing was asked of a model)")
     if plan.kind == "optimize":
-        shape = words.shape(plan.method, plan.branches, plan.steps)
+        shape = words.shape(plan.branches, plan.steps)
         _line(out, f"method {plan.method}: {shape}, {words.count(plan.proposals, 'proposal')} each")
         _line(out, f"{plan.train} train, {plan.dev} dev and {plan.test} test items")
         _line(out, f"{plan.calls_low:,} to {plan.calls_high:,} calls")
@@ -244,7 +225,7 @@ def show_estimate(out: Console, plan: PlanEstimate) -> None:
         _line(out, f"{words.count(plan.dev, 'item')}, {words.count(plan.calls_high, 'call')}")
     _line(out, f"at most about {plan.input_tokens:,} tokens in, {plan.output_tokens:,} out: {words.money(plan.usd)}")
     if plan.seconds is not None:
-        _line(out, f"at least {markup.duration(plan.seconds)} at the limits that were given, if all calls are made")
+        _line(out, f"at least {duration(plan.seconds)} at the limits that were given, if all calls are made")
     for note in plan.notes:
         _line(out, f"note: {words.one_line(note)}")
 
@@ -256,10 +237,10 @@ def show_prompt(out: Console, text: str) -> None:
 
 def _spending(out: Console, usage: UsageResult) -> None:
     _line(out, f"{words.calls(usage)}; {words.tokens(usage)}")
-    _line(out, f"cost: {words.money(usage.usd)}; time: {markup.duration(usage.wall_s)}")
+    _line(out, f"cost: {words.money(usage.usd)}; time: {duration(usage.wall_s)}")
 
 
-def _next(out: Console, result: RunResult | EvaluateResult | CompareResult) -> None:
+def _next(out: Console, result: RunResult | EvaluateResult | CompareResult | MarkResult) -> None:
     _line(out, f"{result.status}: {words.one_line(result.stop_reason)}")
     _line(out, f"run {result.run_id}; see it again with: lpo show {result.run_id}")
     if isinstance(result, RunResult):
@@ -283,7 +264,7 @@ def _line(out: Console, text: str) -> None:
 
 
 def _indented(out: Console, body: Text) -> None:
-    """Print a text wrapped and indented, without blanks at the ends of lines."""
+    """Print a text wrapped and indented, without blanks at the end of a line."""
     for line in body.wrap(out, out.width - INDENT[-1], overflow="fold"):
         line.rstrip()
         out.print(Text(" " * INDENT[-1]).append_text(line), soft_wrap=True)

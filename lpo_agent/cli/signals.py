@@ -1,4 +1,4 @@
-"""A run at the terminal: watched to its end, ended cleanly by the first signal."""
+"""Carrying a run out at the terminal: shown until it ends, and ended cleanly by the first Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-    from lpo_agent.history import Result
-    from lpo_agent.runs.run import Run
+    from lpo_agent import Run
+    from lpo_agent.results import Result
+
+    Opening = Callable[[Callable[[str], None]], AbstractAsyncContextManager[Run[Any]]]
+    """Opens a run; takes the function that shows messages of the run to the user."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(Exception):
-    """A signal ended the run before it had a result. ``run_id`` is None if it had not begun."""
+class StoppedBySignal(Exception):
+    """A signal ended the run before it had a result. ``run_id`` is None if the run had not begun."""
 
     def __init__(self, run_id: str | None) -> None:
         super().__init__("interrupted")
@@ -28,7 +31,7 @@ class Interrupted(Exception):
 
 
 class View(Protocol):
-    """Shows a run while it happens."""
+    """Shows the progress of a run."""
 
     def say(self, text: str) -> None:
         """Show one line; may be called from any thread."""
@@ -39,14 +42,12 @@ class View(Protocol):
         ...
 
 
-async def attend(
-    opening: Callable[[Callable[[str], None]], AbstractAsyncContextManager[Run[Any]]], view: View
-) -> Result:
-    """Return the result of the run that ``opening`` opens, showing it in ``view`` meanwhile.
+async def run_to_end(opening: Opening, view: View) -> Result:
+    """Return the result of the run that ``opening`` opens; ``view`` shows its progress.
 
-    ``opening`` gets the view's ``say``. The first SIGINT or SIGTERM cancels the run, which is then
-    booked as interrupted, and raises Interrupted; a second one kills the process. Otherwise raises
-    what the run raises, perhaps in an exception group.
+    The first SIGINT or SIGTERM cancels the run, which the journal then has as interrupted, and raises
+    StoppedBySignal; a second one kills the process. Otherwise raises what the run raises, perhaps in an
+    exception group.
     """
     run_id: str | None = None
     result: Result | None = None
@@ -55,17 +56,18 @@ async def attend(
         async with opening(view.say) as run:
             run_id = run.run_id
             await view.follow(run)
-            result = await run.wait()
+            await run.ended()
+        result = run.result  # a bug in the run was raised on leaving the block
         tasks.cancel_scope.cancel()
     if result is None:
-        raise Interrupted(run_id)
+        raise StoppedBySignal(run_id)
     return result
 
 
 async def cancel_on_signal(
     scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
-    """Cancel on the first SIGINT or SIGTERM; a second one kills the process."""
+    """Cancel ``scope`` on the first SIGINT or SIGTERM; a second one kills the process."""
     with anyio.open_signal_receiver(*SIGNALS) as signals:
         task_status.started()
         async for _ in signals:

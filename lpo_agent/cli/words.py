@@ -1,15 +1,13 @@
-"""Numbers, durations and foreign text as a person reads them."""
+"""Numbers as a person reads them, and texts of models and users made safe for a terminal."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lpo_agent.core.beam_options import BEAM_METHODS
-from lpo_agent.report.markup import dollars
+from lpo_agent.report import dollars
 
 if TYPE_CHECKING:
-    from lpo_agent.core.result import TestDelta, UsageResult
-    from lpo_agent.core.scores import Score
+    from lpo_agent.results import Score, TestDelta, UsageResult
 
 UNKNOWN_PRICE = "price unknown (give it with --prices FILE)"
 
@@ -25,7 +23,7 @@ def interval(bounds: tuple[float, float] | None) -> str:
 
 
 def score(value: Score | None) -> str:
-    """Return a score with what it rests on."""
+    """Return a score with its number of items and its interval."""
     if value is None or value.n == 0:
         return "not scored"
     missing = f", {value.unscored} unscored" if value.unscored else ""
@@ -37,11 +35,9 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def shape(method: str, branches: int, steps: int) -> str:
-    """Return how large a search is, in the words of its method."""
-    if method in BEAM_METHODS:
-        return count(steps, "step")
-    return f"{branches} {'branch' if branches == 1 else 'branches'} x {count(steps, 'step')}"
+def shape(branches: int, steps: int) -> str:
+    """Return how large a search is: "4 branches x 3 steps", or "3 steps" where there is only one branch."""
+    return count(steps, "step") if branches == 1 else f"{branches} branches x {count(steps, 'step')}"
 
 
 def difference(delta: TestDelta) -> str:
@@ -51,42 +47,40 @@ def difference(delta: TestDelta) -> str:
 
 
 def p_value(value: float) -> str:
-    """Return a p-value with two digits that count."""
+    """Return a p-value with two significant digits."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
 
 
 def money(usd: float | None) -> str:
-    """Return US dollars; a price that is not known is said, not guessed."""
-    if usd is None:
-        return UNKNOWN_PRICE
-    return dollars(usd)
+    """Return an amount of US dollars, or a hint where the price is not known."""
+    return UNKNOWN_PRICE if usd is None else dollars(usd)
 
 
 def calls(usage: UsageResult) -> str:
-    """Return what was asked of models."""
+    """Return the numbers of model calls."""
     return f"{usage.calls:,} calls, {usage.cached_calls:,} cached, {usage.failed_calls:,} failed"
 
 
 def tokens(usage: UsageResult) -> str:
-    """Return the tokens that were paid for, and those that broken calls may have cost."""
+    """Return the tokens that were paid for, and those that failed calls may have cost."""
     unsure = f", at most {usage.unsure_tokens:,} more for calls that broke" if usage.unsure_tokens else ""
     return f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out{unsure}"
 
 
 def roughly(seconds: float) -> str:
-    """Return a guess of seconds with no more digits than it deserves."""
+    """Return a rough duration, in seconds or minutes."""
     return f"~{seconds:.0f} s" if seconds < 90 else f"~{seconds / 60:.0f} min"
 
 
 def visible(text: str) -> str:
-    """Return ``text`` with control characters (other than line ends and tabs) and halves of pairs spelled out.
+    """Return ``text`` with control characters (other than line ends and tabs) and lone surrogates as escapes.
 
-    Prompts and replies come from models; they must not steer the terminal.
+    Prompts and replies come from models, and their control characters could change what the terminal shows.
     """
-    return "".join(c if c in "\n\t" or not _steers(c) else f"\\u{ord(c):04x}" for c in text)
+    return "".join(c if c in "\n\t" or not _is_control(c) else f"\\u{ord(c):04x}" for c in text)
 
 
-def _steers(character: str) -> bool:
+def _is_control(character: str) -> bool:
     code = ord(character)
     return code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000
 

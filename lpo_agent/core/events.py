@@ -28,7 +28,10 @@ class Event(BaseModel):
 
 
 class RunStarted(Event):
-    """The run is set up; no model has been called yet. ``why``: the reason why this method was chosen."""
+    """The run is set up; no model has been called yet.
+
+    ``why``: the reason why this method was chosen. ``chosen_on``: the split that the method selects prompts on.
+    """
 
     type: Literal["run_started"] = "run_started"
     run_id: str
@@ -43,6 +46,7 @@ class RunStarted(Event):
     branches: int
     steps: int
     seed_prompt: str
+    chosen_on: Literal["train", "dev"] = "train"
 
 
 class PhaseStarted(Event):

@@ -11,9 +11,9 @@ import hashlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-from lpo_agent.core.result import ALPHA
 from lpo_agent.report import charts, markup, prompts, search
 from lpo_agent.report.markup import Numbers
+from lpo_agent.report.verdicts import explain_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ def render_page(facts: Facts) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <meta name="color-scheme" content="light dark">
-<title>Run {markup.plain(facts.result.run_id)}: {VERDICTS[facts.result.verdict][0]}</title>
+<title>Run {markup.plain(facts.result.run_id)}: {explain_verdict(facts.result).title}</title>
 <style>{style}</style>
 </head>
 <body>
@@ -79,38 +79,13 @@ def _header(facts: Facts) -> str:
     return f'<p class="run">lpo report · run <code>{markup.text(result.run_id)}</code></p><p class="setup">{line}</p>'
 
 
-IMPROVED: Final = (
-    "The best prompt has a higher score than the seed prompt on test items that were not used to find it. If both "
-    "were equally good, a difference as large would occur in fewer than 5 of 100 such tests. This holds only for this "
-    "model and for data like these."
-)
-NOT_SHOWN: Final = (
-    "The difference on unused test items may be chance, so the result is the seed prompt. This does not show that "
-    "both are equally good; more test items could show a difference."
-)
-WORSE: Final = (
-    "The found prompt has a lower score than the seed prompt on unused test items, and a difference as large is rarely "
-    "chance. The result is the seed prompt."
-)
-NOT_TESTED: Final = (
-    "The prompts were not compared on unused items. The best prompt's dev score is too optimistic, because it was "
-    "used to choose the prompt."
-)
-VERDICTS: Final[Mapping[str, tuple[str, str]]] = {
-    "improved": ("improved", IMPROVED),
-    "no_significant_improvement": ("no significant improvement", NOT_SHOWN),
-    "not_tested": ("not tested", NOT_TESTED),
-}
-NOTHING_FOUND: Final = "No candidate has a higher score than the seed prompt on the dev items, so that is the result."
-
-
 def _summary(facts: Facts, numbers: Numbers) -> str:
     result = facts.result
-    name, words = VERDICTS[result.verdict]
-    if result.verdict == "no_significant_improvement":
-        delta = result.test_delta
-        words = NOTHING_FOUND if delta is None else WORSE if delta.mean < 0 and delta.p_value < ALPHA else words
-    parts = [f'<p class="verdict {result.verdict}"><strong>{name}</strong></p><p class="lead">{words}</p>']
+    verdict = explain_verdict(result)
+    parts = [
+        f'<p class="verdict {result.verdict}"><strong>{verdict.title}</strong></p>',
+        f'<p class="lead">{verdict.paragraph}</p>',
+    ]
     if result.status != "completed":
         reason = markup.text(result.stop_reason)
         parts.append(

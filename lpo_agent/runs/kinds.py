@@ -131,6 +131,7 @@ def _started(context: RunContext, task: Task, plan: Plan, choice: Choice) -> Run
         branches=plan.branches,
         steps=plan.steps,
         seed_prompt=task.prompt.text,
+        chosen_on=plan.chosen_on,
     )
 
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from lpo_agent.search.candidates import Candidate
     from lpo_agent.search.context import Search
     from lpo_agent.search.outcome import SearchOutcome
-    from lpo_agent.search.task import Task
 
 
 def build_result(search: Search, tally: Tally, *, run_id: str, method: str, usage: UsageResult) -> RunResult:
@@ -52,7 +51,7 @@ def build_result(search: Search, tally: Tally, *, run_id: str, method: str, usag
         front=found.front,
         power=power_of(task, search.spec.gain),
         locality=_locality(search, tally, best.prompt),
-        search=_search(task, found, tally),
+        search=_search(search, tally),
         usage=usage,
         method=method,
         notes=(*task.notes, *found.remarks, *_skips(found)),
@@ -95,7 +94,8 @@ def _locality(search: Search, tally: Tally, best: str) -> LocalityResult:
     )
 
 
-def _search(task: Task, found: SearchOutcome, tally: Tally) -> SearchResult:
+def _search(search: Search, tally: Tally) -> SearchResult:
+    task, found = search.task, search.outcome
     at_seed, scorings = found.best is found.seed, found.scorings
     return SearchResult(
         candidates=found.candidates,
@@ -106,7 +106,7 @@ def _search(task: Task, found: SearchOutcome, tally: Tally) -> SearchResult:
         calls=None if scorings is None else scorings * calls_each(task) + (found.optimizer_calls or 0),
         calls_to=calls_to(found.curve),
         curve=tuple(found.curve),
-        curve_on=found.curve_on,
+        curve_on=search.plan.chosen_on,
         spans=tuple(
             SpanResult(start=r.place.start, end=r.place.end, tried=r.tried, paid=r.paid, gain=r.gain)
             for r in found.records

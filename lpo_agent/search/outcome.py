@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lpo_agent.core.events import SeedScored
 from lpo_agent.core.scores import paired, summarize
@@ -27,9 +27,9 @@ class SearchOutcome:
     """The outcome of a search; ``best`` is the seed if no prompt was better on dev.
 
     ``differences``: best minus seed on the test items that both have a score for. ``curve``: points of (calls,
-    best mean score up to then) on the split ``curve_on``, with calls counted as if made one after another.
-    ``scorings`` (pairs of prompt and row) and ``optimizer_calls``: the counts of the search, None if they are
-    not counted. ``confirmation``: chosen prompt minus seed on the dev items kept for confirmation.
+    best mean score up to then) on the split of the plan's ``chosen_on``, with calls counted as if made one after
+    another. ``scorings`` (pairs of prompt and row) and ``optimizer_calls``: the counts of the search, None if they
+    are not counted. ``confirmation``: chosen prompt minus seed on the dev items kept for confirmation.
     ``records``: statistics of edited places. ``stopped_by``: why a phase ended early. ``remarks``: notes for
     the reader of the result.
     """
@@ -45,7 +45,6 @@ class SearchOutcome:
     skipped: list[str] = field(default_factory=list)
     candidates: int = 0
     curve: list[tuple[int, float]] = field(default_factory=list)
-    curve_on: Literal["dev", "train"] = "dev"
     confirmation: list[float] = field(default_factory=list)
     front: tuple[FrontPoint, ...] = ()
     edits: tuple[EditResult, ...] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Plan:
     The worth of at most ``explained`` edits is measured on ``explained_on`` training items.
 
     Prompts have at most ``demos`` demonstrations. ``beam``: the size of the beam, for beam methods.
-    ``marker`` and ``proposer``: the names of those agents.
+    ``chosen_on``: the split that the method selects prompts on. ``marker`` and ``proposer``: the names of those
+    agents.
     """
 
     branches: int = 4
@@ -51,6 +53,7 @@ class Plan:
     explained_on: int = 24
     marker: str = "llm"
     proposer: str = "llm"
+    chosen_on: Literal["train", "dev"] = "train"
     seed: int = 0
 
 

@@ -23,6 +23,13 @@ ROLES: Final[Mapping[str, tuple[Topic[Any, Any], ...]]] = {
     "propose": (PROPOSE, INDUCE),
 }
 """What a worker may be started for (``--serve``), with the topics that it then serves."""
+WORKER_ROLES: Final[Mapping[str, str]] = {
+    "score": "answer the items",
+    "mark": "choose the words to edit",
+    "critique": "say why answers are wrong",
+    "propose": "write new words",
+}
+"""What each role of a worker does, by its name."""
 
 
 class Work(Message, Generic[Q]):

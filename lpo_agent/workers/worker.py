@@ -12,6 +12,7 @@ import anyio.lowlevel
 from lpo_agent.agents.base import AgentSetting
 from lpo_agent.agents.team import Models, OwnAgents, Team
 from lpo_agent.core.messages import SCORE
+from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError, OutageError, ProviderError, UnreachableError
 from lpo_agent.failure import Failure
 from lpo_agent.metrics import Judgement
@@ -162,24 +163,26 @@ class Worker:
 
 async def serve_worker(
     spec: RunSpec,
-    env: Environment,
     *,
     serve: Collection[str] = tuple(ROLES),
     most_at_once: int | None = None,
-    ready: Callable[[str], None],
-    say: Callable[[str], None],
+    env: Environment | None = None,
+    ready: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Work until cancelled, with the models, the bus and the limits of ``spec``.
+    """Work for runs on other machines until cancelled, with the models, the bus and the limits of ``spec``.
 
-    ``serve``: names of :data:`lpo_agent.workers.messages.ROLES`. ``most_at_once``: requests of a topic at the same time
-    at all workers together. ``ready`` is told the server's address when work can begin. Raises ConfigError.
+    ``serve``: names of :data:`WORKER_ROLES`. ``most_at_once``: requests of a topic at the same time at all workers
+    together. ``ready`` is told the server's address when work can begin. Raises ConfigError.
     """
+    if not serve:
+        raise ConfigError(f"--serve: name at least one of {', '.join(ROLES)}")
     if unknown := [role for role in serve if role not in ROLES]:
         raise ConfigError(f"--serve: {unknown[0]!r} is none of {', '.join(ROLES)}")
     limiter = partial(_limiter, spec.bus)
     rates = Rates(Limits(spec.rpm, spec.tpm, spec.input_tpm, spec.output_tpm), spec.concurrency, spec.timeout)
     async with (
-        open_pool(env, rates, say=say, open_limiter=limiter) as pool,
+        open_pool(env or read_environment(), rates, say=say, open_limiter=limiter) as pool,
         open_network(spec.bus, run="worker", most_at_once=most_at_once) as network,
         anyio.create_task_group() as tasks,
     ):

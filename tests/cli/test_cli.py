@@ -10,18 +10,21 @@ import stat
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anyio
 import pytest
 
+from lpo_agent import WORKER_ROLES
 from lpo_agent.cli import args, files, main, options
-from lpo_agent.cli.doctor import examine, reach
 from lpo_agent.core.budget import Budget
 from lpo_agent.core.fields import options_of
-from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
+from lpo_agent.core.result import CompareResult, EvaluateResult, MarkResult, RunResult
+from lpo_agent.diagnosis import diagnose, reach
 from lpo_agent.environment import Environment
+from lpo_agent.journal import open_journal
 from lpo_agent.spec import RunSpec
 
 MODELS = '''
@@ -129,9 +132,12 @@ BAD_INPUT = {
     "bus of another kind": (["prompt.txt", *GOOD, "--bus", "kafka://x"], "nats://HOST:PORT"),
     "bus without a host": (["prompt.txt", *GOOD, "--bus", "nats://"], "nats://HOST:PORT"),
     "bus with a bad port": (["prompt.txt", *GOOD, "--bus", "nats://h:abc"], "no number from 0 to 65535"),
-    "no NATS server": (["prompt.txt", *GOOD, "--bus", "nats://127.0.0.1:1"], "cannot connect to a NATS server"),
-    "unknown bus option": (["prompt.txt", *GOOD, "--bus", "nats://h:1?tls=1"], "creds=FILE and ca=FILE are"),
-    "no credentials file": (["prompt.txt", *GOOD, "--bus", "nats://h:1?creds=none.creds"], "none.creds"),
+    "no NATS server": (
+        ["prompt.txt", *GOOD, "--quiet", "--bus", "nats://127.0.0.1:1"],
+        "cannot connect to a NATS server",
+    ),
+    "unknown bus option": (["prompt.txt", *GOOD, "--quiet", "--bus", "nats://h:1?tls=1"], "creds=FILE and ca=FILE are"),
+    "no credentials file": (["prompt.txt", *GOOD, "--quiet", "--bus", "nats://h:1?creds=none.creds"], "none.creds"),
     "no prompt file": (["none.txt", *GOOD], "none.txt: there is no such prompt file"),
     "prompt not UTF-8": (["latin.txt", *GOOD], "latin.txt, line 1: not UTF-8"),
     "prompt is a folder": ([".", *GOOD], ".: cannot be read"),
@@ -153,12 +159,15 @@ BAD_INPUT = {
     "unknown provider": (["prompt.txt", *SEARCH, "--model", "acme:x"], "unknown model 'acme:x'"),
     "no model file": (["prompt.txt", *SEARCH, "--model", "local:none.gguf"], "none.gguf"),
     "unknown metric": (["prompt.txt", *GOOD, "--metric", "vibes"], "unknown metric 'vibes'"),
-    "unknown method": (["prompt.txt", *GOOD, "--method", "opro"], "'local-search'"),
+    "unknown method": (["prompt.txt", *GOOD, "--method", "opro"], "unknown method 'opro'; known are lpo, local-search"),
     "unknown locality": (["prompt.txt", *GOOD, "--locality", "loose"], "'enforce'"),
     "locality of a method": (["prompt.txt", *GOOD, "--locality", "nudge"], "--method ape, apo or pe2"),
     "no address": (["prompt.txt", *GOOD, "--base-url", "here"], "--base-url: an address begins with http"),
     "unknown number": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "bem=1"], "'bem'"),
-    "number of another method": (["prompt.txt", *GOOD, "--set", "minibatch=1"], "minibatch is a number of"),
+    "number of another method": (
+        ["prompt.txt", *GOOD, "--set", "minibatch=1"],
+        "'minibatch' is no option of method local-search",
+    ),
     "number out of range": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "beam=0"], "beam: input"),
     "half a number": (["prompt.txt", *GOOD, "--method", "pe2", "--set", "beam"], "NAME=VALUE"),
     "unknown option": (["prompt.txt", *GOOD, "--speed", "9"], "--speed"),
@@ -198,6 +207,8 @@ WORKER = ["worker", "--model", "scripted:models.py:answer", "--bus"]
         [*WORKER, "nats://127.0.0.1:1"],
         [*WORKER, "nats://127.0.0.1:1", "--all-concurrency", "0"],
         [*WORKER, "nats://127.0.0.1:1", "--metric", "nothing"],
+        [*WORKER, "nats://127.0.0.1:1", "--serve", "score,train"],
+        [*WORKER, "nats://127.0.0.1:1", "--serve", ","],
     ],
 )
 def test_bad_commands_get_one_line_and_code_2(lpo: Run, words: list[str]) -> None:
@@ -259,7 +270,7 @@ def test_help_imports_nothing_heavy(words: str, heavy: set[str]) -> None:
 
 
 def test_the_distributions_own_name_is_the_command_too() -> None:
-    text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     scripts = tomllib.loads(text)["project"]["scripts"]
     assert scripts["lpo-agent"] == scripts["lpo"] == "lpo_agent.cli:main"
 
@@ -406,7 +417,7 @@ def test_a_config_file_gives_what_options_do_not(lpo: Run, home: Path) -> None:
         ("host = 5", "host must be a table"),
         ("no-cache = 1", "lpo.toml: no-cache must be true or false"),
         ("budget-calls = 0", "--budget-calls"),
-        ("method = 'opro'", "--method"),
+        ("method = 'opro'", "unknown method 'opro'"),
         ("= 1", "not valid TOML"),
     ],
 )
@@ -441,10 +452,52 @@ def test_compare(lpo: Run) -> None:
 
 def test_mark_gives_a_reason_for_every_span(lpo: Run) -> None:
     ended = lpo("mark", "prompt.txt", *GOOD, "--json")
-    marked = json.loads(ended.out)
-    assert marked["marked"].count("<edit>") == len(marked["spans"]) > 0
-    assert all(span["reason"] for span in marked["spans"])
+    marked = MarkResult.model_validate_json(ended.out)
+    assert marked.marked.count("<edit>") == len(marked.spans) > 0
+    assert all(span.reason for span in marked.spans)
+    assert (marked.status, json.loads(ended.out)["schema"]) == ("completed", 1)
     assert "1. " in lpo("mark", "prompt.txt", *GOOD).out
+
+
+def test_a_marking_is_a_run_like_others(lpo: Run) -> None:
+    marked = json.loads(lpo("mark", "prompt.txt", *GOOD, "--json").out)
+    (listed,) = json.loads(lpo("runs", "--json").out)
+    assert (listed["run_id"], listed["kind"], listed["status"]) == (marked["run_id"], "mark", "completed")
+    assert json.loads(lpo("show", "last", "--json").out) == marked
+    assert "Marked prompt" in lpo("show", "last").out
+
+
+def test_the_help_of_the_worker_says_what_it_can_serve(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["worker", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name} ({meaning})" in text for name, meaning in WORKER_ROLES.items())
+    assert "no longer needed: answers are judged where the search runs" in text
+
+
+def store(home: Path, run_id: str, kind: str, result: str | None, events: Sequence[tuple[str, str]] = ()) -> None:
+    """Put a run into the journal."""
+
+    async def write() -> None:
+        async with open_journal(home.parent / "state" / "journal.sqlite3") as journal:
+            await journal.create_run(run_id, kind, "no JSON")
+            await journal.append(run_id, events)
+            await journal.finish_run(run_id, "interrupted" if result is None else "completed", result, 1.0)
+
+    anyio.run(write)
+
+
+def test_runs_of_another_version_are_listed_and_shown_as_such(lpo: Run, home: Path) -> None:
+    store(home, "r-older", "optimize", '{"schema": 0}')
+    store(home, "r-newer", "migrate", '{"schema": 2}')
+    store(home, "r-begun", "optimize", None, [("odd", '{"type": "odd"}'), ("worse", "{")])
+    assert lpo("runs").out.count("written by another version") == 2
+    assert {run["run_id"] for run in json.loads(lpo("runs", "--json").out)} == {"r-older", "r-newer", "r-begun"}
+    for run in ("r-older", "r-newer"):
+        shown = lpo("show", run)
+        assert (shown.code, shown.out) == (2, "")
+        assert shown.err == f"lpo: error: run {run}: its result was written by another version of lpo-agent\n"
+    assert "r-begun (optimize) is interrupted" in lpo("show", "r-begun").out
 
 
 def test_runs_and_show(lpo: Run, home: Path) -> None:
@@ -501,7 +554,10 @@ anyio.run(main)
     assert done.returncode == -signal.SIGINT
 
 
-def test_nobody_reading_the_output_is_no_error(home: Path) -> None:
+@pytest.mark.parametrize("runs", [0, 1])
+def test_nobody_reading_the_output_is_no_error(home: Path, runs: int) -> None:
+    for number in range(runs):
+        store(home, f"r-{number}", "optimize", None)
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "lpo_agent", "runs"]
@@ -544,7 +600,7 @@ async def test_doctor_sees_damaged_weights_and_a_useless_state_folder(home: Path
     (state / "models").mkdir(parents=True)
     (state / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"GGUF, but not for long")
     (state / "journal.sqlite3").write_text("no journal at all", encoding="utf-8")
-    checks = {check.name: check for check in await examine(Environment(state), services={})}
+    checks = {check.name: check for check in await diagnose(Environment(state))}
     assert "damaged" in checks["model file"].detail
     assert checks["journal"].ok is False
 

@@ -10,8 +10,9 @@ import anyio
 import pytest
 from rich.console import Console
 
-from lpo_agent.cli.progress import Lines, LiveView, Pace, Picture, Silent, describe
-from lpo_agent.core.events import (
+from lpo_agent.cli.progress import Lines, LiveState, LiveView, NoProgress, Speed, describe
+from lpo_agent.core.scores import Scored, summarize
+from lpo_agent.events import (
     CandidateRaced,
     Event,
     FinalistScored,
@@ -19,14 +20,13 @@ from lpo_agent.core.events import (
     PhaseStarted,
     RunFinished,
     RunStarted,
+    RunState,
     SeedScored,
     SplitTested,
     StepFinished,
     StepStarted,
 )
-from lpo_agent.core.result import UsageResult
-from lpo_agent.core.scores import Scored, summarize
-from lpo_agent.core.state import RunState
+from lpo_agent.results import UsageResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -125,7 +125,7 @@ async def test_plain_lines_carry_the_time_and_are_never_broken() -> None:
 
 @pytest.mark.anyio
 async def test_silence(capsys: pytest.CaptureFixture[str]) -> None:
-    view = Silent()
+    view = NoProgress()
     view.say("something")
     await view.follow(FakeRun(EVENTS))
     assert tuple(capsys.readouterr()) == ("", "")
@@ -159,37 +159,37 @@ async def test_the_live_view_is_drawn_after_every_sleep_and_leaves_only_lines() 
 
 
 def test_a_view_says_what_it_does_not_know() -> None:
-    picture = Picture(FakeRun([]), lambda: 0.0)
+    state = LiveState(FakeRun([]), lambda: 0.0)
     stream = io.StringIO()
-    Console(file=stream, width=100).print(picture.panel())
+    Console(file=stream, width=100).print(state.panel())
     assert "getting ready" in stream.getvalue()
     assert "left: not known yet" in stream.getvalue()
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
-    pace = Pace()
-    assert pace.rate() == 0.0
+    speed = Speed()
+    assert speed.rate() == 0.0
     for second in range(101):
-        pace.sample(float(second), spent(calls=1000 if second < 90 else 1000 + 5 * (second - 90)))
-    assert pace.rate() == pytest.approx(5.0)
+        speed.record(float(second), spent(calls=1000 if second < 90 else 1000 + 5 * (second - 90)))
+    assert speed.rate() == pytest.approx(5.0)
 
 
 def test_time_left_in_the_search_counts_steps_and_the_end() -> None:
-    pace = Pace()
-    pace.enter(PhaseStarted(phase="search", total=6), 100.0, spent(calls=50))
+    speed = Speed()
+    speed.begin_phase(PhaseStarted(phase="search", total=6), 100.0, spent(calls=50))
     nothing_done = RunState(started=STARTED)
-    assert pace.left(nothing_done, spent(calls=150), 110.0) is None
+    assert speed.seconds_left(nothing_done, spent(calls=150), 110.0) is None
     half = RunState(started=STARTED, steps_done=3)
     end = (2 * 40 + 3 * 20) * (10.0 / 100)
-    assert pace.left(half, spent(calls=150), 110.0) == pytest.approx(10.0 + end)
+    assert speed.seconds_left(half, spent(calls=150), 110.0) == pytest.approx(10.0 + end)
 
 
 def test_time_left_at_the_end_counts_answers() -> None:
-    pace = Pace()
-    pace.enter(PhaseStarted(phase="confirm", total=40), 0.0, spent(calls=5, cached=5))
+    speed = Speed()
+    speed.begin_phase(PhaseStarted(phase="confirm", total=40), 0.0, spent(calls=5, cached=5))
     state = RunState(started=STARTED, phase="confirm")
-    assert pace.left(state, spent(calls=5, cached=5), 1.0) is None
-    assert pace.left(state, spent(calls=20, cached=10), 10.0) == pytest.approx((20 + 80) * 0.5)
-    pace.enter(PhaseStarted(phase="test", total=80), 10.0, spent(calls=20))
-    assert pace.left(state, spent(calls=60), 20.0) == pytest.approx(10.0)
-    assert pace.left(RunState(), spent(calls=200), 20.0) == 0.0
+    assert speed.seconds_left(state, spent(calls=5, cached=5), 1.0) is None
+    assert speed.seconds_left(state, spent(calls=20, cached=10), 10.0) == pytest.approx((20 + 80) * 0.5)
+    speed.begin_phase(PhaseStarted(phase="test", total=80), 10.0, spent(calls=20))
+    assert speed.seconds_left(state, spent(calls=60), 20.0) == pytest.approx(10.0)
+    assert speed.seconds_left(RunState(), spent(calls=200), 20.0) == 0.0

@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
 from lpo_agent.cli import show, words
 from lpo_agent.cli.diff import diff_text, marked_text
-from lpo_agent.core.messages import Mark, Marks
 from lpo_agent.core.result import (
     BestResult,
     CompareResult,
     EvaluateResult,
     LocalityResult,
+    MarkResult,
+    MarkSpan,
     RunResult,
     SeedResult,
     TestDelta,
@@ -25,10 +26,11 @@ from lpo_agent.core.result import (
     Verdict,
 )
 from lpo_agent.core.scores import Score, Scored, Unscored, summarize
-from lpo_agent.core.text import Prompt, Span, render
+from lpo_agent.core.text import Span, render
 from lpo_agent.report import markup
 from lpo_agent.report.pieces import pieces_of
 
+NO_DEADLINE = settings(deadline=None)  # other processes may have the machine
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=300)
 USAGE = UsageResult(
     calls=1240, cached_calls=310, failed_calls=2, input_tokens=82110, output_tokens=3400, usd=None, wall_s=65.0
@@ -70,7 +72,7 @@ def result(
     )
 
 
-def printed(what: RunResult | EvaluateResult | CompareResult, width: int = 100) -> str:
+def printed(what: RunResult | EvaluateResult | CompareResult | MarkResult, width: int = 100) -> str:
     stream = io.StringIO()
     out = show.console(stream)
     out.width = width
@@ -82,6 +84,7 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
+@NO_DEADLINE
 @given(TEXTS, TEXTS)
 def test_a_diff_holds_both_texts(old: str, new: str) -> None:
     pieces = pieces_of(old, new, ())
@@ -90,6 +93,7 @@ def test_a_diff_holds_both_texts(old: str, new: str) -> None:
     assert all(piece.text for piece in pieces)
 
 
+@NO_DEADLINE
 @given(TEXTS)
 def test_a_diff_of_equal_texts_shows_no_change(text: str) -> None:
     assert {kind for kind, _, _ in pieces_of(text, text, ())} <= {"same"}
@@ -106,6 +110,7 @@ def test_a_coloured_diff_has_styles_in_place_of_signs() -> None:
     assert [str(span.style) for span in text.spans if str(span.style)] == ["red strike", "bold green"]
 
 
+@NO_DEADLINE
 @given(TEXTS, st.integers(0, 300), st.integers(0, 300))
 def test_a_marked_prompt_reads_the_same_with_and_without_colour(text: str, one: int, other: int) -> None:
     start, end = sorted((min(one, len(text)), min(other, len(text))))
@@ -113,12 +118,14 @@ def test_a_marked_prompt_reads_the_same_with_and_without_colour(text: str, one: 
     assert marked_text(marked, colour=True).plain == marked_text(marked, colour=False).plain == words.visible(marked)
 
 
+@NO_DEADLINE
 @given(TEXTS, TEXTS, st.integers(40, 100))
 def test_a_report_is_never_wider_than_asked(seed: str, best: str, width: int) -> None:
     text = printed(result(seed, best), width)
     assert max(map(cell_len, text.split("\n"))) <= width
 
 
+@NO_DEADLINE
 @given(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=400))
 def test_a_long_prompt_is_wrapped_not_cut(prompt: str) -> None:
     report = printed(result(best=prompt), 60)
@@ -126,6 +133,7 @@ def test_a_long_prompt_is_wrapped_not_cut(prompt: str) -> None:
     assert "".join(block.split()) == prompt
 
 
+@NO_DEADLINE
 @given(st.text())
 def test_nothing_visible_steers_the_terminal(text: str) -> None:
     shown = words.visible(text)
@@ -167,6 +175,7 @@ def test_a_challenger_that_was_not_better_is_shown_as_such() -> None:
     text = flat(printed(result(verdict="no_significant_improvement", delta=UNCLEAR)))
     assert "no significant improvement: p = 0.42" in text
     assert "the seed prompt stays the answer" in text
+    assert "method local-search, locality enforce; 4 edits checked: 0 changes outside the marks" in text
     assert "challenger test 0.74" in text
     assert "Best prompt Say which queue." in text
 
@@ -176,7 +185,7 @@ def test_a_challenger_that_was_not_better_is_shown_as_such() -> None:
     [
         ("improved", BETTER, "This holds for this model"),
         ("no_significant_improvement", UNCLEAR, "more test items could tell"),
-        ("no_significant_improvement", None, "no candidate beat the seed prompt"),
+        ("no_significant_improvement", None, "No candidate has a higher score than the seed prompt"),
         ("not_tested", None, "not tested"),
     ],
 )
@@ -220,21 +229,24 @@ def test_a_comparison_says_which_is_better(delta: TestDelta, says: str) -> None:
 
 
 def test_marks_are_shown_with_their_reasons() -> None:
-    marks = Marks(
-        marks=(
-            Mark(span=Span(0, 0), reason="text may be added here"),
-            Mark(span=Span(4, 9), reason="hurts: -0.25 on 12 items", influence=-0.25),
-            Mark(span=Span(16, 16), reason="text may be added here"),
+    spans = (
+        MarkSpan(start=0, end=0, text="", reason="text may be added here"),
+        MarkSpan(start=4, end=9, text="which", reason="hurts: -0.25 on 12 items", influence=-0.25),
+        MarkSpan(start=16, end=16, text="", reason="text may be added here"),
+    )
+    prompt = "Say which queue."
+    marked = render(prompt, [Span(span.start, span.end) for span in spans])
+    text = printed(
+        MarkResult(
+            run_id="r", status="completed", stop_reason="", prompt=prompt, marked=marked, spans=spans, usage=USAGE
         )
     )
-    prompt = Prompt(text="Say which queue.")
-    stream = io.StringIO()
-    show.show_marks(show.console(stream), marks.on(prompt), marks)
-    text = stream.getvalue()
     assert "<edit></edit>Say <edit>which</edit> queue.<edit></edit>" in text
     assert "1. place at the beginning: text may be added here" in text
     assert "2. 'which': hurts: -0.25 on 12 items" in text
     assert "3. place after 'Say which queue.'" in text
+    assert "run r; see it again with: lpo show r" in text
+    assert "1,240 calls, 310 cached, 2 failed" in text
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_what_is_missing_is_left_out() -> None:
     [
         (
             TestDelta(mean=0.02, ci95=(-0.1, 0.14), p_value=0.7, n=149),
-            "may be chance, so the result is the seed prompt",
+            "may be chance, so the seed prompt stays the answer",
         ),
         (TestDelta(mean=-0.2, ci95=(-0.3, -0.1), p_value=0.01, n=149), "has a lower score than the seed prompt"),
         (None, "No candidate has a higher score than the seed prompt on the dev items"),

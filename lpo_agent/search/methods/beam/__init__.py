@@ -58,6 +58,7 @@ class BeamMethod:
             confirms=False,
             measures=False,
             marker=spec.marker or "llm",
+            chosen_on=options.select_on,
             seed=spec.seed,
         )
 

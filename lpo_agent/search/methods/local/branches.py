@@ -153,7 +153,7 @@ class Branches:
             if report.accepted is not None and report.mean > best:
                 best = report.mean
                 outcome.curve.append((len(seen) * each + asked, best))
-        outcome.scorings, outcome.optimizer_calls, outcome.curve_on = len(seen), asked, "train"
+        outcome.scorings, outcome.optimizer_calls = len(seen), asked
         outcome.records = credit.records(each for report in self._in_order() for each in report.tries)
 
     async def confirm(self) -> None:
