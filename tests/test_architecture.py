@@ -28,7 +28,7 @@ LAYERS = (
     ("workers",),
     ("runs",),
     ("bench",),
-    ("history",),
+    ("history", "diagnosis", "model_files"),
     ("results",),
     ("api",),
     ("cli",),
@@ -75,7 +75,9 @@ def graph() -> dict[str, set[str]]:
 
 
 def catches_all(handler: ast.ExceptHandler) -> bool:
-    """Return whether it catches every error: bare, by a broad class, or by a tuple that holds one."""
+    """Return whether it ends every error: caught bare, by a broad class or by a tuple that holds one."""
+    if isinstance(handler.body[-1], ast.Raise) and handler.body[-1].exc is None:
+        return False  # it is raised again
     if handler.type is None:
         return True
     caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
@@ -151,6 +153,7 @@ def test_broad_excepts_stand_only_at_boundaries() -> None:
         ("except ValueError:", False),
         ("except (KeyError, ValueError):", False),
         ("except:", True),
+        ("except BaseException:\n    raise\nexcept OSError:", False),
         ("except Exception as exc:", True),
         ("except BaseException:", True),
         ("except (ValueError, Exception):", True),
