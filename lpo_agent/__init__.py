@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         resume,
     )
     from lpo_agent.bus.base import Bus
+    from lpo_agent.core.beam_options import LocalityMode
     from lpo_agent.core.budget import Budget
     from lpo_agent.core.events import Event
     from lpo_agent.core.messages import (
@@ -54,10 +55,18 @@ if TYPE_CHECKING:
         Topic,
         Trace,
     )
-    from lpo_agent.core.result import BestResult, CompareResult, EvaluateResult, MarkResult, RunResult, SeedResult
+    from lpo_agent.core.result import (
+        BestResult,
+        CompareResult,
+        EvaluateResult,
+        MarkResult,
+        RunResult,
+        RunStatus,
+        SeedResult,
+    )
     from lpo_agent.core.scores import Score, Scored, Unscored
     from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span
-    from lpo_agent.data import Example
+    from lpo_agent.data import Example, read_examples
     from lpo_agent.environment import Environment, read_environment
     from lpo_agent.errors import LpoError
     from lpo_agent.history import StoredRun, list_runs, read_run, report_page
@@ -65,11 +74,13 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Call, Completion, Model, Turn, Usage
     from lpo_agent.models.providers.base import Connection, Provider, Traits
     from lpo_agent.runs.estimate import PlanEstimate, plan_run
+    from lpo_agent.runs.guided import GuidedRuns
     from lpo_agent.runs.run import Run
     from lpo_agent.search.candidates import Candidate
     from lpo_agent.search.context import Search
     from lpo_agent.search.methods.base import Method
-    from lpo_agent.spec import RunSpec
+    from lpo_agent.search.methods.guided import GuidedItem, GuidedState
+    from lpo_agent.spec import NO_MODEL, RunSpec, argument, option_of
 
 _HOMES = {
     "BestResult": "core.result",
@@ -86,7 +97,11 @@ _HOMES = {
     "EvaluateResult": "core.result",
     "Event": "core.events",
     "Example": "data",
+    "GuidedItem": "search.methods.guided",
+    "GuidedRuns": "runs.guided",
+    "GuidedState": "search.methods.guided",
     "Judgement": "metrics",
+    "LocalityMode": "core.beam_options",
     "LpoError": "errors",
     "Mark": "core.messages",
     "MarkAsk": "core.messages",
@@ -97,6 +112,7 @@ _HOMES = {
     "Method": "search.methods.base",
     "Metric": "metrics",
     "Model": "models.base",
+    "NO_MODEL": "spec",
     "PlanEstimate": "runs.estimate",
     "Prompt": "core.text",
     "Proposal": "core.messages",
@@ -109,6 +125,7 @@ _HOMES = {
     "Run": "runs.run",
     "RunResult": "core.result",
     "RunSpec": "spec",
+    "RunStatus": "core.result",
     "Score": "core.scores",
     "ScoreAsk": "core.messages",
     "ScoreReply": "core.messages",
@@ -124,6 +141,7 @@ _HOMES = {
     "Turn": "models.base",
     "Unscored": "core.scores",
     "Usage": "models.base",
+    "argument": "spec",
     "compare": "api",
     "evaluate": "api",
     "list_runs": "history",
@@ -133,8 +151,10 @@ _HOMES = {
     "open_run": "api",
     "open_session": "api",
     "optimize": "api",
+    "option_of": "spec",
     "plan_run": "runs.estimate",
     "read_environment": "environment",
+    "read_examples": "data",
     "read_run": "history",
     "report_page": "history",
     "resume": "api",
@@ -142,6 +162,7 @@ _HOMES = {
 """The module of each public name, below this package."""
 
 __all__ = [
+    "NO_MODEL",
     "BestResult",
     "Budget",
     "Bus",
@@ -156,7 +177,11 @@ __all__ = [
     "EvaluateResult",
     "Event",
     "Example",
+    "GuidedItem",
+    "GuidedRuns",
+    "GuidedState",
     "Judgement",
+    "LocalityMode",
     "LpoError",
     "Mark",
     "MarkAsk",
@@ -179,6 +204,7 @@ __all__ = [
     "Run",
     "RunResult",
     "RunSpec",
+    "RunStatus",
     "Score",
     "ScoreAsk",
     "ScoreReply",
@@ -195,6 +221,7 @@ __all__ = [
     "Unscored",
     "Usage",
     "__version__",
+    "argument",
     "compare",
     "evaluate",
     "list_runs",
@@ -204,8 +231,10 @@ __all__ = [
     "open_run",
     "open_session",
     "optimize",
+    "option_of",
     "plan_run",
     "read_environment",
+    "read_examples",
     "read_run",
     "report_page",
     "resume",

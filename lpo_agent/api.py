@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
 from lpo_agent.bench.running import KIND as BENCH
@@ -18,6 +19,7 @@ from lpo_agent.errors import ConfigError
 from lpo_agent.history import Result, StoredRun, page_of, stored
 from lpo_agent.journal import open_journal
 from lpo_agent.options import RunOptions, ScoreOptions, SessionOptions
+from lpo_agent.runs.guided import GuidedRuns
 from lpo_agent.runs.request import OwnParts, read_request, split_parts
 from lpo_agent.runs.runner import Runner, check_resumable, open_runner
 from lpo_agent.spec import RunSpec, make_spec
@@ -416,25 +418,41 @@ class Session:
         prepared = await self._runner.prepare(kind, spec, self._own(own, spec), other_prompt=other_prompt, owner=owner)
         return await self._runner.start(prepared)
 
-    def runs(self, limit: int = -1, offset: int = 0) -> list[StoredRun]:
-        """Return the runs of the session's journal, newest first; see :func:`lpo_agent.list_runs`."""
-        journal = self._runner.journal
-        return [stored(journal, record, states=False) for record in journal.runs(limit, offset)]
+    @property
+    def guided(self) -> GuidedRuns:
+        """The guided runs of the session, in which the caller's own model does the thinking."""
+        shared = {name: getattr(self._common, name) for name in _fields(SHARED)}
+        return GuidedRuns(self._runner, partial(self._own, OwnParts()), shared)
 
-    def read(self, run_id: str) -> StoredRun:
-        """Return a run of the session's journal; raises JournalError for an unknown one."""
-        return stored(self._runner.journal, self._runner.journal.run(run_id))
+    def runs(self, limit: int = -1, offset: int = 0, *, results: bool = True) -> list[StoredRun]:
+        """Return the runs of the session's journal, newest first; see :func:`lpo_agent.list_runs`.
+
+        Without their ``results`` it takes less time.
+        """
+        journal = self._runner.journal
+        return [stored(journal, record, states=False, results=results) for record in journal.runs(limit, offset)]
+
+    def read(self, run_id: str, *, state: bool = True) -> StoredRun:
+        """Return a run of the session's journal; raises JournalError for an unknown one.
+
+        How far it came is not read from its events if no ``state`` is asked for.
+        """
+        return stored(self._runner.journal, self._runner.journal.run(run_id), states=state)
 
     def report(self, run_id: str) -> str:
         """Return a run's report as an HTML page; see :func:`lpo_agent.report_page`."""
         return page_of(self._runner.journal, self._runner.journal.run(run_id))[1]
 
     async def resume(self, run_id: str, *, budget: Budget | None = None, **parts: Unpack[Parts]) -> Run[Any]:
-        """Go on in the background with a run that was interrupted or stopped; ``budget`` replaces its caps."""
+        """Go on in the background with a run that was interrupted or stopped; ``budget`` replaces its caps.
+
+        Its requests go over the session's bus, whatever bus it had before.
+        """
         _, own = split_parts(**parts)
         record: RunRecord = self._runner.journal.run(run_id)
         own = self._own(own, read_request(record.spec_json).spec)
-        return await self._runner.start(await self._runner.reopen(record, own, budget=budget))
+        prepared = await self._runner.reopen(record, own, budget=budget)
+        return await self._runner.start(prepared.with_spec(bus=self._common.bus))
 
     async def _start(
         self,
