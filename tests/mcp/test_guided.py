@@ -17,7 +17,7 @@ from lpo_agent import data as data_files
 from lpo_agent.core.result import RunResult
 from lpo_agent.environment import Environment
 from lpo_agent.journal import open_journal
-from lpo_agent.runs.run import read_request
+from lpo_agent.runs.request import read_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx2
 import pytest
-from lpo_mcp.serving import is_loopback, main, parse_address
+from lpo_mcp.command_line import is_loopback, main, parse_address
 from mcp import Client, StdioServerParameters
 
 from lpo_agent.environment import Environment
@@ -256,5 +256,5 @@ def test_addresses() -> None:
 
 
 async def test_help_needs_no_sdk() -> None:
-    code = "import sys; from lpo_mcp.serving import build_parser; build_parser(); sys.exit('mcp' in sys.modules)"
+    code = "import sys; from lpo_mcp.command_line import build_parser; build_parser(); sys.exit('mcp' in sys.modules)"
     assert (await anyio.run_process([sys.executable, "-c", code], check=False)).returncode == 0
