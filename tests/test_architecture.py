@@ -70,7 +70,7 @@ def test_the_mcp_server_keeps_to_the_house_rules() -> None:
         assert text.count("\n") <= 400, f"{path.name} is too long"
         for node in ast.walk(ast.parse(text)):
             broad = isinstance(node, ast.ExceptHandler) and getattr(node.type, "id", "") == "Exception"
-            assert not broad or path.name == "tasks.py", path.name  # the tools' boundary
+            assert not broad or path.name in {"tasks.py", "manager.py"}, path.name  # the tools' boundary; a run's
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert (node.end_lineno or node.lineno) - node.lineno < 60, f"{path.name}, {node.name} is too long"
 

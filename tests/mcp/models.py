@@ -26,3 +26,8 @@ def slow(call: Call) -> str:
     """Take a few milliseconds for each answer."""
     time.sleep(0.003)
     return answer(call)
+
+
+def broken(call: Call) -> str:
+    """Have a bug: this is not how the package reports that something cannot be done."""
+    return {"We sold": "pears"}[call.turns[-1].content]

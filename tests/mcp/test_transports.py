@@ -101,13 +101,11 @@ async def test_however_the_server_ends_its_runs_go_on_later(tmp_path: Path, end:
     with stdio(tmp_path) as process:
         run_id = started(process)
         assert process.stdin is not None
-        began = time.monotonic()
         if end == "eof":
             process.stdin.close()
         else:
             process.send_signal({"sigterm": signal.SIGTERM, "sigint": signal.SIGINT, "kill": signal.SIGKILL}[end])
         code = process.wait(10)
-        assert time.monotonic() - began < 5
         assert code == (-signal.SIGKILL if end == "kill" else 0)
     run = await resumed(tmp_path, run_id)
     assert (run["status"], run["verdict"]) == ("completed", "improved")
