@@ -26,18 +26,17 @@ __version__ = "0.2.0.dev0"
 if TYPE_CHECKING:
     from lpo_agent.agents.base import Marker, Proposer
     from lpo_agent.api import (
-        Session,
         compare,
         evaluate,
         mark,
         open_bench,
         open_resumed,
         open_run,
-        open_session,
         optimize,
         resume,
     )
     from lpo_agent.bus.base import Bus
+    from lpo_agent.core.beam_options import LocalityMode
     from lpo_agent.core.budget import Budget
     from lpo_agent.core.events import Event
     from lpo_agent.core.fields import Option, by_field, options_of
@@ -56,10 +55,18 @@ if TYPE_CHECKING:
         Topic,
         Trace,
     )
-    from lpo_agent.core.result import BestResult, CompareResult, EvaluateResult, MarkResult, RunResult, SeedResult
+    from lpo_agent.core.result import (
+        BestResult,
+        CompareResult,
+        EvaluateResult,
+        MarkResult,
+        RunResult,
+        RunStatus,
+        SeedResult,
+    )
     from lpo_agent.core.scores import Score, Scored, Unscored
     from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span, parse_tags
-    from lpo_agent.data import Example
+    from lpo_agent.data import Example, read_examples
     from lpo_agent.diagnosis import Check, diagnose
     from lpo_agent.environment import Environment, read_environment
     from lpo_agent.errors import LpoError
@@ -69,11 +76,14 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Call, Completion, Model, Turn, Usage
     from lpo_agent.models.providers.base import Connection, Provider, Traits
     from lpo_agent.runs.estimate import PlanEstimate, plan_run
+    from lpo_agent.runs.guided import GuidedRuns
     from lpo_agent.runs.run import Run
     from lpo_agent.search.candidates import Candidate
     from lpo_agent.search.context import Search
     from lpo_agent.search.methods.base import Method
-    from lpo_agent.spec import RunSpec, load_config, make_spec, option_of
+    from lpo_agent.search.methods.guided import GuidedItem, GuidedState
+    from lpo_agent.session import Session, open_session
+    from lpo_agent.spec import NO_MODEL, RunSpec, argument, load_config, make_spec, option_of
     from lpo_agent.workers.messages import WORKER_ROLES
     from lpo_agent.workers.worker import serve_worker
 
@@ -95,7 +105,11 @@ _HOMES = {
     "EvaluateResult": "core.result",
     "Event": "core.events",
     "Example": "data",
+    "GuidedItem": "search.methods.guided",
+    "GuidedRuns": "runs.guided",
+    "GuidedState": "search.methods.guided",
     "Judgement": "metrics",
+    "LocalityMode": "core.beam_options",
     "LpoError": "errors",
     "Mark": "core.messages",
     "MarkAsk": "core.messages",
@@ -107,6 +121,7 @@ _HOMES = {
     "Metric": "metrics",
     "Model": "models.base",
     "Option": "core.fields",
+    "NO_MODEL": "spec",
     "PlanEstimate": "runs.estimate",
     "Prompt": "core.text",
     "Proposal": "core.messages",
@@ -119,13 +134,14 @@ _HOMES = {
     "Run": "runs.run",
     "RunResult": "core.result",
     "RunSpec": "spec",
+    "RunStatus": "core.result",
     "Score": "core.scores",
     "ScoreAsk": "core.messages",
     "ScoreReply": "core.messages",
     "Scored": "core.scores",
     "Search": "search.context",
     "SeedResult": "core.result",
-    "Session": "api",
+    "Session": "session",
     "Span": "core.text",
     "StoredRun": "history",
     "Topic": "core.messages",
@@ -135,6 +151,7 @@ _HOMES = {
     "Unscored": "core.scores",
     "Usage": "models.base",
     "by_field": "core.fields",
+    "argument": "spec",
     "compare": "api",
     "diagnose": "diagnosis",
     "evaluate": "api",
@@ -145,7 +162,7 @@ _HOMES = {
     "open_bench": "api",
     "open_resumed": "api",
     "open_run": "api",
-    "open_session": "api",
+    "open_session": "session",
     "optimize": "api",
     "option_of": "spec",
     "options_of": "core.fields",
@@ -153,6 +170,7 @@ _HOMES = {
     "plan_run": "runs.estimate",
     "pull_model": "model_files",
     "read_environment": "environment",
+    "read_examples": "data",
     "read_run": "history",
     "report_page": "history",
     "resume": "api",
@@ -162,6 +180,7 @@ _HOMES = {
 
 __all__ = [
     "LOCAL_MODELS",
+    "NO_MODEL",
     "WORKER_ROLES",
     "BestResult",
     "Budget",
@@ -178,7 +197,11 @@ __all__ = [
     "EvaluateResult",
     "Event",
     "Example",
+    "GuidedItem",
+    "GuidedRuns",
+    "GuidedState",
     "Judgement",
+    "LocalityMode",
     "LpoError",
     "Mark",
     "MarkAsk",
@@ -202,6 +225,7 @@ __all__ = [
     "Run",
     "RunResult",
     "RunSpec",
+    "RunStatus",
     "Score",
     "ScoreAsk",
     "ScoreReply",
@@ -218,6 +242,7 @@ __all__ = [
     "Unscored",
     "Usage",
     "__version__",
+    "argument",
     "by_field",
     "compare",
     "diagnose",
@@ -237,6 +262,7 @@ __all__ = [
     "plan_run",
     "pull_model",
     "read_environment",
+    "read_examples",
     "read_run",
     "report_page",
     "resume",

@@ -5,87 +5,45 @@ Each is a thin layer over :mod:`lpo_agent.runs`: it sorts names from the caller'
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
+from lpo_agent.arguments import MetricLike, Parts, Rows, silent
 from lpo_agent.bench.running import KIND as BENCH
 from lpo_agent.bench.running import open_bench, resume_bench
 from lpo_agent.core.budget import Budget
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError
-from lpo_agent.history import Result, StoredRun, page_of, stored
 from lpo_agent.journal import open_journal
-from lpo_agent.options import RunOptions, ScoreOptions, SessionOptions
 from lpo_agent.runs.request import OwnParts, read_request, split_parts
-from lpo_agent.runs.runner import Runner, check_resumable, open_runner
+from lpo_agent.runs.runner import check_resumable, open_runner
 from lpo_agent.spec import RunSpec, make_spec
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
     from lpo_agent.agents.base import Marker, Proposer
     from lpo_agent.bus.base import Bus
-    from lpo_agent.core.events import Event
-    from lpo_agent.core.result import CompareResult, EvaluateResult, MarkResult, RunResult, UsageResult
-    from lpo_agent.data import Example
+    from lpo_agent.core.result import CompareResult, EvaluateResult, MarkResult, RunResult
     from lpo_agent.environment import Environment
-    from lpo_agent.journal import RunRecord
-    from lpo_agent.metrics import Metric
+    from lpo_agent.history import Result
     from lpo_agent.models.base import Model
     from lpo_agent.models.providers.base import Provider
+    from lpo_agent.options import RunOptions, ScoreOptions
     from lpo_agent.runs.request import Kind
     from lpo_agent.runs.run import Run
     from lpo_agent.search.methods.base import Method
 
-    MetricLike = str | Metric | Callable[..., Any]
-
 __all__ = [
-    "Session",
     "compare",
     "evaluate",
     "mark",
     "open_bench",
     "open_resumed",
     "open_run",
-    "open_session",
     "optimize",
     "resume",
 ]
-
-Rows = Sequence["Example | Mapping[str, Any]"]
-"""Rows with ``input`` and ``target``, as examples or mappings."""
-R = TypeVar("R")
-NO_PROMPT: Final = "(the session's own)"
-SHARED: Final = frozenset(SessionOptions.__annotations__) - {"budget"} | {"bus", "providers"}
-"""Options that belong to a session, not to its runs."""
-
-
-class Parts(TypedDict, total=False):
-    """Parts of a run that may be the caller's own objects in place of names.
-
-    What must be given again when a run with such objects is resumed.
-    """
-
-    model: str | Model
-    """Answers the rows: ``PROVIDER:NAME`` or a Model."""
-    optimizer_model: str | Model | None
-    """Marks, proposes and judges (default: the model that answers)."""
-    metric: MetricLike | None
-    """How answers are scored: a name, ``FILE.py:FUNCTION``, a function ``(output, target, row)``, or a Metric."""
-    method: str | Method
-    """How to search: a name or a Method (default: auto, which tests what the optimizer model can do)."""
-    marker: str | Marker | None
-    """Who chooses the words to edit: a name or a Marker (default: the method's own)."""
-    proposer: str | Proposer | None
-    """Who writes new words: a name or a Proposer (default: the method's own)."""
-    bus: str | Bus
-    """What carries requests to agents: memory, nats://HOST:PORT for workers, or a Bus (default: memory)."""
-    providers: Mapping[str, Provider]
-    """Providers of the caller's own, by the name before the colon of a model's."""
-
-
-def _silent(_: str) -> None:
-    """Tell nobody."""
 
 
 async def optimize(
@@ -101,7 +59,7 @@ async def optimize(
     bus: str | Bus = "memory",
     providers: Mapping[str, Provider] | None = None,
     env: Environment | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = silent,
     **options: Unpack[RunOptions],
 ) -> RunResult:
     """Search for a better prompt and return the result.
@@ -136,7 +94,7 @@ async def evaluate(
     bus: str | Bus = "memory",
     providers: Mapping[str, Provider] | None = None,
     env: Environment | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = silent,
     **options: Unpack[ScoreOptions],
 ) -> EvaluateResult:
     """Score one prompt on every row; raises LpoError. ``optimizer_model`` judges where the metric is judge."""
@@ -158,7 +116,7 @@ async def compare(
     bus: str | Bus = "memory",
     providers: Mapping[str, Provider] | None = None,
     env: Environment | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = silent,
     **options: Unpack[ScoreOptions],
 ) -> CompareResult:
     """Score two prompts on the same rows, and tell whether ``b`` is better than ``a``; raises LpoError."""
@@ -181,7 +139,7 @@ async def mark(
     bus: str | Bus = "memory",
     providers: Mapping[str, Provider] | None = None,
     env: Environment | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = silent,
     **options: Unpack[RunOptions],
 ) -> MarkResult:
     """Return the parts of a prompt that a search would edit first, each with its reason; raises LpoError."""
@@ -231,7 +189,7 @@ def open_run(
     kind: Kind = "optimize",
     other_prompt: str | None = None,
     env: Environment | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = silent,
     **parts: Unpack[Parts],
 ) -> AbstractAsyncContextManager[Run[Any]]:
     """Start a run and observe it while it happens; leaving the block before its end cancels it.
@@ -251,7 +209,7 @@ async def _opened(
     *,
     other_prompt: str | None = None,
     env: Environment | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = silent,
 ) -> AsyncIterator[Run[Any]]:
     async with open_runner(spec.model_copy(update={"budget": Budget()}), env=env, say=say, own=own) as runner:
         prepared = await runner.prepare(kind, spec, other_prompt=other_prompt)
@@ -264,7 +222,7 @@ async def open_resumed(
     run_id: str,
     *,
     env: Environment | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = silent,
     budget: Budget | None = None,
     **parts: Unpack[Parts],
 ) -> AsyncIterator[Run[Any]]:
@@ -297,215 +255,10 @@ async def resume(
     run_id: str,
     *,
     env: Environment | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = silent,
     budget: Budget | None = None,
     **parts: Unpack[Parts],
 ) -> Result:
     """Go on with a run as :func:`open_resumed` does, and return its result when it has ended."""
     async with open_resumed(run_id, env=env, say=say, budget=budget, **parts) as run:
         return cast("Result", await run.wait())
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Runs that share models, one limiter for each, one budget and one journal. Use :func:`open_session`.
-
-    Any number of runs may go on at the same time. A run's own ``budget`` caps it beside the session.
-    """
-
-    _runner: Runner
-    _common: RunSpec
-
-    @property
-    def session_id(self) -> str:
-        """The session's id."""
-        return self._runner.session_id
-
-    def usage(self) -> UsageResult:
-        """Return what all runs of the session have spent so far."""
-        return self._runner.usage()
-
-    async def optimize(
-        self,
-        prompt: str,
-        rows: Rows = (),
-        *,
-        model: str | Model | None = None,
-        optimizer_model: str | Model | None = None,
-        metric: MetricLike | None = None,
-        method: str | Method = "auto",
-        marker: str | Marker | None = None,
-        proposer: str | Proposer | None = None,
-        emit: Callable[[Event], None] | None = None,
-        **options: Unpack[RunOptions],
-    ) -> RunResult:
-        """Search for a better prompt, as :func:`lpo_agent.optimize` does; ``model`` may differ from the session's.
-
-        ``emit`` is called with each event of the run.
-        """
-        parts = split_parts(
-            model=model,
-            optimizer_model=optimizer_model,
-            metric=metric,
-            method=method,
-            marker=marker,
-            proposer=proposer,
-        )
-        run: Run[RunResult] = await self._start("optimize", prompt, rows, parts, options)
-        return await _waited(run, emit)
-
-    async def evaluate(
-        self,
-        prompt: str,
-        rows: Rows = (),
-        *,
-        model: str | Model | None = None,
-        optimizer_model: str | Model | None = None,
-        metric: MetricLike | None = None,
-        **options: Unpack[ScoreOptions],
-    ) -> EvaluateResult:
-        """Score one prompt on every row."""
-        parts = split_parts(model=model, optimizer_model=optimizer_model, metric=metric)
-        run: Run[EvaluateResult] = await self._start("evaluate", prompt, rows, parts, options)
-        return await _waited(run)
-
-    async def compare(
-        self,
-        a: str,
-        b: str,
-        rows: Rows = (),
-        *,
-        model: str | Model | None = None,
-        optimizer_model: str | Model | None = None,
-        metric: MetricLike | None = None,
-        **options: Unpack[ScoreOptions],
-    ) -> CompareResult:
-        """Score two prompts on the same rows."""
-        parts = split_parts(model=model, optimizer_model=optimizer_model, metric=metric)
-        run: Run[CompareResult] = await self._start("compare", a, rows, parts, options, other_prompt=b)
-        return await _waited(run)
-
-    async def mark(
-        self,
-        prompt: str,
-        rows: Rows = (),
-        *,
-        model: str | Model | None = None,
-        optimizer_model: str | Model | None = None,
-        metric: MetricLike | None = None,
-        method: str | Method = "auto",
-        marker: str | Marker | None = None,
-        **options: Unpack[RunOptions],
-    ) -> MarkResult:
-        """Return the parts of a prompt that a search would edit first."""
-        parts = split_parts(model=model, optimizer_model=optimizer_model, metric=metric, method=method, marker=marker)
-        run: Run[MarkResult] = await self._start("mark", prompt, rows, parts, options)
-        return await _waited(run)
-
-    async def start(
-        self,
-        spec: RunSpec,
-        *,
-        kind: Kind = "optimize",
-        other_prompt: str | None = None,
-        owner: str | None = None,
-        **parts: Unpack[Parts],
-    ) -> Run[Any]:
-        """Start a run in the background and return it; it goes on until it ends, or the session does.
-
-        What ``spec`` says of limits, prices and the bus is replaced by what the session says. ``owner`` is kept with
-        the run, for servers that tell their users apart. Raises InputError before anything is spent.
-        """
-        names, own = split_parts(**parts)
-        spec = spec.model_copy(update={**names, **{name: getattr(self._common, name) for name in _fields(SHARED)}})
-        prepared = await self._runner.prepare(kind, spec, self._own(own, spec), other_prompt=other_prompt, owner=owner)
-        return await self._runner.start(prepared)
-
-    def runs(self, limit: int = -1, offset: int = 0) -> list[StoredRun]:
-        """Return the runs of the session's journal, newest first; see :func:`lpo_agent.list_runs`."""
-        journal = self._runner.journal
-        return [stored(journal, record, states=False) for record in journal.runs(limit, offset)]
-
-    def read(self, run_id: str) -> StoredRun:
-        """Return a run of the session's journal; raises JournalError for an unknown one."""
-        return stored(self._runner.journal, self._runner.journal.run(run_id))
-
-    def report(self, run_id: str) -> str:
-        """Return a run's report as an HTML page; see :func:`lpo_agent.report_page`."""
-        return page_of(self._runner.journal, self._runner.journal.run(run_id))[1]
-
-    async def resume(self, run_id: str, *, budget: Budget | None = None, **parts: Unpack[Parts]) -> Run[Any]:
-        """Go on in the background with a run that was interrupted or stopped; ``budget`` replaces its caps."""
-        _, own = split_parts(**parts)
-        record: RunRecord = self._runner.journal.run(run_id)
-        own = self._own(own, read_request(record.spec_json).spec)
-        return await self._runner.start(await self._runner.reopen(record, own, budget=budget))
-
-    async def _start(
-        self,
-        kind: Kind,
-        prompt: str,
-        rows: Rows,
-        parts: tuple[Mapping[str, str], OwnParts],
-        options: RunOptions | ScoreOptions,
-        *,
-        other_prompt: str | None = None,
-    ) -> Run[Any]:
-        names, own = parts
-        if clash := options.keys() & SHARED:
-            raise ConfigError(f"{min(clash)} belongs to the session; give it to open_session")
-        shared = {name: getattr(self._common, name) for name in (*_fields(SHARED), "model", "optimizer_model")}
-        given = {"prompt": prompt, "examples": tuple(rows)}
-        spec = make_spec({**shared, **given, **names, **options})
-        prepared = await self._runner.prepare(kind, spec, self._own(own, spec), other_prompt=other_prompt)
-        return await self._runner.start(prepared)
-
-    def _own(self, own: OwnParts, spec: RunSpec) -> OwnParts:
-        """Return a run's own objects, with those of the session where it has none and names no other model."""
-        common = self._runner.own
-        model = common.model if spec.model == self._common.model else None
-        optimizer = common.optimizer_model if spec.optimizer_model == self._common.optimizer_model else None
-        return replace(
-            own,
-            model=own.model or model,
-            optimizer_model=own.optimizer_model or optimizer,
-            bus=common.bus,
-            providers=common.providers,
-        )
-
-
-def _fields(names: frozenset[str]) -> list[str]:
-    return sorted(name for name in names if name in RunSpec.model_fields)
-
-
-async def _waited(run: Run[R], emit: Callable[[Event], None] | None = None) -> R:
-    """Return the run's result; if the waiting is cancelled, the run is cancelled too."""
-    try:
-        if emit is not None:
-            async for event in run:
-                emit(event)
-        return await run.wait()
-    finally:
-        await run.cancel()
-
-
-@asynccontextmanager
-async def open_session(
-    *,
-    model: str | Model,
-    optimizer_model: str | Model | None = None,
-    bus: str | Bus = "memory",
-    providers: Mapping[str, Provider] | None = None,
-    env: Environment | None = None,
-    say: Callable[[str], None] = _silent,
-    **options: Unpack[SessionOptions],
-) -> AsyncIterator[Session]:
-    """Open a session for any number of runs. Limits hold for each model, the budget for all of them together.
-
-    ``model`` and ``optimizer_model`` are those of runs that name no other. Raises InputError for what is wrong before
-    any call.
-    """
-    names, own = split_parts(model=model, optimizer_model=optimizer_model, bus=bus, providers=providers)
-    common = make_spec({"prompt": NO_PROMPT, **names, **options})
-    async with open_runner(common, env=env, say=say, own=own) as runner:
-        yield Session(runner, common)

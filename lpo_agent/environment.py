@@ -23,13 +23,16 @@ class Environment:
 
     ``home``: the folder for state (LPO_HOME). ``keys`` and ``base_urls``: by provider, from the
     variables that the SDKs use too: those of ``acme`` are ACME_API_KEY and ACME_BASE_URL. What is not set is missing.
-    ``bench_data``: the folder with benchmark data (LPO_BENCH_DATA), None if not set.
+    ``bench_data``: the folder with benchmark data (LPO_BENCH_DATA), None if not set. ``mcp_models`` and ``mcp_tokens``:
+    what the MCP server allows, as text (LPO_MCP_MODELS, LPO_MCP_TOKENS), empty if not set.
     """
 
     home: Path
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     base_urls: Mapping[str, str] = field(default_factory=dict)
     bench_data: Path | None = None
+    mcp_models: str = ""
+    mcp_tokens: str = field(default="", repr=False)
 
     @property
     def journal(self) -> Path:
@@ -46,6 +49,8 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         keys=_by_provider(source, KEY),
         base_urls=_by_provider(source, BASE_URL),
         bench_data=Path(source["LPO_BENCH_DATA"]).expanduser() if source.get("LPO_BENCH_DATA") else None,
+        mcp_models=source.get("LPO_MCP_MODELS", ""),
+        mcp_tokens=source.get("LPO_MCP_TOKENS", ""),
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from lpo_agent import data as data_files
 from lpo_agent.bench.rows import BenchResult
 from lpo_agent.core.events import RunStarted, read_event
-from lpo_agent.core.result import CompareResult, EvaluateResult, MarkResult, RunResult
+from lpo_agent.core.result import GUIDED, CompareResult, EvaluateResult, MarkResult, RunResult
 from lpo_agent.core.state import RunState, advance
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError, JournalError
@@ -36,11 +36,9 @@ KINDS: Final[Mapping[str, type[Result]]] = {
     "compare": CompareResult,
     "mark": MarkResult,
     "bench": BenchResult,
-    "guided": RunResult,
+    GUIDED: RunResult,
 }
 """The type of a result, by the kind of its run."""
-GUIDED: Final = "guided"
-"""The kind of runs that an assistant guides step by step; their log holds submissions in place of events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +103,9 @@ async def _journal(env: Environment | None) -> AsyncIterator[Journal | None]:
         yield journal
 
 
-def stored(journal: Journal, record: RunRecord, *, states: bool = True) -> StoredRun:
-    """Return a record with its result and its state."""
-    result, unreadable = _result(record)
+def stored(journal: Journal, record: RunRecord, *, states: bool = True, results: bool = True) -> StoredRun:
+    """Return a record with its result and its state, or without what is not asked for, which takes less time."""
+    result, unreadable = _result(record) if results else (None, None)
     state = state_of(journal, record) if states else RunState()
     return StoredRun(
         record.run_id,

@@ -16,6 +16,8 @@ from lpo_agent.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__all__ = ["MARKERS", "METHODS", "METRICS", "PROPOSERS", "PROVIDERS", "Table"]
+
 T = TypeVar("T")
 
 

@@ -47,6 +47,9 @@ _models = partial(option, group=MODELS, commands=ALL)
 _limits = partial(option, metavar="N", group=LIMITS, commands=ALL_AND_WORKER)
 OWN: Final = "the method's own"
 
+NO_MODEL: Final = "local:none"
+"""A name for no model, where nothing will be asked of it: an assistant answers, or each run names its own."""
+
 OF_SESSION: Final = (
     *("base_url", "optimizer_base_url", "prices", "rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout"),
     *("budget", "cache"),

@@ -29,10 +29,11 @@ LAYERS = (
     ("runs",),
     ("bench",),
     ("history", "diagnosis", "model_files"),
-    ("results",),
-    ("api",),
+    ("results", "arguments"),
+    ("api", "session"),
+    ("__init__",),
     ("cli",),
-    ("__main__", "__init__"),
+    ("__main__",),
 )
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 
@@ -124,7 +125,7 @@ def test_the_mcp_server_keeps_to_the_house_rules() -> None:
     for path in (ROOT / "servers").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= 400, f"{path.name} is too long"
-        assert path.name == "tasks.py" or not broad(ast.parse(text)), path.name  # the tools' boundary
+        assert path.name in {"tasks.py", "manager.py"} or not broad(ast.parse(text)), path.name  # ends of runs
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert (node.end_lineno or node.lineno) - node.lineno < 60, f"{path.name}, {node.name} is too long"

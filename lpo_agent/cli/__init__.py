@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose, code = False, 0
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["mcp"]:
-        from lpo_mcp.serving import main as serve  # noqa: PLC0415 - it has its own options and its own boundary
+        from lpo_mcp.command_line import main as serve  # noqa: PLC0415 - it has its own options and its own boundary
 
         return serve(words[1:])
     try:

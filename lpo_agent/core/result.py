@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,8 @@ EndStatus = Literal["completed", "stopped", "failed", "interrupted"]
 RunStatus = Literal["running", "completed", "stopped", "failed", "interrupted"]
 """How a run ended, or that it goes on."""
 Verdict = Literal["improved", "no_significant_improvement", "not_tested"]
+GUIDED: Final = "guided"
+"""The kind of runs that an assistant guides step by step; their log holds submissions in place of events."""
 
 
 class _Part(BaseModel):

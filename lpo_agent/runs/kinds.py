@@ -215,7 +215,7 @@ async def _score_all(context: RunContext, texts: list[str]) -> tuple[list[Outcom
     """
     spec, task = context.spec, context.task
     rows, end = task.splits.dev, End("completed", "all items scored")
-    method, plan = _plain_method()
+    method, plan = plain_method()
     async with open_agents(context, setting_of(spec, task, plan, method.name), method) as bus:
         scoring = context.scoring(bus)
         with anyio.CancelScope() as scope:
@@ -236,7 +236,7 @@ async def _score_all(context: RunContext, texts: list[str]) -> tuple[list[Outcom
     return outcomes, end
 
 
-def _plain_method() -> tuple[FullMethod, Plan]:
+def plain_method() -> tuple[FullMethod, Plan]:
     """Return a method whose agents need nothing: where there is no search, only the scorer is asked."""
     from lpo_agent.search.methods.local import LOCAL_SEARCH  # noqa: PLC0415 - one method of many, named here only
 

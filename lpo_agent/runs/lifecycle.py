@@ -62,19 +62,23 @@ async def _execute(
     job, flush = do
     status: RunStatus = "interrupted"
     result: Any = None
-    failure: LpoError | None = None
+    failure: Exception | None = None
     try:
         with run.scope:
             result = await job(run, stream.emit, run.stopping)
         status = "interrupted" if result is None else result.status
     except* LpoError as group:
-        failure = worst(group)
-        if failure is None:
+        known = worst(group)
+        if known is None:
+            failure = group
             raise
-        status = "stopped" if isinstance(failure, BudgetExceeded) else "failed"
+        failure, status = known, "stopped" if isinstance(known, BudgetExceeded) else "failed"
         spent = ledger.totals
-        if spent.calls > spent.failed_calls and not isinstance(failure, BudgetExceeded):
-            failure.add_note(f"answers are kept; go on with: lpo resume {run.run_id}")
+        if spent.calls > spent.failed_calls and not isinstance(known, BudgetExceeded):
+            known.add_note(f"answers are kept; go on with: lpo resume {run.run_id}")
+    except* Exception as group:
+        failure = group  # a bug; those who wait for the run learn of it with its end
+        raise
     finally:
         text = None if result is None else result.model_dump_json(by_alias=True)
         try:

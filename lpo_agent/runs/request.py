@@ -62,6 +62,8 @@ def read_request(text: str) -> RunRequest:
         content: dict[str, Any] = json.loads(text)
         own = tuple(content.get("own") or (("metric",) if content.get("custom_metric") else ()))
         return RunRequest(**{**content, "spec": make_spec(content["spec"]), "own": own})
+    except ConfigError as exc:
+        raise ConfigError(f"the run was written by another version of lpo-agent: {exc}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise ConfigError(f"the run was written by another version of lpo-agent ({type(exc).__name__})") from None
 

@@ -71,7 +71,7 @@ class Limited:
 class Runner:
     """Carries out the runs of one session. Use :func:`open_runner`; callers outside see :class:`lpo_agent.Session`.
 
-    ``ledger`` is what all of its runs have spent in this session, and its caps.
+    ``ledger`` is what all of its runs have spent in this session, and its caps. ``locks``: those of guided runs.
     """
 
     session_id: str
@@ -83,6 +83,7 @@ class Runner:
     say: Callable[[str], None]
     tasks: TaskGroup
     own: OwnParts = field(default_factory=OwnParts)
+    locks: dict[str, anyio.Lock] = field(default_factory=dict)
 
     def usage(self) -> UsageResult:
         """Return what all runs of the session have spent so far."""
@@ -102,7 +103,7 @@ class Runner:
         """Check a new run, and open it in the journal; raises InputError before anything is spent."""
         parts = own or self.own
         task = task or load_task(spec, kind, own=parts)
-        self._check_prices(spec)
+        self.check_prices(spec)
         rows = await self.journal.put_blob(data_files.to_json(task.splits))
         kept = spec.model_copy(update=FILES)
         request = RunRequest(kind, kept, rows, other_prompt, owner=owner, own=parts.given())
@@ -129,12 +130,12 @@ class Runner:
         prepared = PreparedRun(record.run_id, request, task, parts)
         if budget is not None:
             prepared = prepared.with_spec(budget=budget)
-        self._check_prices(prepared.request.spec)
+        self.check_prices(prepared.request.spec)
         with anyio.CancelScope(shield=True):
             await self.journal.reopen_run(record.run_id)
         return prepared
 
-    def _check_prices(self, spec: RunSpec) -> None:
+    def check_prices(self, spec: RunSpec) -> None:
         """Raise ConfigError for a cap in dollars on calls whose price is not known."""
         if spec.budget.usd is None and self.ledger.budget.usd is None:
             return
@@ -159,23 +160,36 @@ class Runner:
         outcomes = JournalOutcomes(self.journal, run_id, recalls=limited is None)
         allowance = None if limited is None else _allowance(limited, prepared.task)
 
-        async def job(run: Run[Any], emit: Callable[[Event], None], stopping: anyio.Event) -> Any:
-            context = RunContext(
-                prepared=prepared,
-                models=await self._models(prepared, ledger, allowance),
-                ledger=ledger if allowance is None else allowance.ledger,
-                prices=self.prices,
-                outcomes=outcomes,
-                journal=self.journal,
-                emit=emit,
-                usage=run.usage,
-                stop=stopping,
-                say=self.say,
-            )
+        async def job(_run: Run[Any], emit: Callable[[Event], None], stopping: anyio.Event) -> Any:
+            context = await self.context(prepared, ledger, outcomes, emit=emit, stop=stopping, allowance=allowance)
             return await JOBS[prepared.request.kind](context)
 
         async with running(self.journal, run_id, ledger, job, flush=outcomes.flush, stop=stop) as run:
             yield run
+
+    async def context(
+        self,
+        prepared: PreparedRun,
+        ledger: Ledger,
+        outcomes: JournalOutcomes,
+        *,
+        emit: Callable[[Event], None] = lambda _: None,
+        stop: anyio.Event | None = None,
+        allowance: Allowance | None = None,
+    ) -> RunContext:
+        """Open the run's models, and return all that its work needs; ``ledger`` has the run's caps and spending."""
+        return RunContext(
+            prepared=prepared,
+            models=await self._models(prepared, ledger, allowance),
+            ledger=ledger if allowance is None else allowance.ledger,
+            prices=self.prices,
+            outcomes=outcomes,
+            journal=self.journal,
+            emit=emit,
+            usage=partial(usage_of, ledger),
+            stop=stop or anyio.Event(),
+            say=self.say,
+        )
 
     async def start(self, prepared: PreparedRun, *, stop: anyio.Event | None = None) -> Run[Any]:
         """Carry a prepared run out in the background, until it ends or the session does."""
@@ -199,7 +213,8 @@ class Runner:
         except Exception as exc:
             if not started:
                 raise
-            started[0].finish(None, exc)
+            if not started[0].over:
+                started[0].finish(None, exc)
 
     async def _models(self, prepared: PreparedRun, ledger: Ledger, allowance: Allowance | None) -> RunModels:
         """Return the run's two models, under all that its calls go through."""

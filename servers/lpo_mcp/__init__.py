@@ -1,4 +1,4 @@
-"""The MCP server: an assistant finds better prompts by tools, with durable runs behind them.
+"""The MCP server: an assistant optimizes, scores and compares prompts through tools. Its runs are kept in the journal.
 
-``build_server(settings)`` in :mod:`lpo_mcp.server` makes it; ``lpo mcp`` or ``lpo-mcp`` starts it.
+:func:`lpo_mcp.server.build_server` makes the server; the command `lpo mcp`, or `lpo-mcp`, starts it.
 """

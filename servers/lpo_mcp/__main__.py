@@ -1,10 +1,10 @@
-"""`lpo-mcp`, `python -m lpo_mcp`, `lpo mcp`: starts the server on stdio, or over HTTP."""
+"""`python -m lpo_mcp`: starts the server, as `lpo-mcp` and `lpo mcp` do."""
 
 from __future__ import annotations
 
 import sys
 
-from lpo_mcp.serving import main
+from lpo_mcp.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,282 +1,332 @@
-"""The run manager: every run goes on by itself, outlives the call that started it, and is in the journal.
+"""The run manager: starts runs in the background, follows them, and shows them to the tools.
 
-Tools, resources and tasks are doors to it. A run belongs to its owner (the token's subject over HTTP,
-None on stdio); nobody else learns that it exists.
+A run goes on when the call that started it has ended, and is kept in the journal. Tools, resources and tasks all use
+the manager. A run belongs to its owner (the token's subject over HTTP, None on stdio); for everybody else it does not
+exist.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import time
+import traceback
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio
-from lpo_agent.runs.session import NOTHING, prepared_session
-from pydantic import TypeAdapter, ValidationError
 
-from lpo_agent import data as data_files
-from lpo_agent.core.budget import Budget
-from lpo_agent.core.events import AnyEvent, RunStarted
-from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
-from lpo_agent.core.state import RunState, advance
-from lpo_agent.errors import BudgetExceeded, ConfigError, JournalError, LpoError
-from lpo_agent.runs.run import RunRequest, new_run_id, read_request
-from lpo_agent.runs.task import load_task
-from lpo_agent.spec import make_spec
+import lpo_agent
+from lpo_agent.errors import BudgetExceeded, ConfigError, JournalError, LpoError, leaves
+from lpo_agent.events import RunState, advance
+from lpo_mcp.arguments import session_options
 from lpo_mcp.views import RunLine, RunList, RunView, ended_view, progress_view
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Iterator
+    from contextlib import AbstractAsyncContextManager
 
-    from anyio.abc import TaskGroup
-    from lpo_agent.runs.session import Session
+    from anyio.abc import TaskGroup, TaskStatus
 
-    from lpo_agent.core.events import Event
-    from lpo_agent.environment import Environment
-    from lpo_agent.journal import RunRecord
-    from lpo_agent.runs.run import Kind
-    from lpo_agent.runs.task import Task
-    from lpo_agent.spec import RunSpec
+    from lpo_agent import Environment, Event, Run, RunSpec, Session, StoredRun
+    from lpo_agent.results import Result
     from lpo_mcp.settings import Settings
 
-RESULTS: Final[dict[str, type[RunResult | EvaluateResult | CompareResult]]] = {
-    "optimize": RunResult,
-    "evaluate": EvaluateResult,
-    "compare": CompareResult,
-    "guided": RunResult,
-}
+GUIDED: Final = "guided"
+KINDS: Final = frozenset({"optimize", "evaluate", "compare", "mark", GUIDED})
+"""The kinds of runs that the tools know."""
 EPSILON: Final = 1e-6
-"""Progress must grow, also when nothing but time has passed."""
+"""The least step of progress, which must always grow."""
+INTERNAL_ERROR: Final = "internal error; the server's log has the details"
 
+Kind = Literal["optimize", "evaluate", "compare", "mark"]
 Report = Callable[[float, float | None, str], Awaitable[None]]
+"""Is told progress: how much is done, of how much, and a message."""
+
+_log = logging.getLogger("lpo_mcp")
 
 
 @dataclass(slots=True)
-class Live:
-    """A run that goes on in this process. ``changed`` is set, and replaced, whenever its state changes."""
+class LiveRun:
+    """A run in progress in this process. ``changed`` is set, and replaced, whenever its state changes."""
 
-    owner: str | None
+    run: Run[Any]
     kind: str
     state: RunState = field(default_factory=RunState)
-    stop: anyio.Event = field(default_factory=anyio.Event)
     changed: anyio.Event = field(default_factory=anyio.Event)
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    cancelled: bool = False
     over: bool = False
-    error: str | None = None
 
     def note(self, event: Event) -> None:
-        """Take a fact in."""
+        """Take an event into the state."""
         self.state = advance(self.state, event)
-        self.bump()
+        self.wake()
 
     async def news(self, heartbeat: float) -> None:
-        """Wait for a step or phase to end, for the run's end, or for ``heartbeat`` seconds."""
+        """Wait until a step or a phase ends, or the run does, at most ``heartbeat`` seconds."""
         before = (self.state.steps_done, self.state.phase)
         with anyio.move_on_after(heartbeat):
             while not self.over and before == (self.state.steps_done, self.state.phase):
                 await self.changed.wait()
 
-    def bump(self) -> None:
-        """Wake who waits for news."""
+    def wake(self) -> None:
+        """Wake those who wait for a change."""
         self.changed.set()
         self.changed = anyio.Event()
+
+    async def cancel(self) -> None:
+        """Cut the run off where it is, and wait until that is booked."""
+        self.cancelled = True
+        await self.run.cancel()
+        while not self.over:
+            await self.changed.wait()
+
+
+class SessionOnDemand:
+    """Opens the session when it is first needed, and keeps it open until ``tasks`` end.
+
+    Opening it imports most of the package; a client that only lists the tools should not have to wait for that.
+    """
+
+    def __init__(self, opening: Callable[[], AbstractAsyncContextManager[Session]], tasks: TaskGroup) -> None:
+        self._opening, self._tasks = opening, tasks
+        self._session: Session | None = None
+        self._lock = anyio.Lock()
+
+    async def get(self) -> Session:
+        """Return the session; raises LpoError if it cannot be opened, and tries again with the next call."""
+        async with self._lock:
+            if self._session is None:
+                self._session = await self._tasks.start(self._hold)
+            return self._session
+
+    async def _hold(self, *, task_status: TaskStatus[Session]) -> None:
+        async with self._opening() as session:
+            task_status.started(session)
+            await anyio.sleep_forever()
 
 
 @asynccontextmanager
 async def open_manager(
     settings: Settings, env: Environment, changed: Callable[[str], Awaitable[None]]
 ) -> AsyncIterator[RunManager]:
-    """Open the manager; at the end what still runs is interrupted, and can be resumed.
+    """Open the manager. At the end of the block, runs in progress are interrupted; they can be resumed.
 
-    ``changed`` is told the id of a run that ended.
+    ``changed`` is called with the id of each run that has ended.
     """
-    common = make_spec(
-        {
-            "prompt": NOTHING,
-            "model": settings.default_model() or "local:none",
-            "rpm": settings.rpm,
-            "tpm": settings.tpm,
-            "concurrency": settings.concurrency,
-            "budget": Budget(calls=settings.server_calls, usd=settings.server_usd).model_dump(),
-        }
-    )
-    async with prepared_session(common, env) as session, anyio.create_task_group() as tasks:
-        manager = RunManager(settings, session, tasks, changed)
+
+    def opening() -> AbstractAsyncContextManager[Session]:
+        return lpo_agent.open_session(env=env, say=_log.warning, **session_options(settings))
+
+    async with anyio.create_task_group() as tasks:
         try:
-            yield manager
+            yield RunManager(settings, SessionOnDemand(opening, tasks), tasks, changed)
         finally:
             tasks.cancel_scope.cancel()
 
 
 class RunManager:
-    """Starts, watches, stops and resumes runs. Use :func:`open_manager`."""
+    """Starts, follows, cancels and resumes runs. Use :func:`open_manager`."""
 
     def __init__(
-        self, settings: Settings, session: Session, tasks: TaskGroup, changed: Callable[[str], Awaitable[None]]
+        self, settings: Settings, session: SessionOnDemand, tasks: TaskGroup, changed: Callable[[str], Awaitable[None]]
     ) -> None:
-        self.settings, self.session = settings, session
-        self._tasks, self._changed = tasks, changed
-        self._live: dict[str, Live] = {}
+        self.settings = settings
+        self._session, self._tasks, self._changed = session, tasks, changed
+        self._live: dict[str, LiveRun] = {}
+        self._starting = 0
         self._errors: dict[str, str] = {}
-        self._locks: dict[str, anyio.Lock] = {}
+
+    async def session(self) -> Session:
+        """Return the server's session; raises LpoError if it cannot be opened."""
+        return await self._session.get()
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start work that outlives the request that asked for it, and ends with the server."""
+        """Start work that goes on when the request that asked for it has ended, until the server ends."""
         self._tasks.start_soon(work)
 
-    def lock(self, run_id: str) -> anyio.Lock:
-        """Return the lock of a guided run, which takes one submission at a time."""
-        return self._locks.setdefault(run_id, anyio.Lock())
-
     async def start(
-        self, spec: RunSpec, owner: str | None, *, kind: Kind = "optimize", other: str | None = None
+        self, spec: RunSpec, owner: str | None, *, kind: Kind = "optimize", other_prompt: str | None = None
     ) -> str:
         """Start a run and return its id; raises InputError before anything is spent."""
-        if len(self._live) >= self.settings.max_runs:
-            raise ConfigError(f"{len(self._live)} runs are going on, the server's cap; wait for one or cancel one")
-        task = load_task(spec, kind)
-        rows = await self.session.journal.put_blob(data_files.to_json(task.splits))
-        kept = spec.model_copy(update={"examples": (), "data": None, "train": None, "dev": None, "test": None})
-        order, run_id = RunRequest(kind, kept, rows, other, owner=owner), new_run_id(time.time())
-        await self.session.journal.create_run(run_id, kind, order.to_json())
-        await self._launch(run_id, order, task)
-        return run_id
+        with self._place():
+            session = await self.session()
+            run = await session.start(spec, kind=kind, other_prompt=other_prompt, owner=owner)
+            return self._follow(run, kind)
 
     async def resume(self, run_id: str, owner: str | None) -> str:
-        """Go on with a run that was interrupted; raises ConfigError if there is nothing to go on with."""
-        record = self.record(run_id, owner)
-        if run_id in self._live or record.status in {"completed", "running"} or record.kind == "guided":
-            raise ConfigError(f"run {run_id} is {record.status}; there is nothing to resume")
-        order = read_request(record.spec_json)
-        task = load_task(order.spec, order.kind, data_files.from_json(self.session.journal.get_blob(order.rows)))
-        await self.session.journal.reopen_run(run_id)
-        await self._launch(run_id, order, task)
-        return run_id
+        """Go on with a run that was interrupted or stopped; raises ConfigError if there is nothing to go on with."""
+        stored = await self.read(run_id, owner)
+        with self._place():
+            run = await (await self.session()).resume(run_id)
+            return self._follow(run, stored.kind)
 
-    async def _launch(self, run_id: str, order: RunRequest, task: Task) -> None:
-        self._live[run_id] = live = Live(order.owner, order.kind)
-        self._errors.pop(run_id, None)
-        self._tasks.start_soon(self._drive, run_id, order, task, live)
-
-    async def _drive(self, run_id: str, order: RunRequest, task: Task, live: Live) -> None:
-        """Run to the end, whatever becomes of the call that asked for it."""
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Count a run that is being started; raises ConfigError if there are as many as the server allows."""
+        runs = len(self._live) + self._starting
+        if runs >= self.settings.max_runs:
+            raise ConfigError(f"{runs} runs are going on, the server's cap; wait for one or cancel one")
+        self._starting += 1
         try:
-            with live.scope:
-                await self.session.run(run_id, order, task, emit=live.note, stop=live.stop)
-        except LpoError as problem:
-            budget = isinstance(problem, BudgetExceeded)
-            self._errors[run_id] = str(problem) + ("; allow it more calls" if budget else "")
+            yield
         finally:
-            del self._live[run_id]
+            self._starting -= 1
+
+    def _follow(self, run: Run[Any], kind: str) -> str:
+        self._live[run.run_id] = live = LiveRun(run, kind)
+        self._errors.pop(run.run_id, None)
+        self._tasks.start_soon(self._drive, live)
+        return run.run_id
+
+    async def _drive(self, live: LiveRun) -> None:
+        """Follow a run to its end. Whatever ends it is noted for its view, and harms no other run."""
+        run_id = live.run.run_id
+        try:
+            async for event in live.run:
+                live.note(event)
+            await live.run.ended()
+            if not live.cancelled:
+                await live.run.wait()
+        except LpoError as problem:
+            self._errors[run_id] = str(problem) + self._advice(problem)
+        except Exception as bug:  # noqa: BLE001 - one run's bug ends that run only
+            _log.error("run %s ended with an internal error: %s", run_id, _place_of(bug))
+            self._errors[run_id] = INTERNAL_ERROR
+        finally:
+            if self._live.get(run_id) is live:
+                del self._live[run_id]
             live.over = True
-            live.bump()
+            live.wake()
         await self._changed(run_id)
 
-    async def wait(
-        self,
-        run_id: str,
-        owner: str | None,
-        seconds: float,
-        report: Report,
-    ) -> RunView:
-        """Return the run's view once it has ended, or after ``seconds``; tells progress meanwhile, always growing."""
-        self.record(run_id, owner)
+    @staticmethod
+    def _advice(problem: LpoError) -> str:
+        return "; allow it more calls" if isinstance(problem, BudgetExceeded) else ""
+
+    async def wait(self, run_id: str, owner: str | None, seconds: float, report: Report) -> RunView:
+        """Return a run's view when the run has ended, or after ``seconds``; reports progress meanwhile."""
+        await self.read(run_id, owner)
         live = self._live.get(run_id)
         last = -EPSILON
         with anyio.move_on_after(seconds):
             while live is not None and not live.over:
                 await live.news(self.settings.heartbeat)
                 last = max(last + EPSILON, float(live.state.steps_done))
-                await report(last, _total(live.state), _told(live.state))
-        return self.view(run_id, owner)
+                await report(last, _total(live.state), _progress_message(live.state))
+        return await self.view(run_id, owner)
 
-    def view(self, run_id: str, owner: str | None) -> RunView:
+    async def result(self, run_id: str, owner: str | None, report: Report) -> Result:
+        """Wait for a run's end and return its result; raises LpoError that says why there is none.
+
+        If the waiting is cancelled, so is the run.
+        """
+        live = self._live.get(run_id)
+        try:
+            await self.wait(run_id, owner, math.inf, report)
+        finally:
+            if live is not None and not live.over:
+                with anyio.CancelScope(shield=True):
+                    await live.cancel()
+        stored = await self.read(run_id, owner)
+        if stored.result is None:
+            raise LpoError(self._errors.get(run_id) or stored.unreadable or "the run was cancelled")
+        return stored.result
+
+    async def view(self, run_id: str, owner: str | None) -> RunView:
         """Return a run as tools show it; raises JournalError for one that is not the owner's."""
-        record, live = self.record(run_id, owner), self._live.get(run_id)
+        stored, live = await self.read(run_id, owner), self._live.get(run_id)
         if live is not None:
             return RunView(
                 run_id=run_id,
-                kind=record.kind,
+                kind=stored.kind,
                 status="running",
                 next=f'Call get_run with run_id "{run_id}" in a minute or so; the run goes on by itself.',
                 progress=progress_view(live.state),
             )
-        if record.result_json is not None and record.kind in RESULTS:
-            try:
-                return ended_view(record.kind, RESULTS[record.kind].model_validate_json(record.result_json))
-            except ValidationError:
-                raise JournalError(f"run {run_id}: its result was written by another version") from None
-        return self._unfinished(record)
+        if stored.unreadable is not None:
+            raise JournalError(stored.unreadable)
+        if stored.result is not None:
+            return ended_view(stored.kind, stored.result)
+        return await self._unfinished(stored)
 
-    def _unfinished(self, record: RunRecord) -> RunView:
-        if record.kind == "guided":
-            following = f'Call next_inputs with run_id "{record.run_id}": it says what is due.'
-            return RunView(run_id=record.run_id, kind=record.kind, status="running", next=following)
-        status = record.status
-        following = f'Call resume_run with run_id "{record.run_id}"; nothing is paid for twice.'
-        if status == "running":
+    async def _unfinished(self, stored: StoredRun) -> RunView:
+        run_id = stored.run_id
+        if stored.kind == GUIDED:
+            following = f'Call next_inputs with run_id "{run_id}": it says what to do next.'
+            return RunView(run_id=run_id, kind=stored.kind, status="running", next=following)
+        following = f'Call resume_run with run_id "{run_id}"; nothing is paid for twice.'
+        if stored.status == "running":
             following = "It runs in another process; call get_run later."
-        return RunView(
-            run_id=record.run_id,
-            kind=record.kind,
-            status=status,
-            next=following,
-            progress=progress_view(self._state(record.run_id)),
-            error=self._errors.get(record.run_id),
+        state = (await self.session()).read(run_id).state
+        return RunView.model_validate(
+            {
+                "run_id": run_id,
+                "kind": stored.kind,
+                "status": stored.status,
+                "next": following,
+                "progress": progress_view(state),
+                "error": self._errors.get(run_id),
+            }
         )
 
-    def _state(self, run_id: str) -> RunState:
-        adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
-        state = RunState()
-        for event in map(adapter.validate_json, self.session.journal.events(run_id)):
-            state = advance(RunState() if isinstance(event, RunStarted) else state, event)
-        return state
+    async def read(self, run_id: str, owner: str | None) -> StoredRun:
+        """Return the owner's run with exactly this id, without its state.
 
-    def record(self, run_id: str, owner: str | None) -> RunRecord:
-        """Return the owner's run with exactly this id; raises JournalError, the same whatever is wrong."""
+        Raises JournalError, with the same message whether the run does not exist or is somebody else's.
+        """
         unknown = JournalError("unknown run_id; list_runs shows the runs there are")
+        session = await self.session()
         try:
-            record = self.session.journal.run(run_id)
+            stored = session.read(run_id, state=False)
         except JournalError:
             raise unknown from None
-        if record.run_id != run_id or record.kind not in RESULTS or _owner(record) != owner:
+        if stored.run_id != run_id or stored.kind not in KINDS or stored.owner != owner:
             raise unknown
-        return record
+        return stored
 
-    def runs(self, owner: str | None, limit: int) -> RunList:
+    async def runs(self, owner: str | None, limit: int) -> RunList:
         """Return the owner's runs, newest first."""
-        found = [r for r in self.session.journal.runs() if r.kind in RESULTS and _owner(r) == owner]
-        return RunList(runs=[self._line(record) for record in found[:limit]], total=len(found))
+        session = await self.session()
+        found = [run for run in session.runs(results=False) if run.kind in KINDS and run.owner == owner]
+        lines = [self._line(session.read(run.run_id, state=False)) for run in found[:limit]]
+        return RunList(runs=lines, total=len(found))
 
-    def _line(self, record: RunRecord) -> RunLine:
-        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.started))
-        verdict = None
-        if record.result_json is not None and record.kind in {"optimize", "guided"}:
-            verdict = RunResult.model_validate_json(record.result_json).verdict
-        status = "running" if record.run_id in self._live else record.status
-        return RunLine(run_id=record.run_id, kind=record.kind, status=status, started=started, verdict=verdict)
+    def _line(self, run: StoredRun) -> RunLine:
+        return RunLine.model_validate(
+            {
+                "run_id": run.run_id,
+                "kind": run.kind,
+                "status": "running" if run.run_id in self._live else run.status,
+                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started)),
+                "verdict": run.result.verdict if isinstance(run.result, lpo_agent.RunResult) else None,
+            }
+        )
 
     async def cancel(self, run_id: str, owner: str | None) -> RunView:
-        """Stop a run where it is; it can be resumed. Returns its view; one that has ended stays as it is."""
-        self.record(run_id, owner)
+        """Cut a run off where it is, and return its view; one that has ended stays as it is."""
+        await self.read(run_id, owner)
         live = self._live.get(run_id)
         if live is not None:
-            live.scope.cancel()
-            while not live.over:
-                await live.changed.wait()
-        return self.view(run_id, owner)
+            await live.cancel()
+        return await self.view(run_id, owner)
 
 
-def _owner(record: RunRecord) -> str | None:
-    return read_request(record.spec_json).owner
+def _place_of(bug: BaseException) -> str:
+    """Return an exception's type and where it was raised, but not its message, which may hold a prompt or a row."""
+    first = next(leaves(bug))
+    while first.__cause__ is not None:
+        first = first.__cause__
+    frames = traceback.extract_tb(first.__traceback__)
+    return f"{type(first).__name__}, {frames[-1].filename}:{frames[-1].lineno}" if frames else type(first).__name__
 
 
 def _total(state: RunState) -> float | None:
     return float(state.started.branches * state.started.steps) if state.started else None
 
 
-def _told(state: RunState) -> str:
+def _progress_message(state: RunState) -> str:
     best = "" if state.best_mean is None else f", best so far {state.best_mean:.2f}"
     return f"{state.phase}: {state.steps_done} steps done, {state.candidates} candidates{best}"

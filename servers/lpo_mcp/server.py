@@ -1,4 +1,4 @@
-"""Builds the server: tools, resources, prompts and completion over one run manager."""
+"""Builds the server: its tools, resources, prompts and completion, all on one run manager."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from mcp.server.auth.settings import AuthSettings
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.types import CallToolResult, TextContent
 
-from lpo_agent.environment import read_environment
-from lpo_mcp.access import SCOPE, Verifier, owner_of
-from lpo_mcp.guiding import TOOLS as GUIDED_TOOLS
-from lpo_mcp.guiding import add_guided
+import lpo_agent
+from lpo_agent.errors import LpoError
+from lpo_mcp.arguments import check_settings
+from lpo_mcp.authorization import SCOPE, SettingsVerifier, owner_of
+from lpo_mcp.guided_tools import TOOLS as GUIDED_TOOLS
+from lpo_mcp.guided_tools import add_guided
 from lpo_mcp.manager import RunManager, open_manager
-from lpo_mcp.reading import MOST, add_completion, add_prompts, add_resources
+from lpo_mcp.resources import MOST, add_completion, add_prompts, add_resources
+from lpo_mcp.subscriptions import Subscriptions
 from lpo_mcp.tasks import Mode, Tasks
 from lpo_mcp.tools import ALL, add_tools, arguments_of
-from lpo_mcp.watching import Watchers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
     from mcp.server.mcpserver import Extension
 
-    from lpo_agent.environment import Environment
+    from lpo_agent import Environment
     from lpo_mcp.settings import Settings
 
 NAME: Final = "lpo"
@@ -49,22 +51,27 @@ def build_server(
     extensions: Sequence[Extension] = (),
     tasks: dict[str, Mode] | None = None,
 ) -> MCPServer[RunManager]:
-    """Return the server. ``url`` is its own address, where it asks for tokens.
+    """Return the server; raises ConfigError for settings that make no sense.
 
-    ``tasks``: tools whose calls may become tasks, for clients with that extension.
+    ``url`` is its own address, for checking tokens. ``tasks``: the tools whose calls may become tasks, for clients with
+    that extension.
     """
-    where, managers = env or read_environment(), list[RunManager]()
-    watchers = Watchers(lambda: managers[0])
+    check_settings(settings)
+    where, managers = env or lpo_agent.read_environment(), list[RunManager]()
+    subscriptions = Subscriptions(lambda: managers[0])
 
-    def run_ids() -> list[str]:
-        return [line.run_id for each in managers for line in each.runs(owner_of(), MOST).runs]
+    async def run_ids() -> list[str]:
+        try:
+            return [line.run_id for line in (await managers[0].runs(owner_of(), MOST)).runs]
+        except LpoError:
+            return []
 
     def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         managers[0].spawn(work)
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[RunManager]) -> AsyncIterator[RunManager]:
-        async with open_manager(settings, where, watchers.changed) as manager:
+        async with open_manager(settings, where, subscriptions.changed) as manager:
             managers.append(manager)
             yield manager
             managers.clear()
@@ -74,18 +81,18 @@ def build_server(
         title="Local Prompt Optimization",
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
-        subscriptions=watchers.bus,
+        subscriptions=subscriptions.bus,
         extensions=[Tasks(tasks or LONG, owner=owner_of, spawn=spawn), *extensions],
         log_level="WARNING",
-        middleware=[Strict()],
-        **_access(settings, url),
+        middleware=[RefuseUnknownArguments()],
+        **_authorization(settings, url),
     )
     add_tools(mcp, settings)
     add_guided(mcp, settings)
     add_resources(mcp)
     add_prompts(mcp)
     add_completion(mcp, settings, run_ids)
-    watchers.add_to(mcp)
+    subscriptions.add_to(mcp)
     return mcp
 
 
@@ -95,11 +102,11 @@ ARGUMENTS: Final = {
 }
 
 
-class Strict:
-    """Refuses tool arguments that a tool does not have; the SDK would drop them without a word."""
+class RefuseUnknownArguments:
+    """Refuses a call with arguments that the tool does not have; the SDK would ignore them."""
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """Answer with an error that names the argument, or go on."""
+        """Return an error that names the argument, or pass the request on."""
         if ctx.method == "tools/call" and isinstance(ctx.params, dict):
             name, given = ctx.params.get("name"), ctx.params.get("arguments") or {}
             known = ARGUMENTS.get(name) if isinstance(name, str) else None
@@ -110,9 +117,9 @@ class Strict:
         return await call_next(ctx)
 
 
-def _access(settings: Settings, url: str | None) -> dict[str, Any]:
-    """Return what makes the server ask for tokens, nothing where there are none or on stdio."""
+def _authorization(settings: Settings, url: str | None) -> dict[str, Any]:
+    """Return the SDK's options for checking tokens, none where there are no tokens, or on stdio."""
     if not settings.tokens or url is None:
         return {}
     auth = AuthSettings(issuer_url=url, resource_server_url=url, required_scopes=[SCOPE], validate_token_resource=True)
-    return {"token_verifier": Verifier(settings, url), "auth": auth}
+    return {"token_verifier": SettingsVerifier(settings, url), "auth": auth}

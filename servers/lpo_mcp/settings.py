@@ -1,19 +1,19 @@
-"""What the operator decides: models, folders, caps, who may do what. Never an argument of a tool."""
+"""What the operator of the server decides: models, folders, caps, tokens. None of it is an argument of a tool."""
 
 from __future__ import annotations
 
 import hmac
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lpo_agent import plugins
 from lpo_agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lpo_agent.environment import Environment
+    from lpo_agent import Environment
 
 GUIDED: Final = ("start_guided_run", "submit_marks", "submit_candidates", "next_inputs", "submit_outputs")
 TOOLS: Final = (
@@ -24,13 +24,15 @@ TOOLS: Final = (
 SPENDING: Final = frozenset(
     ("optimize_prompt", "mark_prompt", "evaluate_prompt", "compare_prompts", "resume_run", *GUIDED),
 )
-"""Tools that ask models, or start what does; `--read-only` leaves them out, and cancelling too."""
-METRICS: Final = ("exact", "normalized", "contains", "choice", "numeric", "f1", "json", "judge")
+"""Tools that call models or start runs that do. `--read-only` leaves them out, and cancel_run too."""
+WITHHELD: Final = "regex"
+"""The metric that tools may not name: a pattern of a client's could keep the server busy for ever."""
+METRICS: Final = tuple(name for name in plugins.METRICS.built_in if name != WITHHELD)
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token: whose it is, and for which server (its URL) it was made, None for this one."""
+    """A bearer token, with its owner; ``audience`` is the URL of the server that it was made for, None for this one."""
 
     secret: str = field(repr=False)
     owner: str
@@ -41,10 +43,12 @@ class Token:
 class Settings:
     """The server's settings. Caps are per run: calls, US dollars, rows, bytes.
 
-    ``models``: names that tools may use, such as "openai:gpt-5.4-mini", or "openai:*"; the first plain
-    one is the default. ``metrics``: names beside the built-in ones, and the FILE.py:FUNCTION behind
-    them. ``roots``: folders that dataset paths may lie in. Runs above ``approve_calls`` or
-    ``approve_usd`` need the person's consent. ``wait``: seconds that a tool waits by default.
+    ``models``: names that tools may use, such as "openai:gpt-5.4-mini", or "openai:*"; the first name without a star
+    is the default. ``metrics``: further metrics, the name and FILE.py:FUNCTION of each. ``roots``: folders whose files
+    may be datasets. Runs above ``approve_calls`` or ``approve_usd`` need the user's approval. ``server_calls`` and
+    ``server_usd`` cap all runs of this process together. ``bus``: what carries requests to agents, "memory" or
+    nats://HOST:PORT. ``wait``: seconds that a tool waits by default. ``heartbeat``: most seconds between two progress
+    messages.
     """
 
     models: tuple[str, ...] = ()
@@ -66,6 +70,7 @@ class Settings:
     rpm: float | None = None
     tpm: float | None = None
     concurrency: int = 64
+    bus: str = "memory"
     wait: float = 45.0
     read_only: bool = False
     tools: tuple[str, ...] = TOOLS
@@ -84,7 +89,7 @@ class Settings:
     def allows(self, model: str) -> bool:
         """Tell whether a tool may use this model."""
         if "/" in model.partition(":")[2] and model.startswith("local:"):
-            return model in self.models  # a path is the operator's to name
+            return model in self.models  # a path must be named by the operator as it is
         return any(model == name or (name.endswith("*") and model.startswith(name[:-1])) for name in self.models)
 
     def identify(self, secret: str) -> Token | None:
@@ -93,19 +98,18 @@ class Settings:
         return found[0] if found else None
 
 
-def default_models(env: Environment, variables: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return what may be used where the operator names nothing: LPO_MCP_MODELS, or the providers in the environment.
+def default_models(env: Environment) -> tuple[str, ...]:
+    """Return the models to allow if no option names any: those of LPO_MCP_MODELS, else of the known providers.
 
-    A provider counts if its key or base URL is set; the embedded model if its package is installed.
+    A provider is known if its key or base URL is in the environment; the embedded model if its package is installed.
     """
-    source = os.environ if variables is None else variables
-    named = tuple(name.strip() for name in source.get("LPO_MCP_MODELS", "").split(",") if name.strip())
+    named = tuple(name.strip() for name in env.mcp_models.split(",") if name.strip())
     if named:
         return named
     found = [
         f"{provider}:*" for provider in ("openai", "anthropic") if env.keys.get(provider) or env.base_urls.get(provider)
     ]
-    from importlib.util import find_spec  # noqa: PLC0415 - only where nothing was said
+    from importlib.util import find_spec  # noqa: PLC0415 - beside its only use
 
     return (*found, "local:smollm2") if find_spec("xllamacpp") else tuple(found)
 

@@ -1,8 +1,7 @@
-"""The Tasks extension (`io.modelcontextprotocol/tasks`, SEP-2663): a second door to long calls.
+"""The Tasks extension (`io.modelcontextprotocol/tasks`, SEP-2663): long calls that are not waited for.
 
-A client that declares the extension gets a task in place of a long wait, and asks for it with
-``tasks/get``. What goes on behind it is the tool itself, over the same run manager; a run also
-outlives its task. Tasks live in this process: their runs are what is durable.
+A client that declares the extension gets a task in place of a long wait, and polls it with ``tasks/get``. A task
+executes the tool as a plain call would. Tasks end with this process; the runs that they started are in the journal.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 
 
 class TaskParams(RequestParams):
-    """Which task is meant."""
+    """The parameters of a request about a task."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -53,14 +52,14 @@ class TaskParams(RequestParams):
 
 
 class UpdateParams(TaskParams):
-    """Answers to what a task asked."""
+    """The parameters of ``tasks/update``: answers to a task's questions."""
 
     input_responses: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Question:
-    """Something that a task asked its client."""
+    """A question of a task to its client."""
 
     request: dict[str, Any]
     answered: anyio.Event = field(default_factory=anyio.Event)
@@ -69,7 +68,7 @@ class Question:
 
 @dataclass(slots=True)
 class Job:
-    """A call that became a task. ``ended``: when, by the extension's clock, None while it goes on."""
+    """A call that became a task. ``ended``: its time by the extension's clock, None while the task goes on."""
 
     id: str
     owner: str | None
@@ -88,14 +87,14 @@ class Job:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     def change(self, status: TaskStatus | None = None, message: str | None = None) -> None:
-        """Note a change; a task that has ended stays as it is."""
+        """Change the status or the message; a task that has ended stays as it is."""
         if self.ended is None:
             self.status, self.message = status or self.status, message or self.message
             self.updated = _now()
 
 
 class TaskSession:
-    """The session as a task's tool sees it: progress becomes the status message, questions wait in the task."""
+    """Stands for the session in a task: progress becomes the status message, questions are kept for ``tasks/get``."""
 
     def __init__(self, inner: Any, job: Job) -> None:
         self._inner, self._job = inner, job
@@ -104,7 +103,7 @@ class TaskSession:
         return getattr(self._inner, name)
 
     async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Note how far it is."""
+        """Keep the progress as the task's status message."""
         share = f"{progress:g}" if total is None else f"{progress:g}/{total:g}"
         self._job.change(message=f"{share} {message}" if message else share)
 
@@ -114,7 +113,7 @@ class TaskSession:
         requested_schema: dict[str, Any],
         related_request_id: Any = None,  # noqa: ARG002 - the SDK passes it
     ) -> ElicitResult:
-        """Ask the client, and wait for ``tasks/update``; raises MCPError where it cannot be asked."""
+        """Ask the client and wait for ``tasks/update``; raises MCPError if the client cannot be asked."""
         job, capabilities = self._job, self._inner.client_capabilities
         if capabilities is None or capabilities.elicitation is None:
             raise MCPError(MISSING_REQUIRED_CLIENT_CAPABILITY, "the client did not declare elicitation")
@@ -127,10 +126,10 @@ class TaskSession:
 
 
 class Tasks(Extension):
-    """Makes tasks of calls to ``tools``; see the module.
+    """Turns calls of ``tools`` into tasks; see the module.
 
-    ``owner`` says whose request is handled; ``spawn`` starts what outlives a request; ``clock`` counts
-    seconds. A task that ended is kept for ``ttl`` seconds, and at most ``most`` tasks of one owner are.
+    ``owner`` returns the owner of the request at hand; ``spawn`` starts work that goes on after the request; ``clock``
+    counts seconds. Ended tasks are kept for ``ttl`` seconds, and at most ``most`` tasks of one owner.
     """
 
     identifier = IDENTIFIER
@@ -151,7 +150,7 @@ class Tasks(Extension):
         self._jobs: dict[str, Job] = {}
 
     def methods(self) -> Sequence[MethodBinding]:
-        """Return what the extension answers."""
+        """Return the requests that the extension adds."""
         return [
             MethodBinding("tasks/get", TaskParams, self._get, MODERN),
             MethodBinding("tasks/update", UpdateParams, self._update, MODERN),
@@ -161,7 +160,7 @@ class Tasks(Extension):
     async def intercept_tool_call(
         self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
-        """Run the call as a task where tool, era and client allow; a quick one is answered at once."""
+        """Make the call a task if tool, protocol and client allow it; one that ends quickly is answered at once."""
         mode = self._tools.get(params.name)
         if mode is None or ctx.protocol_version not in MODERN or self._crowded():
             return await call_next(ctx)
@@ -186,7 +185,7 @@ class Tasks(Extension):
         return job.reply
 
     async def _drive(self, job: Job, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> None:
-        """Call the tool, and note what came of it; nothing it does may harm the server."""
+        """Call the tool and keep how that ended, whatever it raises."""
         try:
             with job.scope:
                 reply = await call_next(ctx)
@@ -224,7 +223,7 @@ class Tasks(Extension):
         self._jobs[job.id] = job
 
     def _crowded(self) -> bool:
-        """Tell whether the caller has as many tasks under way as are kept: further calls are answered plainly."""
+        """Return whether the caller has the most tasks in progress already; further calls then become no tasks."""
         owner = self._owner()
         return sum(job.owner == owner and job.ended is None for job in self._jobs.values()) >= self._most
 
@@ -232,7 +231,7 @@ class Tasks(Extension):
         return sum(job.owner == owner for job in self._jobs.values())
 
     def _sweep(self) -> None:
-        """Forget the tasks that ended too long ago."""
+        """Drop the tasks that ended longer ago than they are kept."""
         limit = self._clock() - self._ttl
         self._jobs = {key: job for key, job in self._jobs.items() if job.ended is None or job.ended > limit}
 

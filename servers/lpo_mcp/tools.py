@@ -1,4 +1,4 @@
-"""The tools: thin doors to the run manager, with what a model needs to know about each."""
+"""The tools, with what a model is told about each. They check arguments, call the run manager, and return views."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field
 
-from lpo_agent.core.beam_options import LocalityMode
+import lpo_agent
+from lpo_agent import LocalityMode
 from lpo_agent.errors import ConfigError, LpoError
-from lpo_agent.runs import mark_prompt as find_marks
-from lpo_agent.runs import plan_run
-from lpo_agent.spec import argument
-from lpo_mcp.access import owner_of
-from lpo_mcp.inputs import Asked, ExampleIn, budget_of, needs_consent, spec_of
+from lpo_mcp.arguments import ExampleIn, RunArguments, budget_of, needs_approval, spec_of
+from lpo_mcp.authorization import owner_of
 from lpo_mcp.manager import RunManager
 from lpo_mcp.settings import METRICS
-from lpo_mcp.views import MOST_RUNS, EstimateView, MarksView, RunList, RunView, SpanView, cut
+from lpo_mcp.views import MOST_RUNS, EstimateView, MarksView, RunList, RunView, marks_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from lpo_mcp.settings import Settings
 
 Ctx = Context[RunManager]
-
 Prompt = Annotated[
     str,
     Field(
@@ -48,15 +45,15 @@ Dataset = Annotated[
     str | None,
     Field(description="A JSON lines or CSV file with input and target, under a folder that the operator allows."),
 ]
-MetricName = Annotated[str | None, argument("metric", f"how answers are scored: {', '.join(METRICS)}")]
-ModelName = Annotated[str | None, argument("model", unset="the server's")]
-OptimizerName = Annotated[str | None, argument("optimizer_model", unset="the server's")]
-Method = Annotated[str, argument("method")]
-Steps = Annotated[int | None, argument("steps")]
-Proposals = Annotated[int | None, argument("proposals")]
-Seed = Annotated[int, argument("seed")]
-Calls = Annotated[int | None, argument("budget_calls", unset="the server's (2000 unless changed)")]
-Usd = Annotated[float | None, argument("budget_usd")]
+MetricName = Annotated[str | None, lpo_agent.argument("metric", f"how answers are scored: {', '.join(METRICS)}")]
+ModelName = Annotated[str | None, lpo_agent.argument("model", unset="the server's")]
+OptimizerName = Annotated[str | None, lpo_agent.argument("optimizer_model", unset="the server's")]
+Method = Annotated[str, lpo_agent.argument("method")]
+Steps = Annotated[int | None, lpo_agent.argument("steps")]
+Proposals = Annotated[int | None, lpo_agent.argument("proposals")]
+Seed = Annotated[int, lpo_agent.argument("seed")]
+Calls = Annotated[int | None, lpo_agent.argument("budget_calls", unset="the server's (2000 unless changed)")]
+Usd = Annotated[float | None, lpo_agent.argument("budget_usd")]
 Wait = Annotated[
     float | None,
     Field(ge=0, le=3600, description="Seconds to wait for the end, 0 to 3600; then it returns and the run goes on."),
@@ -75,14 +72,14 @@ STOPS: Final = ToolAnnotations(read_only_hint=False, destructive_hint=True, idem
 
 
 class Approve(BaseModel):
-    """A person's answer."""
+    """The user's answer."""
 
     approve: bool = Field(description="Agree to this spending?")
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Turn the package's errors into what the model is told; anything else stays hidden."""
+def errors_for_model() -> Iterator[None]:
+    """Turn the package's errors into errors of the tool, whose text the model sees; of others it sees nothing."""
     try:
         yield
     except LpoError as problem:
@@ -97,14 +94,14 @@ def manager_of(ctx: Ctx) -> RunManager:
 async def consent(
     ctx: Ctx, budget_calls: Calls = None, budget_usd: Usd = None, approved_calls: Approved = None
 ) -> Approve | Elicit[Approve]:
-    """Ask the person about large spending where the client can; otherwise the arguments must say so."""
+    """Ask the user about large spending if the client can; otherwise ``approved_calls`` must allow it."""
     settings = manager_of(ctx).settings
-    asked = Asked("", None, None, None, None, budget_calls=budget_calls, budget_usd=budget_usd)
+    given = RunArguments("", None, None, None, None, budget_calls=budget_calls, budget_usd=budget_usd)
     try:
-        budget = budget_of(settings, asked)
+        budget = budget_of(settings, given)
     except ConfigError:
         return Approve(approve=True)  # the tool itself says what is wrong
-    wanted = needs_consent(settings, budget)
+    wanted = needs_approval(settings, budget)
     if wanted is None or (approved_calls is not None and approved_calls >= (budget.calls or 0)):
         return Approve(approve=True)
     capabilities = ctx.client_capabilities
@@ -135,7 +132,7 @@ async def optimize_prompt(
     model: ModelName = None,
     optimizer_model: OptimizerName = None,
     method: Method = "auto",
-    locality: Annotated[LocalityMode, argument("locality")] = "enforce",
+    locality: Annotated[LocalityMode, lpo_agent.argument("locality")] = "enforce",
     steps: Steps = None,
     proposals: Proposals = None,
     seed: Seed = 0,
@@ -152,10 +149,10 @@ async def optimize_prompt(
     that best is the person's own prompt. Show what changed; do not apply it unasked.
     """
     manager, owner = manager_of(ctx), owner_of()
-    with told():
-        asked = Asked(prompt, examples, dataset_path, metric, model, optimizer_model, budget_calls, budget_usd)
+    with errors_for_model():
+        given = RunArguments(prompt, examples, dataset_path, metric, model, optimizer_model, budget_calls, budget_usd)
         options = {"method": method, "locality": locality, "steps": steps, "proposals": proposals, "seed": seed}
-        spec = spec_of(manager.settings, asked, **options)
+        spec = spec_of(manager.settings, given, **options)
         _agreed(approval, manager.settings, budget_calls)
         run_id = await manager.start(spec, owner)
         return await manager.wait(run_id, owner, _seconds(manager, wait_seconds), ctx.report_progress)
@@ -180,9 +177,9 @@ async def evaluate_prompt(
     "running" and a run_id after wait_seconds.
     """
     manager, owner = manager_of(ctx), owner_of()
-    with told():
-        asked = Asked(prompt, examples, dataset_path, metric, model, None, budget_calls, budget_usd)
-        spec = spec_of(manager.settings, asked)
+    with errors_for_model():
+        given = RunArguments(prompt, examples, dataset_path, metric, model, None, budget_calls, budget_usd)
+        spec = spec_of(manager.settings, given)
         _agreed(approval, manager.settings, budget_calls)
         run_id = await manager.start(spec, owner, kind="evaluate")
         return await manager.wait(run_id, owner, _seconds(manager, wait_seconds), ctx.report_progress)
@@ -207,11 +204,11 @@ async def compare_prompts(
     Use this when somebody has two versions. delta is B minus A with a 95 % interval and a p-value.
     """
     manager, owner = manager_of(ctx), owner_of()
-    with told():
-        asked = Asked(prompt, examples, dataset_path, metric, model, None, budget_calls, budget_usd)
-        spec = spec_of(manager.settings, asked)
+    with errors_for_model():
+        given = RunArguments(prompt, examples, dataset_path, metric, model, None, budget_calls, budget_usd)
+        spec = spec_of(manager.settings, given)
         _agreed(approval, manager.settings, budget_calls)
-        run_id = await manager.start(spec, owner, kind="compare", other=other_prompt)
+        run_id = await manager.start(spec, owner, kind="compare", other_prompt=other_prompt)
         return await manager.wait(run_id, owner, _seconds(manager, wait_seconds), ctx.report_progress)
 
 
@@ -229,24 +226,17 @@ async def mark_prompt(
 
     Use this to see where a prompt is weak before changing it. Asks models up to budget_calls times.
     """
-    manager = manager_of(ctx)
-    with told():
-        asked = Asked(prompt, examples, dataset_path, metric, model, optimizer_model, budget_calls)
-        spec = spec_of(manager.settings, asked)
-        if needs_consent(manager.settings, spec.budget):
-            raise ToolError(f"mark_prompt may use at most {manager.settings.approve_calls:,} calls")
-        marked, marks = await find_marks(spec, env=manager.session.opener.env)
-    spans = [
-        SpanView(
-            start=mark.span.start,
-            end=mark.span.end,
-            text=cut(mark.span.of(marked.prompt.text), 200)[0],
-            reason=mark.reason[:200],
-            influence=mark.influence,
-        )
-        for mark in marks.marks[:MOST_RUNS]
-    ]
-    return MarksView(marked=cut(marked.render())[0], spans=spans)
+    manager, owner = manager_of(ctx), owner_of()
+    with errors_for_model():
+        given = RunArguments(prompt, examples, dataset_path, metric, model, optimizer_model, budget_calls)
+        spec = spec_of(manager.settings, given)
+        if needs_approval(manager.settings, spec.budget):
+            raise ConfigError(f"mark_prompt may use at most {manager.settings.approve_calls:,} calls")
+        run_id = await manager.start(spec, owner, kind="mark")
+        marks = await manager.result(run_id, owner, ctx.report_progress)
+    if not isinstance(marks, lpo_agent.MarkResult):
+        raise TypeError(f"a run that marks returned a {type(marks).__name__}")
+    return marks_view(marks)
 
 
 async def get_run(ctx: Ctx, run_id: RunId, wait_seconds: Wait = 0) -> RunView:
@@ -256,7 +246,7 @@ async def get_run(ctx: Ctx, run_id: RunId, wait_seconds: Wait = 0) -> RunView:
     call every minute or so is enough; other work may be done meanwhile.
     """
     manager, owner = manager_of(ctx), owner_of()
-    with told():
+    with errors_for_model():
         return await manager.wait(run_id, owner, wait_seconds or 0, ctx.report_progress)
 
 
@@ -264,19 +254,20 @@ async def list_runs(
     ctx: Ctx, limit: Annotated[int, Field(ge=1, le=MOST_RUNS, description="How many, newest first.")] = 10
 ) -> RunList:
     """List runs, newest first. Use this to find a run_id again."""
-    return manager_of(ctx).runs(owner_of(), limit)
+    with errors_for_model():
+        return await manager_of(ctx).runs(owner_of(), limit)
 
 
 async def cancel_run(ctx: Ctx, run_id: RunId) -> RunView:
     """Stop a run where it is. What was paid for is kept, and resume_run goes on from there."""
-    with told():
+    with errors_for_model():
         return await manager_of(ctx).cancel(run_id, owner_of())
 
 
 async def resume_run(ctx: Ctx, run_id: RunId, wait_seconds: Wait = None) -> RunView:
     """Go on with a run that was interrupted or cancelled. Nothing is paid for twice."""
     manager, owner = manager_of(ctx), owner_of()
-    with told():
+    with errors_for_model():
         await manager.resume(run_id, owner)
         return await manager.wait(run_id, owner, _seconds(manager, wait_seconds), ctx.report_progress)
 
@@ -296,13 +287,13 @@ async def estimate_cost(
 ) -> EstimateView:
     """Say what optimize_prompt would take: calls, tokens, dollars. Asks no model and costs nothing."""
     manager = manager_of(ctx)
-    with told():
-        asked = Asked(prompt, examples, dataset_path, metric, model, None, budget_calls, budget_usd)
-        spec = spec_of(manager.settings, asked, method=method, steps=steps, proposals=proposals)
-        plan = await to_thread.run_sync(plan_run, spec)
+    with errors_for_model():
+        given = RunArguments(prompt, examples, dataset_path, metric, model, None, budget_calls, budget_usd)
+        spec = spec_of(manager.settings, given, method=method, steps=steps, proposals=proposals)
+        plan = await to_thread.run_sync(lpo_agent.plan_run, spec)
     kept = plan.model_dump(include=set(EstimateView.model_fields) - {"notes", "needs_approval"})
     return EstimateView(
-        **kept, notes=[note[:200] for note in plan.notes], needs_approval=needs_consent(manager.settings, spec.budget)
+        **kept, notes=[note[:200] for note in plan.notes], needs_approval=needs_approval(manager.settings, spec.budget)
     )
 
 

@@ -1,25 +1,26 @@
-"""What tools answer: everything a model needs, under 8 KB, foreign text cut and marked as data."""
+"""What tools return: all that a model needs in less than 8 KB. Long texts are cut; prompts are marked as data."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lpo_agent.core.result import CompareResult, EvaluateResult, RunResult
+import lpo_agent
+from lpo_agent import RunStatus
 
 if TYPE_CHECKING:
-    from lpo_agent.core.result import BestResult, TestDelta, UsageResult
-    from lpo_agent.core.scores import Score
-    from lpo_agent.core.state import RunState
+    from lpo_agent import BestResult, CompareResult, EvaluateResult, MarkResult, RunResult, Score
+    from lpo_agent.events import RunState
+    from lpo_agent.results import Result, TestDelta, UsageResult
 
 LONGEST: Final = 2_400
 """Characters of a prompt in a result; the whole one is a resource."""
 MOST_RUNS: Final = 20
+"""Most runs in a list, and most spans of a marked prompt."""
 MOST_NOTES: Final = 3
 NOTE: Final = 200
-
-Status = Literal["running", "completed", "stopped", "failed", "interrupted"]
+"""Characters of a note, or of another remark."""
 
 
 class _View(BaseModel):
@@ -77,12 +78,22 @@ class ProgressView(_View):
     best_so_far: float | None = Field(description="Best mean so far, on the items that the search chooses by.")
 
 
+class SpanView(_View):
+    """A marked span, by characters of the prompt."""
+
+    start: int
+    end: int
+    text: str
+    reason: str
+    influence: float | None
+
+
 class RunView(_View):
     """A run: status, and once it has ended its verdict, best prompt and scores."""
 
     run_id: str
     kind: str
-    status: Status
+    status: RunStatus
     next: str = Field(description="What can be done now.")
     verdict: str | None = None
     stop_reason: str | None = None
@@ -97,6 +108,7 @@ class RunView(_View):
     progress: ProgressView | None = None
     usage: UsageView | None = None
     method: str | None = None
+    marked: str | None = Field(default=None, description="Of mark_prompt: the prompt with <edit> tags, which is data.")
     error: str | None = None
     notes: list[str] = Field(default_factory=list)
 
@@ -106,7 +118,7 @@ class RunLine(_View):
 
     run_id: str
     kind: str
-    status: Status
+    status: RunStatus
     started: str
     verdict: str | None = None
 
@@ -116,16 +128,6 @@ class RunList(_View):
 
     runs: list[RunLine]
     total: int
-
-
-class SpanView(_View):
-    """A marked span, by characters of the prompt."""
-
-    start: int
-    end: int
-    text: str
-    reason: str
-    influence: float | None
 
 
 class MarksView(_View):
@@ -167,12 +169,12 @@ def delta_view(delta: TestDelta | None) -> DeltaView | None:
 
 
 def usage_view(usage: UsageResult) -> UsageView:
-    """Return the books as tools show them."""
+    """Return what was spent as tools show it."""
     return UsageView(**usage.model_dump(include=set(UsageView.model_fields)))
 
 
 def best_view(best: BestResult, most: int = LONGEST) -> PromptView:
-    """Return a prompt as tools show it; its parent only if there is room."""
+    """Return a prompt as tools show it; its marked parent only if that is short."""
     text, truncated = cut(best.prompt, most)
     parent = best.marked_parent if best.marked_parent is not None and len(best.marked_parent) <= most // 2 else None
     return PromptView(
@@ -186,7 +188,7 @@ def best_view(best: BestResult, most: int = LONGEST) -> PromptView:
 
 
 def progress_view(state: RunState) -> ProgressView:
-    """Return how far a run is, from the fold of its events."""
+    """Return how far a run is."""
     return ProgressView(
         phase=state.phase,
         steps_done=state.steps_done,
@@ -196,22 +198,52 @@ def progress_view(state: RunState) -> ProgressView:
     )
 
 
-def ended_view(kind: str, result: RunResult | EvaluateResult | CompareResult) -> RunView:
-    """Return a finished run."""
-    if isinstance(result, RunResult):
+def marks_view(marks: MarkResult) -> MarksView:
+    """Return a marked prompt as mark_prompt shows it."""
+    spans = [
+        SpanView(
+            start=span.start,
+            end=span.end,
+            text=cut(span.text, NOTE)[0],
+            reason=span.reason[:NOTE],
+            influence=span.influence,
+        )
+        for span in marks.spans[:MOST_RUNS]
+    ]
+    return MarksView(marked=cut(marks.marked)[0], spans=spans)
+
+
+def ended_view(kind: str, result: Result) -> RunView:
+    """Return a run that has a result."""
+    if isinstance(result, lpo_agent.RunResult):
         return _optimized(kind, result)
-    common = {"run_id": result.run_id, "kind": kind, "status": result.status, "stop_reason": result.stop_reason}
-    usage = usage_view(result.usage)
-    if isinstance(result, EvaluateResult):
-        return RunView(**common, next="Nothing; the score is here.", score=score_view(result.score), usage=usage)
-    return RunView(
-        **common,
-        next="Nothing; the comparison is here.",
-        a=score_view(result.a),
-        b=score_view(result.b),
-        delta=delta_view(result.delta),
-        usage=usage,
-    )
+    common: dict[str, Any] = {
+        "run_id": result.run_id,
+        "kind": kind,
+        "status": result.status,
+        "stop_reason": result.stop_reason[:NOTE],
+        "usage": usage_view(result.usage),
+    }
+    if isinstance(result, lpo_agent.EvaluateResult):
+        return _evaluated(result, common)
+    if isinstance(result, lpo_agent.CompareResult):
+        return _compared(result, common)
+    if isinstance(result, lpo_agent.MarkResult):
+        return _marked(result, common)
+    return RunView(**common, next="Nothing; this server does not show results of this kind.")
+
+
+def _evaluated(result: EvaluateResult, common: dict[str, Any]) -> RunView:
+    return RunView(**common, next="Nothing; the score is here.", score=score_view(result.score))
+
+
+def _compared(result: CompareResult, common: dict[str, Any]) -> RunView:
+    a, b, delta = score_view(result.a), score_view(result.b), delta_view(result.delta)
+    return RunView(**common, next="Nothing; the comparison is here.", a=a, b=b, delta=delta)
+
+
+def _marked(result: MarkResult, common: dict[str, Any]) -> RunView:
+    return RunView(**common, next="Nothing; the marked prompt is here.", marked=cut(result.marked)[0])
 
 
 NEXT: Final = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,3 +24,14 @@ def answer_text(text: str) -> str:
     """Answer the last message of a request."""
     numbers: list[str] = re.findall(r"\d+", text)
     return numbers[-1] if numbers and "number" in text else "hm"
+
+
+def slow(call: Call) -> str:
+    """Take a few milliseconds for each answer."""
+    time.sleep(0.003)
+    return answer(call)
+
+
+def broken(call: Call) -> str:
+    """Have a bug: this is not how the package reports that something cannot be done."""
+    return {"We sold": "pears"}[call.turns[-1].content]

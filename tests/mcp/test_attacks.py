@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,9 +166,9 @@ async def test_a_run_id_must_be_whole(tmp_path: Path) -> None:
 
 
 def test_models_come_from_the_environment_alone() -> None:
-    env = Environment(Path("x"), keys={"openai": "k", "anthropic": None}, base_urls={"openai": None, "anthropic": None})
-    assert [name for name in default_models(env, {}) if not name.startswith("local")] == ["openai:*"]
-    assert default_models(env, {"LPO_MCP_MODELS": "local:smollm2, openai:gpt-5.4-mini"}) == (
+    env = Environment(Path("x"), keys={"openai": "k"})
+    assert [name for name in default_models(env) if not name.startswith("local")] == ["openai:*"]
+    assert default_models(replace(env, mcp_models="local:smollm2, openai:gpt-5.4-mini")) == (
         "local:smollm2",
         "openai:gpt-5.4-mini",
     )

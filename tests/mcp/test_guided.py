@@ -17,7 +17,7 @@ from lpo_agent import data as data_files
 from lpo_agent.core.result import RunResult
 from lpo_agent.environment import Environment
 from lpo_agent.journal import open_journal
-from lpo_agent.runs.run import read_request
+from lpo_agent.runs.request import read_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,6 +30,7 @@ EXAMPLES: list[dict[str, str]] = [
     {"input": f"Note {n}: we sold {n} pears.", "target": f"<{n}>"} for n in range(100, 200)
 ]
 PROMPT = "Say something about the note.\n\n{input}"
+OLD = Path(__file__).parent / "guided-0.1.0.json"
 MODEL = f"scripted:{Path(__file__).parent / 'models.py'}:answer"
 
 
@@ -184,3 +185,67 @@ async def test_with_a_task_model_only_marking_and_proposing_are_guided(tmp_path:
         view = await played.call("submit_candidates", run_id=view["run_id"], candidates=fills)
     assert (view["stage"], view["verdict"]) == ("done", "improved")
     assert "answer" not in played.stages
+
+
+async def test_the_calls_of_a_server_side_model_count_for_the_run_and_for_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LPO_TEST_LOG", str(tmp_path / "log"))
+    examples = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 200)]
+    start = {"examples": examples, "metric": "exact", "model": MODEL, "steps": 1}
+    async with host(tmp_path, models=(MODEL,), server_calls=400) as played:
+        view = await played.call("start_guided_run", prompt="Say something.", **start)
+        run_id = view["run_id"]
+        await played.call("submit_marks", run_id=run_id, tagged_prompt="<edit>Say something</edit>.")
+        await played.call("submit_candidates", run_id=run_id, candidates=[[{"slot": 1, "text": "Give the number"}]])
+        run = await played.call("get_run", run_id=run_id)
+        made = len((tmp_path / "log").read_text(encoding="utf-8").split())
+        assert 0 < made == run["usage"]["calls"]
+        more = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(1_000, 1_400)]
+        scored = await played.call("evaluate_prompt", prompt="Say it.", examples=more, wait_seconds=60)
+    assert scored["status"] == "stopped"
+    assert len((tmp_path / "log").read_text(encoding="utf-8").split()) == 400
+
+
+async def test_without_calls_left_a_server_side_model_says_so_and_the_run_goes_on_later(tmp_path: Path) -> None:
+    examples = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 200)]
+    start = {"prompt": "Say something.", "examples": examples, "metric": "exact", "model": MODEL, "steps": 1}
+    async with host(tmp_path, models=(MODEL,), server_calls=20) as played:
+        view = await played.call("start_guided_run", **start)  # 12 calls
+        marks = {"run_id": view["run_id"], "tagged_prompt": "<edit>Say something</edit>."}
+        await played.call("submit_marks", **marks)
+        fills = {"run_id": view["run_id"], "candidates": [[{"slot": 1, "text": "Give the number"}]]}
+        refused = await played.client.call_tool("submit_candidates", fills)
+        assert "used up" in refused.content[0].text  # type: ignore[union-attr]
+    async with host(tmp_path, models=(MODEL,)) as played:
+        view = await played.call("next_inputs", run_id=view["run_id"])
+        assert view["stage"] == "answer"
+        assert (await played.play(view))["stage"] == "done"
+
+
+async def test_a_guided_run_that_version_0_1_0_began_goes_on(tmp_path: Path) -> None:
+    """The file is what version 0.1.0 (commit 96c2ff3) wrote after half of the answers to its first candidates."""
+    old = json.loads(OLD.read_text(encoding="utf-8"))
+    async with open_journal(Environment(tmp_path).journal) as journal:
+        assert await journal.put_blob(old["rows"].encode()) == json.loads(old["spec"])["rows"]
+        await journal.create_run(old["run_id"], "guided", old["spec"])
+        await journal.append(old["run_id"], [("guided", body) for body in old["log"]])
+    async with host(tmp_path) as played:
+        view = await played.call("next_inputs", run_id=old["run_id"])
+        assert (view["stage"], view["waiting"], view["items"][0]["item"]) == ("answer", old["waiting"], old["item"])
+        done = await played.play(view)
+        run = await played.call("get_run", run_id=old["run_id"])
+    assert run["best"]["prompt"] == "Give the number in angle brackets from the note.\n\n{input}"
+    assert done["verdict"] == run["verdict"]
+
+
+async def test_a_guided_run_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = ["alice"]
+    monkeypatch.setattr("lpo_mcp.guided_tools.owner_of", lambda: asking[0])
+    async with host(tmp_path) as played:
+        view = await played.call("start_guided_run", prompt=PROMPT, examples=EXAMPLES, metric="exact")
+        asking[0] = "bob"
+        outputs = {"run_id": view["run_id"], "outputs": [{"item": view["items"][0]["item"], "output": "<100>"}]}
+        for tool, arguments in (("next_inputs", {"run_id": view["run_id"]}), ("submit_outputs", outputs)):
+            refused = await played.client.call_tool(tool, arguments)
+            assert "unknown run_id" in refused.content[0].text  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""What can be read: runs, their reports and prompts as resources; prompts for people; completion."""
+"""Resources (runs, their reports and prompts), prompts that a user can pick, and completion of arguments."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp.types import Completion, PromptReference, ResourceTemplateReference
 
-from lpo_agent.core.result import RunResult
+import lpo_agent
 from lpo_agent.errors import LpoError
-from lpo_agent.spec import option_of
-from lpo_mcp.access import owner_of
+from lpo_mcp.authorization import owner_of
 from lpo_mcp.manager import RunManager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from mcp.server import MCPServer
     from mcp.types import CompletionArgument, CompletionContext
 
-    from lpo_agent.journal import RunRecord
+    from lpo_agent import RunResult, StoredRun
     from lpo_mcp.settings import Settings
 
 Ctx = Context[RunManager]
 MOST: Final = 50
 
 
-def _record(ctx: Ctx, run_id: str) -> RunRecord:
+async def _read(ctx: Ctx, run_id: str) -> StoredRun:
     try:
-        return ctx.request_context.lifespan_context.record(run_id, owner_of())
+        stored = await ctx.request_context.lifespan_context.read(run_id, owner_of())
     except LpoError:
         raise ResourceNotFoundError("there is no such run") from None
+    if stored.unreadable is not None:
+        raise ResourceNotFoundError(stored.unreadable)
+    return stored
 
 
-def _result(ctx: Ctx, run_id: str) -> RunResult:
-    record = _record(ctx, run_id)
-    if record.result_json is None or record.kind not in {"optimize", "guided"}:
+async def _result(ctx: Ctx, run_id: str) -> RunResult:
+    result = (await _read(ctx, run_id)).result
+    if not isinstance(result, lpo_agent.RunResult):
         raise ResourceNotFoundError("the run has no prompt yet")
-    return RunResult.model_validate_json(record.result_json)
+    return result
 
 
 def add_resources(mcp: MCPServer[RunManager]) -> None:
@@ -46,25 +48,25 @@ def add_resources(mcp: MCPServer[RunManager]) -> None:
 
     @mcp.resource("lpo://runs/{run_id}", name="run", title="Run", mime_type="application/json")
     async def run(run_id: str, ctx: Ctx) -> str:
-        """The run's whole result as JSON, or how far it is."""
-        record = _record(ctx, run_id)
-        if record.result_json is not None:
-            return record.result_json
-        return ctx.request_context.lifespan_context.view(run_id, owner_of()).model_dump_json()
+        """The run's whole result as JSON, or how far it is if it has none yet."""
+        stored = await _read(ctx, run_id)
+        if stored.result is not None:
+            return stored.result.model_dump_json(by_alias=True)
+        return (await ctx.request_context.lifespan_context.view(run_id, owner_of())).model_dump_json()
 
     @mcp.resource("lpo://runs/{run_id}/report", name="report", title="Report", mime_type="text/markdown")
     async def report(run_id: str, ctx: Ctx) -> str:
         """The result as a person reads it."""
-        return report_of(_result(ctx, run_id))
+        return report_of(await _result(ctx, run_id))
 
     @mcp.resource("lpo://runs/{run_id}/prompt", name="prompt", title="Best prompt", mime_type="text/plain")
     async def prompt(run_id: str, ctx: Ctx) -> str:
         """The best prompt, whole and exact."""
-        return _result(ctx, run_id).best.prompt
+        return (await _result(ctx, run_id)).best.prompt
 
 
 def report_of(result: RunResult) -> str:
-    """Return a finished run as Markdown; prompts are fenced, as data."""
+    """Return a finished run as Markdown; prompts stand in code blocks, as data."""
     rows = [("seed", result.seed.dev, result.seed.test), ("best", result.best.dev, result.best.test)]
     lines = ["| prompt | dev | test |", "| --- | --- | --- |"]
     for name, *parts in rows:
@@ -94,11 +96,11 @@ def _fenced(text: str) -> str:
 
 
 def add_prompts(mcp: MCPServer[RunManager]) -> None:
-    """Register prompts that a person can pick."""
+    """Register prompts that a user can pick."""
 
     @mcp.prompt(name="optimize_this_prompt", title="Make a prompt better")
     async def optimize_this_prompt(prompt: str, dataset_path: str = "") -> str:
-        """Work on a prompt with the person: examples, estimate, run, verdict."""
+        """Make a prompt better step by step: examples, estimate, run, verdict."""
         data = (
             f"The examples are in {dataset_path}."
             if dataset_path
@@ -121,8 +123,8 @@ def add_prompts(mcp: MCPServer[RunManager]) -> None:
         )
 
 
-def add_completion(mcp: MCPServer[RunManager], settings: Settings, run_ids: Callable[[], list[str]]) -> None:
-    """Complete run ids, methods and models; ``run_ids`` are those of who asks."""
+def add_completion(mcp: MCPServer[RunManager], settings: Settings, run_ids: Callable[[], Awaitable[list[str]]]) -> None:
+    """Complete run ids, methods and models; ``run_ids`` returns those of the caller."""
 
     async def complete(
         _ref: PromptReference | ResourceTemplateReference,
@@ -131,9 +133,9 @@ def add_completion(mcp: MCPServer[RunManager], settings: Settings, run_ids: Call
     ) -> Completion | None:
         choices: list[str] = []
         if argument.name == "run_id":
-            choices = run_ids()
+            choices = await run_ids()
         elif argument.name == "method":
-            choices = list(option_of("method").choices)
+            choices = list(lpo_agent.option_of("method").choices)
         elif argument.name in {"model", "optimizer_model"}:
             choices = [name for name in settings.models if not name.endswith("*")]
         values = [choice for choice in choices if choice.startswith(argument.value)]

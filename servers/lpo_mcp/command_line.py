@@ -1,6 +1,6 @@
-"""Starting the server: its command line, and both transports.
+"""The command `lpo-mcp`: reads the options and serves on stdio or over HTTP.
 
-Standard output carries JSON-RPC and nothing else; logs go to standard error, without prompts, rows or keys.
+On stdio, standard output carries JSON-RPC and nothing else. Logs go to standard error, without prompts, rows or keys.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent.environment import read_environment
+import lpo_agent
 from lpo_agent.errors import ConfigError, LpoError
-from lpo_agent.spec import option_of
 from lpo_mcp.settings import TOOLS, Settings, default_models, read_tokens
 
 if TYPE_CHECKING:
@@ -29,14 +28,18 @@ if TYPE_CHECKING:
     from lpo_mcp.manager import RunManager
 
 BODY: Final = 4_000_000
+"""Largest request over HTTP, in bytes."""
 SESSIONS: Final = 200
+"""Most sessions of the older protocol at the same time."""
 IDLE: Final = 1_800
+"""Seconds after which such a session ends if its client is silent."""
 GRACE: Final = 5
+"""Seconds that requests over HTTP have to end when the server stops."""
 SECRET: Final = re.compile(r"(sk-|Bearer\s+|key[-_]?)[A-Za-z0-9_\-.]{8,}", re.IGNORECASE)
 
 
 class Redacted(logging.Formatter):
-    """Leaves out of a log line what looks like a key or a token."""
+    """Formats log lines, and replaces what looks like a key or a token."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -44,7 +47,7 @@ class Redacted(logging.Formatter):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until the client is gone or a signal comes; return the exit code."""
+    """Serve until the client disconnects or a signal comes; return the exit code."""
     try:
         given = build_parser().parse_args(argv)
         settings = settings_of(given)
@@ -75,26 +78,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--allow-host", metavar="HOST", action="append", default=[], help="Host headers to accept beyond loopback")
     add("--allow-origin", metavar="URL", action="append", default=[], help="Origin headers to accept")
     add("--model", metavar="PROVIDER:NAME", action="append", default=[], help="a model that tools may use; repeat")
-    add("--optimizer-model", metavar="PROVIDER:NAME", help=option_of("optimizer_model").meaning())
+    add("--optimizer-model", metavar="PROVIDER:NAME", help=lpo_agent.option_of("optimizer_model").meaning())
     add("--metric", metavar="NAME=FILE.py:FUNCTION", action="append", default=[], help="offer a metric of yours")
     add("--allow-dir", metavar="DIR", action="append", default=[], help="folder for dataset_path (default: none)")
     add("--max-calls", type=int, metavar="N", help="most calls of one run (default: 20000)")
     add("--max-usd", type=float, metavar="N", help="most US dollars of one run (default: 20)")
-    add("--approve-calls", type=int, metavar="N", help="runs above it need the person's approval (default: 5000)")
+    add("--approve-calls", type=int, metavar="N", help="runs with more calls need the user's approval (default: 5000)")
     add("--server-calls", type=int, metavar="N", help="most calls of all runs of this process")
     add("--server-usd", type=float, metavar="N", help="most US dollars of all runs of this process")
-    add("--rpm", type=float, metavar="N", help=option_of("rpm").meaning())
-    add("--tpm", type=float, metavar="N", help=option_of("tpm").meaning())
-    add("--concurrency", type=int, metavar="N", help=option_of("concurrency").meaning("64"))
+    add("--rpm", type=float, metavar="N", help=lpo_agent.option_of("rpm").meaning())
+    add("--tpm", type=float, metavar="N", help=lpo_agent.option_of("tpm").meaning())
+    add("--concurrency", type=int, metavar="N", help=lpo_agent.option_of("concurrency").meaning("64"))
+    add("--bus", metavar="BUS", help="memory, or nats://HOST:PORT to have workers call the models (default: memory)")
     add("--wait-seconds", type=float, metavar="S", help="how long tools wait by default (default: 45)")
-    add("--read-only", action="store_true", help="offer no tool that spends or stops anything")
+    add("--read-only", action="store_true", help="offer no tool that calls models, or starts or stops a run")
     add("--tools", metavar="LIST", help=f"offer these only, of {', '.join(TOOLS)}")
     add("--verbose", action="store_true", help="log to standard error")
 
 
 def settings_of(given: argparse.Namespace) -> Settings:
-    """Return the settings that the command line and the environment say; raises ConfigError."""
-    env = read_environment()
+    """Return the settings from the options and the environment; raises ConfigError."""
+    env = lpo_agent.read_environment()
     picked = tuple(name.strip() for name in given.tools.split(",")) if given.tools else TOOLS
     if unknown := set(picked) - set(TOOLS):
         raise ConfigError(f"--tools: {min(unknown)!r} is none of {', '.join(TOOLS)}")
@@ -108,6 +112,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         "tpm": given.tpm,
         "wait": given.wait_seconds,
         "concurrency": given.concurrency,
+        "bus": given.bus,
     }
     roots = tuple(Path(name).expanduser() for name in given.allow_dir)
     for root in roots:
@@ -120,7 +125,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         roots=roots,
         read_only=given.read_only,
         tools=picked,
-        tokens=read_tokens(os.environ.get("LPO_MCP_TOKENS", "")),
+        tokens=read_tokens(env.mcp_tokens),
         **{name: value for name, value in options.items() if value is not None},
     )
 
@@ -133,14 +138,14 @@ def _metric(text: str) -> tuple[str, str]:
 
 
 def _log(*, verbose: bool) -> None:
-    """Send logs to standard error, redacted, before the SDK sets up its own."""
+    """Send redacted logs to standard error, before the SDK sets up its own logging."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING, force=True)
 
 
 def _serve_stdio(settings: Settings) -> None:
-    from lpo_mcp.server import build_server  # noqa: PLC0415 - `--help` must not wait for the SDK
+    from lpo_mcp.server import build_server  # noqa: PLC0415 - the SDK is slow to import, and `--help` needs none
 
     server = build_server(settings)
     with_signals(server)
@@ -148,13 +153,16 @@ def _serve_stdio(settings: Settings) -> None:
 
 
 def with_signals(server: MCPServer[RunManager]) -> None:
-    """Let SIGTERM and SIGINT end the lifespan cleanly on stdio, where a thread blocks on standard input."""
+    """End the server's lifespan on SIGTERM and SIGINT, so that its runs are booked as interrupted.
+
+    On stdio a thread of the SDK blocks on standard input, so the process is then ended by force.
+    """
     lowlevel = server._lowlevel_server  # noqa: SLF001 - the SDK offers no other way to wrap a lifespan
     inner = lowlevel.lifespan
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[Any]:
-        import anyio  # noqa: PLC0415 - beside its only use
+        import anyio  # noqa: PLC0415 - see _serve_stdio
 
         async def watch(scope: anyio.CancelScope) -> None:
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -178,7 +186,7 @@ def with_signals(server: MCPServer[RunManager]) -> None:
 
 
 def _serve_http(settings: Settings, address: str, hosts: Sequence[str], origins: Sequence[str]) -> None:
-    """Serve over HTTP; raises ConfigError for an open door: another bind than loopback without token and hosts."""
+    """Serve over HTTP; raises ConfigError for an address beyond this machine without tokens and allowed hosts."""
     host, port = parse_address(address)
     if not is_loopback(host) and not (settings.tokens and hosts):
         raise ConfigError(
@@ -216,7 +224,7 @@ def parse_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches the address."""
+    """Return whether only this machine can reach the address."""
     if host == "localhost":
         return True
     try:

@@ -1,25 +1,23 @@
-"""From a tool's arguments to what a run is told to do: checked, capped, and never trusted."""
+"""Turns the arguments of a tool into the spec of a run. They are untrusted: each is checked against the settings."""
 
 from __future__ import annotations
 
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lpo_agent import data as data_files
-from lpo_agent.core.budget import Budget
+import lpo_agent
+from lpo_agent import plugins
 from lpo_agent.errors import ConfigError, DataError
-from lpo_agent.spec import make_spec
-from lpo_mcp.settings import METRICS
+from lpo_mcp.settings import METRICS, WITHHELD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from lpo_agent.data import Example
-    from lpo_agent.spec import RunSpec
+    from lpo_agent import Budget, Example, RunSpec
     from lpo_mcp.settings import Settings
 
 
@@ -33,8 +31,8 @@ class ExampleIn(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a tool was asked for, as it came."""
+class RunArguments:
+    """The arguments that tools which start runs have in common, unchecked."""
 
     prompt: str
     examples: Sequence[ExampleIn] | None
@@ -46,27 +44,26 @@ class Asked:
     budget_usd: float | None = None
 
 
-def spec_of(settings: Settings, asked: Asked, **options: Any) -> RunSpec:
-    """Return the checked spec with the server's own limits in it; raises InputError."""
-    if len(asked.prompt) > settings.max_prompt_chars:
+def spec_of(settings: Settings, given: RunArguments, **options: Any) -> RunSpec:
+    """Return the spec of a run within the server's caps; ``options`` are further fields. Raises InputError."""
+    if len(given.prompt) > settings.max_prompt_chars:
         raise ConfigError(f"prompt: longer than {settings.max_prompt_chars:,} characters, the server's cap")
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    return make_spec(
+    return lpo_agent.RunSpec.model_validate(
         {
-            **given,
-            "prompt": asked.prompt,
-            "examples": examples_of(settings, asked),
-            "metric": metric_of(settings, asked.metric),
-            "model": model_of(settings, asked.model, "model"),
-            "optimizer_model": optimizer_of(settings, asked.optimizer_model),
-            "budget": budget_of(settings, asked).model_dump(),
+            **{name: value for name, value in options.items() if value is not None},
+            "prompt": given.prompt,
+            "examples": examples_of(settings, given),
+            "metric": metric_of(settings, given.metric),
+            "model": model_of(settings, given.model, "model"),
+            "optimizer_model": optimizer_of(settings, given.optimizer_model),
+            "budget": budget_of(settings, given),
             "concurrency": settings.concurrency,
         }
     )
 
 
 def model_of(settings: Settings, name: str | None, argument: str) -> str:
-    """Return a model that the operator allows; raises ConfigError."""
+    """Return the model with this name, or the default one; raises ConfigError unless the operator allows it."""
     wanted = name or settings.default_model()
     if wanted is None:
         allowed = ", ".join(settings.models) or "none: no provider's key is in the server's environment"
@@ -77,13 +74,13 @@ def model_of(settings: Settings, name: str | None, argument: str) -> str:
 
 
 def optimizer_of(settings: Settings, name: str | None) -> str | None:
-    """Return the optimizer model, None for the task model."""
+    """Return the optimizer model, None if it is the model that answers; raises ConfigError."""
     return model_of(settings, name, "optimizer_model") if name else settings.optimizer_model
 
 
 def metric_of(settings: Settings, name: str | None) -> str | None:
-    """Return a metric by name; code never comes from an argument. Raises ConfigError."""
-    if name is None or name in METRICS:
+    """Return the metric with this name; raises ConfigError unless the operator offers it, so for any code."""
+    if name is None or (name != WITHHELD and name in plugins.METRICS):
         return name
     if name not in settings.metrics:
         known = ", ".join((*METRICS, *settings.metrics))
@@ -91,24 +88,24 @@ def metric_of(settings: Settings, name: str | None) -> str | None:
     return settings.metrics[name]
 
 
-def budget_of(settings: Settings, asked: Asked) -> Budget:
-    """Return the run's caps, none above the server's; raises ConfigError."""
-    calls = settings.default_calls if asked.budget_calls is None else asked.budget_calls
+def budget_of(settings: Settings, given: RunArguments) -> Budget:
+    """Return the run's caps; raises ConfigError for one above the server's."""
+    calls = settings.default_calls if given.budget_calls is None else given.budget_calls
     if calls > settings.max_calls:
         raise ConfigError(f"budget_calls: at most {settings.max_calls:,} on this server (got {calls:,})")
-    if asked.budget_usd is not None and asked.budget_usd > settings.max_usd:
-        raise ConfigError(f"budget_usd: at most {settings.max_usd:g} on this server (got {asked.budget_usd:g})")
-    return Budget(calls=calls, usd=asked.budget_usd)
+    if given.budget_usd is not None and given.budget_usd > settings.max_usd:
+        raise ConfigError(f"budget_usd: at most {settings.max_usd:g} on this server (got {given.budget_usd:g})")
+    return lpo_agent.Budget(calls=calls, usd=given.budget_usd)
 
 
-def examples_of(settings: Settings, asked: Asked) -> tuple[Example, ...]:
-    """Return the examples, given or from a file under an allowed folder; raises InputError."""
-    if (asked.examples is None) == (asked.dataset_path is None):
+def examples_of(settings: Settings, given: RunArguments) -> tuple[Example, ...]:
+    """Return the examples, from the arguments or from a file in an allowed folder; raises InputError."""
+    if (given.examples is None) == (given.dataset_path is None):
         raise DataError("give examples, or a dataset_path, and not both")
-    if asked.dataset_path is not None:
-        rows = data_files.read_examples(allowed_path(settings, asked.dataset_path))
+    if given.dataset_path is not None:
+        rows = lpo_agent.read_examples(allowed_path(settings, given.dataset_path))
     else:
-        rows = [data_files.Example(input=each.input, target=each.target) for each in asked.examples or ()]
+        rows = [lpo_agent.Example(input=each.input, target=each.target) for each in given.examples or ()]
     if len(rows) > settings.max_rows:
         raise DataError(f"examples: at most {settings.max_rows:,} rows on this server (got {len(rows):,})")
     for number, row in enumerate(rows, start=1):
@@ -119,12 +116,10 @@ def examples_of(settings: Settings, asked: Asked) -> tuple[Example, ...]:
 
 
 def allowed_path(settings: Settings, name: str) -> Path:
-    """Return the real path of a dataset; raises DataError unless it is a plain file under an allowed folder.
+    """Return the real path of a dataset; raises DataError unless it is a plain file in an allowed folder.
 
-    What lies elsewhere is not told apart from what does not exist.
+    The error is the same whether a file is elsewhere or does not exist, so that callers cannot find out which.
     """
-    from pathlib import Path  # noqa: PLC0415 - a type for the rest of the module
-
     refusal = DataError("dataset_path: no such file in the folders that this server may read")
     if "\0" in name:
         raise refusal
@@ -141,10 +136,27 @@ def allowed_path(settings: Settings, name: str) -> Path:
     return real
 
 
-def needs_consent(settings: Settings, budget: Budget) -> str | None:
-    """Return what a person must agree to before such a run, None if nothing."""
+def needs_approval(settings: Settings, budget: Budget) -> str | None:
+    """Return what the user must approve before a run with this budget, None if nothing."""
     if budget.calls is not None and budget.calls > settings.approve_calls:
         return f"up to {budget.calls:,} model calls"
     if budget.usd is not None and budget.usd > settings.approve_usd:
         return f"up to ${budget.usd:.2f}"
     return None
+
+
+def session_options(settings: Settings) -> dict[str, Any]:
+    """Return the options of the server's session: its limits, its caps, and the bus of its runs."""
+    return {
+        "model": settings.default_model() or lpo_agent.NO_MODEL,
+        "rpm": settings.rpm,
+        "tpm": settings.tpm,
+        "concurrency": settings.concurrency,
+        "bus": settings.bus,
+        "budget": lpo_agent.Budget(calls=settings.server_calls, usd=settings.server_usd),
+    }
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ConfigError for limits, caps, a model or a bus that a session would refuse."""
+    lpo_agent.RunSpec.model_validate({"prompt": "-", **session_options(settings)})

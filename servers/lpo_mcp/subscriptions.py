@@ -1,4 +1,4 @@
-"""Who wants to know when a run changes: subscriptions of both eras of the protocol."""
+"""Subscriptions to runs, in both versions of the protocol: subscribers are told when a run has ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
 from lpo_agent.errors import LpoError
-from lpo_mcp.access import owner_of
+from lpo_mcp.authorization import owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,15 +25,15 @@ PARTS = ("", "/report", "/prompt")
 
 
 @dataclass(slots=True)
-class Watchers:
-    """Tells a run's changes: on the bus for 2026-07-28, to each subscribed session for the era before it."""
+class Subscriptions:
+    """Tells subscribers that a run has changed: over ``bus`` in protocol 2026-07-28, each session before that."""
 
     manager: Callable[[], RunManager]
     bus: InMemorySubscriptionBus = field(default_factory=InMemorySubscriptionBus)
     sessions: dict[str, list[Any]] = field(default_factory=dict)
 
     async def changed(self, run_id: str) -> None:
-        """Tell that a run has changed; a client that is gone is forgotten."""
+        """Tell the subscribers of a run, and drop those whose connection is closed."""
         for part in PARTS:
             uri = f"lpo://runs/{run_id}{part}"
             await self.bus.publish(ResourceUpdated(uri=uri))
@@ -44,7 +44,7 @@ class Watchers:
                     self._forget(uri, session)
 
     def add_to(self, mcp: MCPServer[RunManager]) -> None:
-        """Answer the older era's subscribe and unsubscribe."""
+        """Register the older protocol's requests to subscribe and unsubscribe."""
         server = mcp._lowlevel_server  # noqa: SLF001 - the SDK has these requests at this level only
         server.add_request_handler("resources/subscribe", SubscribeRequestParams, self._subscribe)
         server.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)
@@ -52,7 +52,7 @@ class Watchers:
     async def _subscribe(self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams) -> EmptyResult:
         uri = str(params.uri)
         try:
-            self.manager().record(uri.removeprefix("lpo://runs/").partition("/")[0], owner_of())
+            await self.manager().read(uri.removeprefix("lpo://runs/").partition("/")[0], owner_of())
         except LpoError:
             raise MCPError(INVALID_PARAMS, "there is no such run") from None
         if ctx.session not in self.sessions.setdefault(uri, []):

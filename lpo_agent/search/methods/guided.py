@@ -1,9 +1,12 @@
-"""A search in which the host's own model does the thinking: the rules, pure and replayable.
+"""The rules of a search that an assistant carries out step by step: pure, and replayable from a log.
 
-The host marks, proposes and answers; the server keeps the splits, checks locality, scores, and
-judges. What was submitted is a log, and the state is its fold, so a run survives the server. Briefs
-show training items only. Test inputs leave the server once, at the very end, to be answered under
-both prompts in mixed order; wanted answers of dev and test never do.
+The assistant marks, proposes and answers; this side keeps the splits, checks that edits are local, and judges. What
+was submitted is a log, and the state follows from it, so a run survives the process (:mod:`lpo_agent.runs.guided`
+keeps the log). The assistant is shown failures on training rows only. Test inputs are handed out once, at the very
+end, to be answered under both prompts in mixed order; the wanted answers of dev and test rows never are.
+
+Which candidate a step goes on with is decided by the mean alone: that only says where to search further, and costs no
+more of the assistant's patience than it must. What the result claims rests on the test rows, by a paired test.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from lpo_agent.errors import ConfigError, EditRejected
 from lpo_agent.search.candidates import Candidate, LocalityChecks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from lpo_agent.core.messages import Row
     from lpo_agent.core.scores import Score
@@ -32,13 +35,24 @@ if TYPE_CHECKING:
 Stage = Literal["answer", "mark", "propose", "done"]
 Phase = Literal["look", "mark", "propose", "race", "dev", "test", "done"]
 STAGES: Final[dict[Phase, Stage]] = {"mark": "mark", "propose": "propose", "done": "done"}
-DUE: Final = {"answer": "next_inputs", "mark": "submit_marks", "propose": "submit_candidates", "done": "get_run"}
+"""The stage of each phase; in all others inputs are answered."""
+DUE: Final[dict[Stage, str]] = {
+    "answer": "call next_inputs",
+    "mark": "call submit_marks",
+    "propose": "call submit_candidates",
+    "done": "the run is done",
+}
+"""What a submission at the wrong time is told."""
 SHOWN: Final = 3
+"""Failures that the assistant is shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """How much the host is asked to do: steps, candidates a step, and rows of each phase."""
+class GuidedSize:
+    """How much the assistant is asked to do: steps, candidates of each, and rows of each phase.
+
+    The journal has these names.
+    """
 
     steps: int = 2
     proposals: int = 3
@@ -49,8 +63,8 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """An input to answer; ``id`` tells nothing about where it comes from."""
+class GuidedItem:
+    """An input to answer: ``text`` is the prompt with the row in it. ``id`` does not tell which split the row is of."""
 
     id: str
     text: str
@@ -59,13 +73,13 @@ class Item:
 
 
 @dataclass(slots=True)
-class Guided:
-    """The state of a guided run. ``scores``: by prompt and row id."""
+class GuidedState:
+    """How far a guided run is. ``scores``: outcomes by prompt and row id; ``tried``, ``rejected``: candidates."""
 
     run_id: str
     seed: Prompt
     splits: Splits
-    size: Size
+    size: GuidedSize
     phase: Phase = "look"
     step: int = 1
     parent: Candidate = field(init=False)
@@ -81,15 +95,13 @@ class Guided:
 
     @property
     def stage(self) -> Stage:
-        """What the host has to do now."""
+        """What the assistant has to do now."""
         return STAGES.get(self.phase, "answer")
 
-    # what is asked
-
-    def items(self) -> list[Item]:
-        """Return the inputs that wait for an answer, in an order that tells nothing."""
+    def items(self) -> list[GuidedItem]:
+        """Return the inputs that wait for an answer, in an order that does not tell their splits."""
         waiting = [
-            Item(self._id(prompt, row), _asked(prompt, row), prompt, row)
+            GuidedItem(self._id(prompt, row), _asked(prompt, row), prompt, row)
             for prompt in self._texts()
             for row in self._rows()
             if (prompt, row.id) not in self.scores
@@ -126,17 +138,18 @@ class Guided:
             raise ConfigError("nothing is marked yet; call submit_marks")
         return slotted(self.marked)
 
-    # what is submitted
+    def apply(self, submission: dict[str, Any]) -> None:
+        """Take in a submission, in the form that the log has.
 
-    def apply(self, event: dict[str, Any]) -> None:
-        """Take a submission in, as the log has it; raises ConfigError for one that does not fit."""
-        match event["type"]:
+        Raises ConfigError for one that is not due or not usable, ReplyError for marks that change the prompt.
+        """
+        match submission["type"]:
             case "marks":
-                self._mark(event["tagged"])
+                self._mark(submission["tagged"])
             case "candidates":
-                self._propose(event["fills"])
+                self._propose(submission["fills"])
             case "outputs":
-                self._score(event["scored"])
+                self._score(submission["scored"])
         self._go_on()
 
     def _mark(self, tagged: str) -> None:
@@ -173,9 +186,9 @@ class Guided:
             if (item := waiting.get(item_id)) is not None:
                 self.scores[item.prompt, item.row.id] = Scored(value=value, output=output, feedback=feedback)
 
-    def _must(self, stage: Stage, tool: str) -> None:
+    def _must(self, stage: Stage, submission: str) -> None:
         if self.stage != stage:
-            raise ConfigError(f"{tool} is not due now; call {DUE[self.stage]}")
+            raise ConfigError(f"{submission} is not due now; {DUE[self.stage]}")
 
     def _go_on(self) -> None:
         """Move to the next phase while nothing waits for an answer."""
@@ -217,8 +230,6 @@ class Guided:
         new, old = (self._known(text, rows) for text in (self.parent.prompt.text, self.seed.text))
         return paired(new, old, [row.id for row in rows])
 
-    # what came of it
-
     def statistics(self) -> dict[str, float | None]:
         """Return the means on training items of the seed prompt and of the current one."""
         rows = self.splits.train[: self.size.race]
@@ -227,8 +238,8 @@ class Guided:
         )
         return dict(zip(("seed", "current"), scores, strict=True))
 
-    def result(self) -> RunResult:
-        """Return the contract's result of a finished run; answers count as calls."""
+    def result(self, usage: UsageResult | None = None) -> RunResult:
+        """Return the result of a finished run. ``usage``: what a model spent; without one, answers count as calls."""
         found = self.parent.marked is not None
         tested = delta(self._differences(self.splits.test)) if found else None
         judged = verdict(tested, has_test=bool(self.splits.test))
@@ -244,9 +255,9 @@ class Guided:
             challenger=parts["found"] if keep and found else None,
             test_delta=tested,
             locality=self._locality(parts["seed"] if keep else parts["found"]),
-            usage=_usage(len(self.scores)),
+            usage=usage or _answered(len(self.scores)),
             method="guided",
-            notes=("marked, proposed and answered by the host's own model, whose settings are not known",),
+            notes=(f"marked{'' if usage else ', answered'} and edited by an assistant, whose settings are not known",),
         )
 
     def _part(self, candidate: Candidate) -> BestResult:
@@ -271,18 +282,18 @@ class Guided:
         )
 
 
-def replay(guided: Guided, log: Iterator[dict[str, Any]]) -> Guided:
-    """Return the state after all of a log."""
-    for event in log:
-        guided.apply(event)
-    return guided
+def replay(state: GuidedState, log: Iterable[dict[str, Any]]) -> GuidedState:
+    """Return ``state`` after all submissions of a log."""
+    for submission in log:
+        state.apply(submission)
+    return state
 
 
 def _asked(prompt: str, row: Row) -> str:
     return "\n\n".join(turn.content for turn in place(prompt, row.variables, "before"))
 
 
-def _usage(answers: int) -> UsageResult:
+def _answered(answers: int) -> UsageResult:
     return UsageResult(
         calls=answers, cached_calls=0, failed_calls=0, input_tokens=0, output_tokens=0, usd=None, wall_s=0.0
     )

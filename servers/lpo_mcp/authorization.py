@@ -1,4 +1,4 @@
-"""Who is asking: the token's owner over HTTP, nobody in particular on stdio."""
+"""Bearer tokens: whose request this is. On stdio, and without tokens, requests have no owner."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SCOPE = "lpo"
 
 
 def owner_of() -> str | None:
-    """Return whose request this is, None without tokens."""
+    """Return the owner of the request's token, None without tokens."""
     token = get_access_token()
     return None if token is None else token.subject
 
 
-class Verifier(TokenVerifier):
-    """Knows the operator's tokens; ``url`` is the audience of those that name none."""
+class SettingsVerifier(TokenVerifier):
+    """Checks tokens against the settings; ``url`` is the audience of tokens that name none."""
 
     def __init__(self, settings: Settings, url: str) -> None:
         self._settings, self._url = settings, url
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Return whose token it is, None for an unknown one."""
+        """Return the token's owner and audience, None for an unknown token."""
         found = self._settings.identify(token)
         if found is None:
             return None
