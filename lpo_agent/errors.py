@@ -41,8 +41,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lpo_agent.core.messages import Failure
-    from lpo_agent.core.retry import Retry
+    from lpo_agent.failure import Failure, Retry
 
 __all__ = [
     "AuthError",

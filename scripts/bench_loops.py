@@ -79,7 +79,6 @@ async def branches(url: str, steps: int, width: int) -> tuple[float, float, floa
     its slowest call), and those it would take if all branches waited for each other after each step.
     """
     from fake_provider import build_parser, latency
-    from lpo_agent.runs.wiring import Account, open_models
 
     from lpo_agent.agents.scorer import Scorer, place
     from lpo_agent.bus.memory import MemoryBus
@@ -89,9 +88,12 @@ async def branches(url: str, steps: int, width: int) -> tuple[float, float, floa
     from lpo_agent.environment import Environment
     from lpo_agent.journal import open_journal
     from lpo_agent.metrics import as_metric
+    from lpo_agent.models.billing import Billing
+    from lpo_agent.models.middleware import compose
+    from lpo_agent.models.pool import Rates, open_pool
     from lpo_agent.models.prices import load_prices
+    from lpo_agent.models.ratelimit.limiter import Limits
     from lpo_agent.search.scoring import Scoring
-    from lpo_agent.spec import make_spec
 
     told = build_parser().parse_args(["--latency", "0.1", "--shape", "heavy"])
     items = [Item(id=str(n), variables={"input": f"q{n}"}, target=f"q{n}") for n in range(12)]
@@ -100,25 +102,29 @@ async def branches(url: str, steps: int, width: int) -> tuple[float, float, floa
         [max(latency(told, place(text, item.variables, "before")[0].content) for item in items) for text in branch]
         for branch in texts
     ]
-    spec = make_spec({"prompt": "x", "model": "openai:fake", "base_url": f"{url}/v1", "rpm": 1e9})
     with tempfile.TemporaryDirectory() as folder:
         env = Environment(Path(folder))
-        async with open_journal(env.journal) as journal, MemoryBus() as bus:
-            account = Account(journal, Ledger(), load_prices(), "bench", "", print)
-            async with open_models(spec, env, account) as models:
-                scorer = Scorer(models.task, as_metric("exact", labels=(), judge=None), max_tokens=16)
-                serving = asyncio.create_task(bus.serve(SCORE, scorer.score, concurrency=spec.concurrency))
-                scoring = Scoring(bus, in_flight=spec.concurrency)
+        async with (
+            open_journal(env.journal) as journal,
+            MemoryBus() as bus,
+            open_pool(env, Rates(Limits(rpm=1e9)), say=print) as pool,
+        ):
+            shared = await pool.named("openai:fake", f"{url}/v1")
+            billing = Billing((Ledger(),), load_prices())
+            model = compose(shared, journal, billing, run_id="bench", cache=True, allowance=None)
+            scorer = Scorer(model, as_metric("exact", labels=(), judge=None), max_tokens=16)
+            serving = asyncio.create_task(bus.serve(SCORE, scorer.score, concurrency=128))
+            scoring = Scoring(bus, in_flight=128)
 
-                async def branch(number: int) -> None:
-                    for text in texts[number]:
-                        await scoring.score(text, items)
+            async def branch(number: int) -> None:
+                for text in texts[number]:
+                    await scoring.score(text, items)
 
-                await scoring.score("Warm up.", items)
-                began = time.perf_counter()
-                await asyncio.gather(*(branch(number) for number in range(width)))
-                took = time.perf_counter() - began
-                serving.cancel()
+            await scoring.score("Warm up.", items)
+            began = time.perf_counter()
+            await asyncio.gather(*(branch(number) for number in range(width)))
+            took = time.perf_counter() - began
+            serving.cancel()
     return took, max(map(sum, longest)), sum(max(b[s] for b in longest) for s in range(steps))
 
 

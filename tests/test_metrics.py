@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,6 @@ from lpo_agent.core.messages import Row
 from lpo_agent.data import read_examples, whole
 from lpo_agent.errors import ConfigError, RateLimited
 from lpo_agent.metrics import (
-    NAMES,
-    Choice,
     Judgement,
     Metric,
     MetricError,
@@ -27,10 +26,13 @@ from lpo_agent.metrics import (
     as_metric,
     default_metric,
     load_metric,
+    name_of,
     normalize,
     number_in,
 )
+from lpo_agent.metrics.choice import Choice
 from lpo_agent.models.providers.scripted import ScriptedModel
+from lpo_agent.plugins import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -297,7 +299,7 @@ async def test_feedback_says_what_was_wrong(metric: str | Metric, output: str, t
     assert judgement.feedback == feedback
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "judge"])
+@pytest.mark.parametrize("name", [name for name in METRICS.names() if name != "judge"])
 async def test_feedback_stays_short_and_right_answers_need_none(name: str) -> None:
     target = '"' + "long " * 200 + '7"'
     wrong = await load_metric(name).judge('"8"', row(target))
@@ -367,10 +369,20 @@ async def test_functions_of_the_caller() -> None:
     assert await as_metric(half_async).judge("x", row("y")) == Judgement(0.5, "x is not y for a question")
     assert (await as_metric(partial(half_async)).judge("x", row("y"))).value == 0.5
     assert (await as_metric(AsyncCallable()).judge("x", row("y"))).value == 0.25
-    assert as_metric(half).name == "half"
+    assert name_of(as_metric(half)) == "half"
 
 
-@pytest.mark.parametrize("returned", [True, 1, 1.0, (1, ""), (1.0, "well done")])
+class Many:
+    """What an array of several numbers does."""
+
+    def __float__(self) -> float:
+        raise TypeError("only arrays of one number can be converted")
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [True, 1, 1.0, (1, ""), (1.0, "well done"), {"score": True, "feedback": "well done"}, {"score": 1}, Fraction(1)],
+)
 async def test_what_a_function_may_return(returned: Any) -> None:
     assert await value(as_metric(lambda *_: returned), "x", "y") == 1
 
@@ -381,6 +393,8 @@ async def test_what_a_function_may_return(returned: Any) -> None:
         (None, "returned a value of type NoneType; return a number, or a pair"),
         ("1", "type str"),
         ((0.5, None), "type tuple"),
+        ({"value": 1}, "type dict"),
+        (Many(), "returned a score that is not one number"),
         ((0.5, "a", "b"), "type tuple"),
         (1j, "type complex"),
         (1.5, "returned 1.5; return a number from 0 to 1"),
@@ -446,9 +460,23 @@ class Length:
         return Judgement(1 / (1 + len(output)))
 
 
-async def test_a_metric_object_is_taken_as_it_is() -> None:
-    metric = Length()
-    assert as_metric(metric) is metric
+class Careless:
+    """Another one: without a name, not async, and with its own idea of what to return."""
+
+    def judge(self, output: str, row: Row) -> dict[str, Any]:
+        return {"score": float(row.target), "feedback": "as told"}
+
+
+async def test_a_metric_object_of_the_caller_is_checked_like_a_function() -> None:
+    assert await as_metric(Length()).judge("x", row("y")) == Judgement(0.5)
+    assert name_of(as_metric(as_metric(Length()))) == "length"
+    careless = as_metric(Careless())  # type: ignore[arg-type]  # what an untyped caller may do
+    assert name_of(careless) == "Careless"
+    assert await careless.judge("x", row("0.5")) == Judgement(0.5, "as told")
+    with pytest.raises(MetricError, match="Careless raised ValueError: could not convert"):
+        await careless.judge("x", row("half"))
+    with pytest.raises(MetricError, match="Careless returned 7; return a number from 0 to 1"):
+        await careless.judge("x", row("7"))
     with pytest.raises(ConfigError, match="the metric is a int; give a name, a function, or an object"):
         as_metric(3)  # type: ignore[arg-type]  # what an untyped caller may do
 
@@ -467,7 +495,7 @@ async def test_a_function_is_loaded_from_a_file_or_a_module(own_module: Callable
     path = own_module("def score(output, target, row):\n    return 0.5, 'half'\n")
     for place in (path, "own_metric_of_a_test"):
         metric = load_metric(f"{place}:score")
-        assert metric.name == f"{place}:score"
+        assert name_of(metric) == f"{place}:score"
         assert await metric.judge("x", row("y")) == Judgement(0.5, "half")
 
 
@@ -490,10 +518,10 @@ def test_what_cannot_be_loaded_is_named(own_module: Callable[[str], str]) -> Non
 
 def test_the_named_metrics_are_there() -> None:
     model = ScriptedModel(lambda call: "10")
-    assert {load_metric(name, judge=model).name for name in NAMES} == {
+    assert {name_of(load_metric(name, judge=model)) for name in METRICS.names()} == {
         *("exact", "normalized", "contains", "choice", "numeric", "regex", "f1", "json", "judge")
     }
-    assert load_metric("regex:x").name == "regex:x"
+    assert name_of(load_metric("regex:x")) == "regex:x"
 
 
 @pytest.mark.parametrize("name", ["bleu", "", "metrics.py", ":f", "a.py:", "a.py:not a name"])

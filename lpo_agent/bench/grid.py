@@ -22,7 +22,8 @@ from lpo_agent.errors import ConfigError, DataError
 from lpo_agent.plugins import AUTO, MARKERS, METHODS
 from lpo_agent.runs.request import OwnParts
 from lpo_agent.runs.task import check_method
-from lpo_agent.search.methods.base import OPTIONAL, full
+from lpo_agent.search.methods.base import OPTIONAL
+from lpo_agent.search.methods.choosing import full
 from lpo_agent.spec import RunSpec, make_spec
 
 if TYPE_CHECKING:

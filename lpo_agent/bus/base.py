@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from lpo_agent.core.messages import Failure
 from lpo_agent.errors import LpoError, ProviderError, RequestFailed
+from lpo_agent.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

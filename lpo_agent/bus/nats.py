@@ -34,8 +34,8 @@ from lpo_agent.bus.base import TOO_LARGE, UNAVAILABLE
 from lpo_agent.bus.nats_codec import ACK, FAILED, ID, RUN, TIME_LEFT, call_handler, decode_reply
 from lpo_agent.bus.nats_connection import CLOSE_TIMEOUT, PREFIX, RETRY_INTERVAL, KeyValueStore, connect, token
 from lpo_agent.bus.nats_stream import MAX_DELIVERIES, consumer_name, ensure_consumer, ensure_stream, stream_name
-from lpo_agent.core.messages import Failure
 from lpo_agent.errors import BusClosed, ConfigError, DeadlineExceeded, RequestFailed
+from lpo_agent.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from lpo_agent.bus.base import failure_from
-from lpo_agent.core.messages import Failure
 from lpo_agent.errors import RequestFailed
+from lpo_agent.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

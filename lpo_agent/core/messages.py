@@ -36,19 +36,6 @@ class Topic(Generic[Q, R]):
     reply: type[R]
 
 
-class Failure(Message):
-    """The reason why a handler sent no reply.
-
-    ``kind``: the name of the error's class. ``retryable``: whether the same request may succeed at another
-    worker or at another time. ``unsure``: whether a service may have charged for the request.
-    """
-
-    kind: str
-    detail: str
-    retryable: bool = False
-    unsure: bool = False
-
-
 @slim(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Row:
     """One example: an id that is unique in the run, the values of the prompt's variables, and the wanted answer."""

@@ -1,47 +1,43 @@
-"""Metrics, which judge answers: the built-in ones by name, a language model as judge, and the user's own functions.
+"""Metrics, which judge answers: the built-in ones by name, a language model as judge, and the caller's own code.
 
-A metric returns a value in [0, 1] and, if useful, a short feedback for the critic.
+A metric returns a score in [0, 1] and, if useful, a short feedback for the critic. The table
+:data:`lpo_agent.plugins.METRICS` holds functions ``(output, target, row)``, and objects that have a method ``judge``
+(:class:`Metric`) or a method ``set_up`` that returns such an object (:class:`~lpo_agent.metrics.base.NeedsSetting`).
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
+from lpo_agent import plugins
 from lpo_agent.data import labels_of
 from lpo_agent.errors import ConfigError, MetricError
 from lpo_agent.loading import load_function
-from lpo_agent.metrics.base import Judgement, Metric
-from lpo_agent.metrics.choice import Choice
-from lpo_agent.metrics.judges import Custom, ModelJudge
-from lpo_agent.metrics.rules import COMPARISONS, NUMBER, Comparison, Pattern, normalize, number_in
+from lpo_agent.metrics.base import Judgement, Metric, MetricSetting, NeedsSetting, name_of
+from lpo_agent.metrics.custom import Custom, of_function, of_object
+from lpo_agent.metrics.rules import NUMBER, Pattern, normalize, number_in
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from lpo_agent.core.messages import Row
     from lpo_agent.models.base import Model
 
 __all__ = [
-    "NAMES",
-    "Choice",
-    "Comparison",
-    "Custom",
     "Judgement",
     "Metric",
     "MetricError",
-    "ModelJudge",
-    "Pattern",
     "answer_tokens",
     "as_metric",
-    "comes_with_us",
     "default_metric",
+    "is_known",
     "load_metric",
+    "name_of",
     "normalize",
     "number_in",
 ]
 
-NAMES: Final = (*COMPARISONS, "choice", "regex", "judge")
+REGEX: Final = "regex"
 LONG_ANSWER: Final = 256
 SHORT_ANSWER: Final = 64
 JUDGED_ANSWER: Final = 512
@@ -52,48 +48,37 @@ def load_metric(
 ) -> Metric:
     """Return the metric with this name; raises ConfigError.
 
-    ``name``: one of :data:`NAMES`, ``regex:PATTERN``, ``path/to/file.py:function`` or
+    ``name``: a name in the table, ``regex:PATTERN``, ``path/to/file.py:function`` or
     ``package.module:function``. ``labels`` are used by the metric choice, ``judge`` is the model of the metric
     judge, ``pattern`` is used by regex.
     """
-    if name in COMPARISONS:
-        return Comparison(name, COMPARISONS[name])
-    if name == "choice":
-        return Choice(labels)
-    if name == "judge":
-        if judge is None:
-            raise ConfigError("the metric judge needs a model that judges the answers; name one")
-        return ModelJudge(judge)
-    if name == "regex":
-        return Pattern(None if pattern is None else _compiled(pattern))
-    if name.startswith("regex:"):
-        return Pattern(_compiled(name.removeprefix("regex:")), name)
-    return _load_custom(name)
+    word, _, rest = name.partition(":")
+    if word == REGEX and rest:
+        return Pattern(name=name).set_up(MetricSetting(pattern=rest))
+    if name not in plugins.METRICS:
+        return _load_function(name)
+    found = plugins.METRICS.load(name)
+    if isinstance(found, NeedsSetting):
+        return found.set_up(MetricSetting(labels, judge, pattern))
+    return found if name in plugins.METRICS.built_in else as_metric(found)
 
 
-def comes_with_us(name: str) -> bool:
-    """Return whether the metric runs only code of this package, and no code of the user."""
-    return name in NAMES or name.startswith("regex:")
+def is_known(name: str) -> bool:
+    """Return whether this is the name of a metric of this package or an installed one, and not the user's code."""
+    return name in plugins.METRICS or name.startswith(f"{REGEX}:")
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as exc:
-        raise ConfigError(f"metric regex: {pattern!r} is not a regular expression: {exc}") from None
-
-
-def _load_custom(name: str) -> Custom:
+def _load_function(name: str) -> Metric:
     place, _, function = name.rpartition(":")
     if not place or not function.isidentifier():
-        known = ", ".join(NAMES)
+        known = ", ".join(plugins.METRICS.names())
         own = "regex:PATTERN, path/to/file.py:function or package.module:function"
         raise ConfigError(f"unknown metric {name!r}; write one of {known}, {own}")
-    return Custom(load_function(place, function, what=f"metric {name}"), name)
+    return of_function(load_function(place, function, what=f"metric {name}"), name)
 
 
 def as_metric(
-    given: str | Metric | Callable[..., float | tuple[float, str] | Awaitable[Any]],
+    given: str | Metric | Callable[..., Any],
     *,
     labels: tuple[str, ...] = (),
     judge: Model | None = None,
@@ -102,12 +87,14 @@ def as_metric(
     """Return a metric from a name, a Metric object or a plain function; raises ConfigError."""
     if isinstance(given, str):
         return load_metric(given, labels=labels, judge=judge, pattern=pattern)
-    if isinstance(given, Metric):
+    if isinstance(given, Custom):
         return given
+    if isinstance(given, Metric):
+        return of_object(given)
     if not callable(given):
-        wanted = "give a name, a function, or an object with a name and an async method judge"
+        wanted = "give a name, a function, or an object with an async method judge"
         raise ConfigError(f"the metric is a {type(given).__name__}; {wanted}")
-    return Custom(given, getattr(given, "__name__", type(given).__name__))
+    return of_function(given, getattr(given, "__name__", type(given).__name__))
 
 
 def default_metric(rows: Sequence[Row], labels: tuple[str, ...] | None = None) -> str:

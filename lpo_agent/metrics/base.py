@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from lpo_agent.core.messages import Row
+    from lpo_agent.models.base import Model
 
 LONGEST_FEEDBACK: Final = 200
 
@@ -19,16 +21,42 @@ class Judgement(NamedTuple):
 
 @runtime_checkable
 class Metric(Protocol):
-    """Anything that judges answers; raises MetricError for an item that it cannot judge."""
-
-    @property
-    def name(self) -> str:
-        """The name of the metric in reports."""
-        ...
+    """Judges answers. An attribute ``name`` (str), if there is one, is the metric's name in reports."""
 
     async def judge(self, output: str, row: Row) -> Judgement:
-        """Judge the task model's ``output`` for ``row``."""
+        """Judge the task model's ``output`` for ``row``; raises MetricError if the item cannot be judged.
+
+        An item for which the method raises anything is unscored, with the reason; it never counts as wrong.
+        """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSetting:
+    """What a run knows that a metric may need.
+
+    ``labels`` are the possible answers (empty: there is no such list), ``judge`` is the model that judges
+    answers, and ``pattern`` is a regular expression.
+    """
+
+    labels: tuple[str, ...] = ()
+    judge: Model | None = None
+    pattern: str | None = None
+
+
+@runtime_checkable
+class NeedsSetting(Protocol):
+    """A metric in the table that must first be told about the run."""
+
+    def set_up(self, setting: MetricSetting) -> Metric:
+        """Return the metric that judges this run's answers; raises ConfigError if something is missing."""
+        ...
+
+
+def name_of(metric: Metric) -> str:
+    """Return the metric's name in reports: its attribute ``name``, or the name of its class."""
+    name = getattr(metric, "name", None)
+    return name if isinstance(name, str) else type(metric).__name__
 
 
 def short(text: str, limit: int = LONGEST_FEEDBACK) -> str:

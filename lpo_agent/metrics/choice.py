@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lpo_agent.core.messages import Row
+    from lpo_agent.metrics.base import MetricSetting
 
 _OPTION: Final = re.compile(r"\(?([A-Za-z])\)?")
 _LISTED_OPTION: Final = re.compile(r"\(([A-Za-z])\)")
@@ -37,6 +38,10 @@ class Choice:
 
     labels: tuple[str, ...] = ()
     name: str = "choice"
+
+    def set_up(self, setting: MetricSetting) -> Choice:
+        """Return the metric with the setting's labels."""
+        return Choice(setting.labels, self.name)
 
     async def judge(self, output: str, row: Row) -> Judgement:
         """Return 1 if the target is chosen; raises MetricError for an empty target."""
@@ -110,3 +115,6 @@ def _option_pattern(letter: str) -> str:
     first = rf"\A\W*{letter}(?=[^\S\n]*(?:[^\w\s'\u2019]|\n|\Z))"
     word = r"(?!\s+[a-z])" if letter in "AaI" else ""
     return rf"\({letter}\)|{first}|(?-i:{as_whole_words(letter, letter)}(?!['\u2019]\w){word})"
+
+
+CHOICE: Final = Choice()

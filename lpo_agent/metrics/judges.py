@@ -1,26 +1,22 @@
-"""Metrics that call other code: a language model as judge, and functions of the user."""
+"""The metric judge: a language model grades the answers."""
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import dataclass, field
 from functools import partial
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
-from anyio import to_thread
-
-from lpo_agent.errors import LpoError, MetricError, ReplyError
+from lpo_agent.errors import ConfigError, MetricError, ReplyError
 from lpo_agent.metrics.base import Judgement, short
 from lpo_agent.models.conversation import ask
 from lpo_agent.prompts import fenced, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from string import Template
 
     from lpo_agent.core.messages import Row
+    from lpo_agent.metrics.base import MetricSetting
     from lpo_agent.models.base import Model
 
 
@@ -51,39 +47,14 @@ def _grade(reply: str) -> Judgement:
     return Judgement(int(grade[1]) / 10, short(" ".join(reason.split())))
 
 
-@dataclass(frozen=True, slots=True)
-class Custom:
-    """Calls the user's ``function(output, target, row)``, which may be async; others run in a worker thread.
+class Judge:
+    """The entry of the table: makes the metric once the model that judges is known."""
 
-    ``row`` is a dict of the variables and ``target``. The function returns a number in [0, 1], or a pair of the
-    number and feedback. When a run is cancelled, a function in a thread continues until it ends by itself.
-    """
-
-    function: Callable[..., Any]
-    name: str = "custom"
-
-    async def judge(self, output: str, row: Row) -> Judgement:
-        """Return the function's value; raises MetricError if it raises or returns something else."""
-        given = output, row.target, {**row.variables, "target": row.target}
-        try:
-            if inspect.iscoroutinefunction(self.function):
-                value = await self.function(*given)
-            else:
-                # in a tuple, because trio refuses a coroutine as the result of a thread
-                (value,) = await to_thread.run_sync(lambda: (self.function(*given),), abandon_on_cancel=True)
-                value = await value if inspect.isawaitable(value) else value
-        except LpoError:
-            raise
-        except Exception as exc:  # the user's function may raise anything
-            raise MetricError(short(f"{self.name} raised {type(exc).__name__}: {exc}")) from exc
-        return _checked(value, self.name)
+    def set_up(self, setting: MetricSetting) -> ModelJudge:
+        """Return the metric; raises ConfigError without a model."""
+        if setting.judge is None:
+            raise ConfigError("the metric judge needs a model that judges the answers; name one")
+        return ModelJudge(setting.judge)
 
 
-def _checked(returned: object, name: str) -> Judgement:
-    value, feedback = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, "")
-    if not isinstance(value, Real) or not isinstance(feedback, str):
-        kind = type(returned).__name__
-        raise MetricError(f"{name} returned a value of type {kind}; return a number, or a pair of number and str")
-    if not 0 <= float(value) <= 1:
-        raise MetricError(f"{name} returned {float(value):g}; return a number from 0 to 1")
-    return Judgement(float(value), short(feedback))
+JUDGE: Final = Judge()

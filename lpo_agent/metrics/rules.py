@@ -11,13 +11,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Never
 
-from lpo_agent.errors import MetricError
+from lpo_agent.errors import ConfigError, MetricError
 from lpo_agent.metrics.base import Judgement, all_or_nothing, quoted, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lpo_agent.core.messages import Row
+    from lpo_agent.metrics.base import MetricSetting
 
 _N: Final = r"(?:(?<![\w)])[-+])?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+\b)?"
 NUMBER: Final = re.compile(_N)
@@ -60,6 +61,16 @@ class Pattern:
 
     pattern: re.Pattern[str] | None = None
     name: str = "regex"
+
+    def set_up(self, setting: MetricSetting) -> Pattern:
+        """Return the metric with the setting's pattern; raises ConfigError if that is no regular expression."""
+        if setting.pattern is None:
+            return self
+        try:
+            return Pattern(re.compile(setting.pattern), self.name)
+        except re.error as exc:
+            reason = f"{setting.pattern!r} is not a regular expression: {exc}"
+            raise ConfigError(f"metric regex: {reason}") from None
 
     async def judge(self, output: str, row: Row) -> Judgement:
         """Return 1 for a match, otherwise 0; raises MetricError if the target is used as pattern and is invalid."""
@@ -197,11 +208,10 @@ def _typed(value: Any) -> object:
     return (bool, value) if isinstance(value, bool) else value
 
 
-COMPARISONS: Final[dict[str, Callable[[str, str], Judgement]]] = {
-    "exact": _exact,
-    "normalized": _normalized,
-    "contains": _contains,
-    "numeric": _numeric,
-    "f1": _f1,
-    "json": _json,
-}
+EXACT: Final = Comparison("exact", _exact)
+NORMALIZED: Final = Comparison("normalized", _normalized)
+CONTAINS: Final = Comparison("contains", _contains)
+NUMERIC: Final = Comparison("numeric", _numeric)
+F1: Final = Comparison("f1", _f1)
+JSON: Final = Comparison("json", _json)
+REGEX: Final = Pattern()

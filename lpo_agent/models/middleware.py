@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from lpo_agent.core.budget import Ledger
-    from lpo_agent.core.retry import Retry
+    from lpo_agent.failure import Retry
     from lpo_agent.journal import Journal
     from lpo_agent.models.billing import Billing, Charge
     from lpo_agent.models.ratelimit.limiter import Limiter

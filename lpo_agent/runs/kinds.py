@@ -25,7 +25,7 @@ from lpo_agent.runs.results import build_result
 from lpo_agent.search.candidates import LocalityChecks, SearchHistory
 from lpo_agent.search.context import Search
 from lpo_agent.search.coordinator import Coordinator
-from lpo_agent.search.methods.base import check_options
+from lpo_agent.search.methods.choosing import check_options
 from lpo_agent.search.methods.local.analysis import PromptAnalyzer
 from lpo_agent.search.outcome import SearchOutcome, SearchTask
 from lpo_agent.search.scoring import Outcomes, until_spent

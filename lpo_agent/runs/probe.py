@@ -10,7 +10,8 @@ from lpo_agent.core.text import Prompt, splice
 from lpo_agent.errors import EditRejected, ReplyError, RequestFailed, RequestRejected
 from lpo_agent.plugins import AUTO
 from lpo_agent.runs.agents import open_agents, setting_of
-from lpo_agent.search.methods.base import METHODS, full
+from lpo_agent.search.methods.base import METHODS
+from lpo_agent.search.methods.choosing import full
 from lpo_agent.search.scoring import TIMEOUT
 
 if TYPE_CHECKING:

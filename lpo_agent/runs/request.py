@@ -11,7 +11,8 @@ from lpo_agent.errors import ConfigError
 from lpo_agent.metrics import as_metric
 from lpo_agent.models.pool import OwnModel
 from lpo_agent.plugins import OWN
-from lpo_agent.search.methods.base import METHODS, full
+from lpo_agent.search.methods.base import METHODS
+from lpo_agent.search.methods.choosing import full
 from lpo_agent.spec import RunSpec, make_spec
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from lpo_agent import data as data_files
 from lpo_agent.agents.base import MARKERS, PROPOSERS
 from lpo_agent.core.text import parse_prompt
 from lpo_agent.errors import ConfigError, DataError
-from lpo_agent.metrics import answer_tokens, as_metric, default_metric
+from lpo_agent.metrics import answer_tokens, as_metric, default_metric, name_of
 from lpo_agent.models.providers.base import PROVIDERS, split_model
 from lpo_agent.plugins import AUTO, OWN
 from lpo_agent.runs.request import OwnParts, method_of
-from lpo_agent.search.methods.base import check_options
+from lpo_agent.search.methods.choosing import check_options
 from lpo_agent.search.task import Task
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = Non
     rows = [*splits.train, *splits.dev, *splits.test]
     labels = data_files.labels_of(rows)
     if own.metric is not None:
-        metric_name = str(getattr(own.metric, "name", type(own.metric).__name__))
+        metric_name = name_of(own.metric)
     else:
         metric_name = spec.metric or default_metric(rows, labels)
         if metric_name != "judge":

@@ -17,8 +17,6 @@ import anyio
 
 from lpo_agent.agents.team import Models
 from lpo_agent.bus.base import TOO_LARGE, failure_from
-from lpo_agent.core.messages import Failure
-from lpo_agent.core.retry import Retry
 from lpo_agent.errors import (
     DeadlineExceeded,
     LpoError,
@@ -30,6 +28,7 @@ from lpo_agent.errors import (
     TransientError,
     worst,
 )
+from lpo_agent.failure import Failure, Retry
 from lpo_agent.models.base import Completion, Usage
 from lpo_agent.models.middleware import SHORTEST, Tries
 from lpo_agent.workers.connecting import open_network, server_of

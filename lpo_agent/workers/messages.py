@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Generic
 
-from lpo_agent.core.messages import CRITIQUE, INDUCE, MARK, PROPOSE, SCORE, Failure, Message, Q, Topic
+from lpo_agent.core.messages import CRITIQUE, INDUCE, MARK, PROPOSE, SCORE, Message, Q, Topic
+from lpo_agent.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

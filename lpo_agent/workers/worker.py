@@ -11,9 +11,10 @@ import anyio.lowlevel
 
 from lpo_agent.agents.base import AgentSetting
 from lpo_agent.agents.team import Models, OwnAgents, Team
-from lpo_agent.core.messages import SCORE, Failure
+from lpo_agent.core.messages import SCORE
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError, OutageError, ProviderError, UnreachableError
+from lpo_agent.failure import Failure
 from lpo_agent.metrics import Judgement
 from lpo_agent.models.base import Completion
 from lpo_agent.models.billing import Billing
@@ -22,7 +23,8 @@ from lpo_agent.models.pool import Rates, open_pool
 from lpo_agent.models.prices import Prices
 from lpo_agent.models.ratelimit.limiter import Limits
 from lpo_agent.plugins import OWN
-from lpo_agent.search.methods.base import METHODS, full
+from lpo_agent.search.methods.base import METHODS
+from lpo_agent.search.methods.choosing import full
 from lpo_agent.workers.connecting import open_network, server_of, shared_limiter
 from lpo_agent.workers.coordinator import OUTAGE
 from lpo_agent.workers.messages import ROLES, Answered, PaidAnswer, Work, topic_at_workers

@@ -11,7 +11,8 @@ from lpo_agent.bench.grid import PRESETS, BenchTask, arm_key, cell_spec, cells, 
 from lpo_agent.core.beam_options import BEAM_METHODS, beam_options_for
 from lpo_agent.core.budget import Budget
 from lpo_agent.errors import ConfigError, DataError
-from lpo_agent.search.methods.base import METHODS, full
+from lpo_agent.search.methods.base import METHODS
+from lpo_agent.search.methods.choosing import full
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,18 +1,19 @@
-"""A real nats-server for tests, on a free port, started once."""
+"""A real nats-server for tests, on a port that it finds itself; one is shared by all tests of a process."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lpo_agent.bus.nats import NatsBus
 
 _NUMBERS = count(1)
+_LISTENS = re.compile(r"Listening for client connections on \S+:(\d+)")
 
 
 def find_server() -> str:
@@ -43,12 +45,12 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """A server with its own store; may be killed and started again."""
+    """A server with its own store; may be killed and started again, and then has the same port."""
 
-    port: int = field(default_factory=free_port)
+    port: int = -1
     store: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="lpo-nats-"))
     extra: tuple[str, ...] = ()
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[str] | None = None
 
     @property
     def url(self) -> str:
@@ -56,17 +58,17 @@ class Server:
         return f"nats://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start it, and wait until it says that it is ready."""
         words = [find_server(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", self.store, *self.extra]
-        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(500):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
-            except OSError:
-                time.sleep(0.01)
-            else:
+        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if listens := _LISTENS.search(line):
+                self.port = int(listens[1])
+            if "Server is ready" in line:
+                threading.Thread(target=_drain, args=(self.process.stderr,), daemon=True).start()
                 return
-        raise RuntimeError("nats-server does not listen")
+        raise RuntimeError("nats-server ended before it was ready")
 
     def kill(self) -> None:
         """Kill it as a crash would."""
@@ -79,6 +81,13 @@ class Server:
         """Kill it and remove its store."""
         self.kill()
         shutil.rmtree(self.store, ignore_errors=True)
+
+
+def _drain(said: IO[str]) -> None:
+    """Read what a server says until it ends, so that it never waits for a reader."""
+    with said:
+        for _ in said:
+            pass
 
 
 _SHARED: list[Server] = []

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from nats.errors import NoRespondersError
 
+from lpo_agent.bus import nats as bus_over_nats
 from lpo_agent.bus.nats import NatsBus, open_nats
 from lpo_agent.bus.nats_connection import NatsAddress
 from lpo_agent.bus.nats_stream import MAX_DELIVERIES
@@ -73,6 +75,49 @@ def _lose_replies(bus: NatsBus, count: int) -> None:
     bus.client.publish = publish  # type: ignore[method-assign]
 
 
+def _published(bus: NatsBus) -> anyio.Event:
+    """Return what is set once the server has taken a request in."""
+    taken, publish = anyio.Event(), bus._jetstream.publish
+
+    async def noted(*args: Any, **named: Any) -> Any:
+        ack = await publish(*args, **named)
+        taken.set()
+        return ack
+
+    bus._jetstream.publish = noted  # type: ignore[method-assign]
+    return taken
+
+
+def _disconnected(bus: NatsBus) -> anyio.Event:
+    """Return what is set once the client has noticed that its server is away."""
+    noticed = anyio.Event()
+
+    async def note() -> None:
+        noticed.set()
+
+    bus.client._disconnected_cb = note
+    return noticed
+
+
+async def _forgotten(bus: NatsBus, run: str) -> None:
+    """Return once the server has noticed that nobody is there any more who asks for the run."""
+    while True:
+        try:
+            await bus.client.request(f"lpo.alive.{run}", timeout=0.1)
+        except NoRespondersError:
+            return
+        except TimeoutError:
+            continue
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everybody ask again soon after a server went away with the question that they had asked it."""
+    monkeypatch.setattr(bus_over_nats, "FETCH_TIMEOUT", 0.5)
+    monkeypatch.setattr(bus_over_nats, "CLOSE_TIMEOUT", 1.0)
+
+
+@pytest.mark.usefixtures("quick")
 async def test_requests_and_workers_outlive_a_server_that_is_killed_and_started_again(server: Server) -> None:
     started, finish, answers = anyio.Event(), anyio.Event(), list[int]()
 
@@ -92,9 +137,10 @@ async def test_requests_and_workers_outlive_a_server_that_is_killed_and_started_
                 for n in range(8):
                     callers.start_soon(call, n)
                 await started.wait()
+                away = _disconnected(bus)
                 server.kill()
                 callers.start_soon(call, 8)
-                await anyio.sleep(0.5)
+                await away.wait()
                 server.start()
                 finish.set()
         tasks.cancel_scope.cancel()
@@ -145,14 +191,15 @@ async def test_nothing_is_done_for_a_caller_that_died(server: Server) -> None:
         return await double(ask)
 
     async with open_nats(NatsAddress(server.url), run="dead") as gone, anyio.create_task_group() as callers:
+        asked = _published(gone)
         callers.start_soon(partial(gone.request, timeout=math.inf), DOUBLE, Ask(n=1))
-        await anyio.sleep(0.3)
+        await asked.wait()
         gone.client.options["allow_reconnect"] = False
         gone.client._transport.close()  # type: ignore[union-attr] # it is connected
-        await anyio.sleep(0.2)
         async with open_nats(NatsAddress(server.url), run="alive") as bus, anyio.create_task_group() as tasks:
-            await tasks.start(bus.serve, DOUBLE, note)
             with anyio.fail_after(10):
+                await _forgotten(bus, "dead")
+                await tasks.start(bus.serve, DOUBLE, note)
                 assert (await bus.request(DOUBLE, Ask(n=2), timeout=10)).n == 4
             tasks.cancel_scope.cancel()
         callers.cancel_scope.cancel()
@@ -176,13 +223,16 @@ async def test_a_withdrawn_request_is_never_done(bus: NatsBus) -> None:
 
 
 async def test_all_workers_together_are_at_no_more_than_the_cap(server: Server) -> None:
-    live = peak = 0
+    live, peak, full = 0, 0, anyio.Event()
 
     async def slow(ask: Ask) -> Answer:
         nonlocal live, peak
         live += 1
         peak = max(peak, live)
-        await anyio.sleep(0.05)
+        if live == 3:
+            full.set()
+        await full.wait()
+        await one.client.flush()  # there and back: whatever the server had sent is here by then
         live -= 1
         return await double(ask)
 
@@ -239,6 +289,7 @@ async def test_a_run_that_goes_on_asks_anew_what_it_had_asked_before(server: Ser
             tasks.cancel_scope.cancel()
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_request_outlives_a_server_that_forgot_it(server: Server) -> None:
     """Another server in its place, or one whose store was emptied: stream and consumers are made anew."""
     async with open_nats(NatsAddress(server.url), run="r", ack_wait=0.3) as bus, anyio.create_task_group() as tasks:
@@ -249,8 +300,9 @@ async def test_a_request_outlives_a_server_that_forgot_it(server: Server) -> Non
 
         with anyio.fail_after(60):
             async with anyio.create_task_group() as callers:
+                asked = _published(bus)
                 callers.start_soon(call)
-                await anyio.sleep(0.5)
+                await asked.wait()
                 assert await bus.client.jetstream().delete_stream("LPO")
                 await tasks.start(bus.serve, DOUBLE, double)
         with anyio.fail_after(60):

@@ -7,8 +7,8 @@ import inspect
 import pytest
 
 from lpo_agent import errors, metrics
-from lpo_agent.core.messages import Failure
 from lpo_agent.errors import LpoError, MetricError, RequestFailed, worst
+from lpo_agent.failure import Failure
 
 TREE = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, LpoError)]
 

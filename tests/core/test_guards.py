@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import time
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lpo_agent.core import guards as guards_module
 from lpo_agent.core.demos import block_text
 from lpo_agent.core.guards import Guards
 from lpo_agent.core.messages import Row
 from lpo_agent.core.text import TAG, Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SEED = "Classify the review as good or bad.\nText: {input}\nLabel:"
 REVIEW = "The waiter brought cold soup, and nobody said sorry to us."
@@ -175,16 +179,24 @@ def test_demonstrations_are_passed_over_as_they_are() -> None:
     assert guards(most_words=99).refuse(changed, demos) == "it copies a run of words from a training example"
 
 
-def test_ten_thousand_rows_are_indexed_fast() -> None:
+def test_rows_are_read_once_and_a_prompt_is_checked_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows there are: what is counted is how often any text is cut into words."""
+    read, cut = list[str](), guards_module._streams
+
+    def note(text: str) -> Iterator[tuple[list[int], int, bool]]:
+        read.append(text)
+        yield from cut(text)
+
+    monkeypatch.setattr(guards_module, "_streams", note)
     rows = [
         Row(id=str(n), variables={"input": " ".join(f"w{(n * 131 + i * i) % 9973}" for i in range(100))}, target="a")
-        for n in range(10_000)
+        for n in range(500)
     ]
-    began = time.perf_counter()
     guard = Guards.of(Prompt(text=SEED), rows)
-    built = time.perf_counter()
-    for _ in range(100):
-        assert guard.refuse(f"{SEED} Be brief.") is None
-    assert guard.refuse(f"{rows[77].variables['input'][40:90]}\n{SEED}") is not None
-    assert built - began < 10
-    assert time.perf_counter() - built < 1
+    inputs = [row.variables["input"] for row in rows]
+    assert sorted(text for text in read if text in set(inputs)) == sorted(inputs)
+    assert len(read) <= len(rows) + 2  # the rows, their one target, and the seed prompt
+    read.clear()
+    assert guard.refuse(f"{SEED} Be brief.") is None
+    assert guard.refuse(f"{inputs[77][40:90]}\n{SEED}") is not None
+    assert len(read) == 2

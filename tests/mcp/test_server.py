@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import sys
-import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +20,18 @@ from mcp.types import ElicitResult, PromptReference, ResourceTemplateReference
 
 from lpo_agent.environment import Environment
 from lpo_agent.journal import open_journal
-from tests.models.fake_server import Asked, Reply, fake_server
+from tests.mcp import held
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from mcp.types import CallToolResult
 
+    from tests.models.fake_server import FakeServer
+
 pytestmark = pytest.mark.anyio
 
 MODEL = f"scripted:{Path(__file__).parent / 'models.py'}:answer"
-SLOW = MODEL.replace(":answer", ":slow")
 EXAMPLES: list[dict[str, str]] = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 200)]
 RUN: dict[str, Any] = {
     "prompt": "Say it.",
@@ -55,10 +55,20 @@ def era(request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def client(home: Path, era: str = "auto", settings: Settings | None = None, **more: Any) -> AsyncIterator[Client]:
-    server = build_server(settings or Settings(models=(MODEL, SLOW), heartbeat=0.05), env=Environment(home))
+async def client(
+    home: Path | Environment, era: str = "auto", settings: Settings | None = None, **more: Any
+) -> AsyncIterator[Client]:
+    env = home if isinstance(home, Environment) else Environment(home)
+    server = build_server(settings or Settings(models=(MODEL, held.MODEL), heartbeat=0.05), env=env)
     async with Client(server, mode=era, **more) as found:
         yield found
+
+
+@pytest.fixture
+def holding(tmp_path: Path, provider: FakeServer) -> Environment:
+    """An environment in which held.MODEL waits for ``provider.release()``."""
+    held.hold(provider)
+    return held.environment(tmp_path, provider)
 
 
 async def call(found: Client, name: str, **arguments: Any) -> dict[str, Any]:
@@ -99,60 +109,65 @@ async def test_a_prompt_is_made_better_and_the_result_is_that_of_the_command_lin
     assert (run["seed"]["test"], run["best"]["dev"]) == (expected["seed"]["test"], expected["best"]["dev"])
 
 
-async def test_a_call_returns_in_time_and_the_run_goes_on(tmp_path: Path, era: str) -> None:
-    async with client(tmp_path, era) as found:
-        began = anyio.current_time()
-        run = await call(found, "optimize_prompt", **RUN, model=SLOW, wait_seconds=0.3)
-        assert anyio.current_time() - began < 3
+async def test_a_call_returns_in_time_and_the_run_goes_on(holding: Environment, provider: FakeServer, era: str) -> None:
+    async with client(holding, era) as found:
+        run = await call(found, "optimize_prompt", **held.RUN, wait_seconds=0.1)
         assert (run["status"], run["verdict"]) == ("running", None)
         assert run["run_id"] in run["next"]
+        provider.release()
         ended = await call(found, "get_run", run_id=run["run_id"], wait_seconds=60)
         assert (ended["status"], ended["verdict"]) == ("completed", "improved")
         listed = await call(found, "list_runs")
         assert [line["run_id"] for line in listed["runs"]] == [run["run_id"]]
 
 
-async def test_progress_always_grows(tmp_path: Path, era: str) -> None:
+async def test_progress_always_grows(holding: Environment, provider: FakeServer, era: str) -> None:
     seen: list[float] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
         seen.append(progress)
+        if len(seen) == 3:
+            provider.release()
 
-    async with client(tmp_path, era) as found:
-        await found.call_tool("optimize_prompt", RUN | {"model": SLOW, "wait_seconds": 60}, progress_callback=note)
-    assert len(seen) > 3
+    async with client(holding, era) as found:
+        await found.call_tool("optimize_prompt", held.RUN | {"wait_seconds": 60}, progress_callback=note)
+    assert len(seen) >= 3
     assert all(later > earlier for earlier, later in itertools.pairwise(seen))
 
 
-async def test_a_cancelled_run_can_be_resumed(tmp_path: Path, era: str) -> None:
-    async with client(tmp_path, era) as found:
-        run = await call(found, "optimize_prompt", **RUN, model=SLOW, wait_seconds=0.3)
+async def test_a_cancelled_run_can_be_resumed(holding: Environment, provider: FakeServer, era: str) -> None:
+    async with client(holding, era) as found:
+        run = await call(found, "optimize_prompt", **held.RUN, wait_seconds=0.1)
         stopped = await call(found, "cancel_run", run_id=run["run_id"])
         assert stopped["status"] == "interrupted"
         assert "resume_run" in stopped["next"]
+        provider.release()
         again = await call(found, "resume_run", run_id=run["run_id"], wait_seconds=60)
         assert (again["run_id"], again["status"], again["verdict"]) == (run["run_id"], "completed", "improved")
         assert "nothing to resume" in await refused(found, "resume_run", run_id=run["run_id"])
 
 
-async def test_a_client_that_leaves_loses_nothing(tmp_path: Path) -> None:
-    server = build_server(Settings(models=(SLOW,)), env=Environment(tmp_path))
-    async with Client(server) as found:
-        with anyio.move_on_after(0.5):
-            await found.call_tool("optimize_prompt", RUN | {"wait_seconds": 60})
+async def test_a_client_that_leaves_loses_nothing(holding: Environment, provider: FakeServer) -> None:
+    async with client(holding) as found:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(found.call_tool, "optimize_prompt", held.RUN | {"wait_seconds": 60})
+            await anyio.to_thread.run_sync(provider.wait_for_calls, 1)
+            tasks.cancel_scope.cancel()
         listed = await call(found, "list_runs")
         (line,) = listed["runs"]
         assert line["status"] == "running"
+        provider.release()
         ended = await call(found, "get_run", run_id=line["run_id"], wait_seconds=60)
         assert ended["status"] == "completed"
 
 
-async def test_a_servers_end_interrupts_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    async with client(tmp_path) as found:
-        run = await call(found, "optimize_prompt", **RUN, model=SLOW, wait_seconds=0.3)
-    async with open_journal(Environment(tmp_path).journal) as journal:
+async def test_a_servers_end_interrupts_and_the_next_one_goes_on(holding: Environment, provider: FakeServer) -> None:
+    async with client(holding) as found:
+        run = await call(found, "optimize_prompt", **held.RUN, wait_seconds=0.1)
+    async with open_journal(holding.journal) as journal:
         assert journal.run(run["run_id"]).status == "interrupted"
-    async with client(tmp_path) as found:
+    provider.release()
+    async with client(holding) as found:
         seen = await call(found, "get_run", run_id=run["run_id"])
         assert seen["status"] == "interrupted"
         again = await call(found, "resume_run", run_id=run["run_id"], wait_seconds=60)
@@ -160,7 +175,7 @@ async def test_a_servers_end_interrupts_and_the_next_one_goes_on(tmp_path: Path)
 
 
 async def test_fifty_runs_share_one_budget(tmp_path: Path) -> None:
-    settings = Settings(models=(SLOW,), server_calls=2_000)
+    settings = Settings(models=(MODEL,), server_calls=2_000)
     async with client(tmp_path, settings=settings) as found:
         ids = []
         for seed in range(50):
@@ -173,10 +188,10 @@ async def test_fifty_runs_share_one_budget(tmp_path: Path) -> None:
     assert any(run["status"] == "stopped" for run in ended)
 
 
-async def test_no_more_runs_than_the_operator_allows(tmp_path: Path) -> None:
-    async with client(tmp_path, settings=Settings(models=(SLOW,), max_runs=1)) as found:
-        await call(found, "optimize_prompt", **RUN, wait_seconds=0)
-        assert "the server's cap" in await refused(found, "optimize_prompt", **RUN, wait_seconds=0)
+async def test_no_more_runs_than_the_operator_allows(holding: Environment) -> None:
+    async with client(holding, settings=Settings(models=(held.MODEL,), max_runs=1)) as found:
+        await call(found, "optimize_prompt", **held.RUN, wait_seconds=0)
+        assert "the server's cap" in await refused(found, "optimize_prompt", **held.RUN, wait_seconds=0)
 
 
 async def test_evaluating_and_comparing(tmp_path: Path, era: str) -> None:
@@ -280,7 +295,7 @@ async def test_resources_prompts_and_completion(tmp_path: Path, era: str) -> Non
 
 
 async def test_results_stay_small_whatever_the_prompt(tmp_path: Path) -> None:
-    prompt = "Say it. " + "Be careful with words. " * 500
+    prompt = "Say it. " + "Be careful with words. " * 250
     async with client(tmp_path) as found:
         run = await call(found, "optimize_prompt", **(RUN | {"prompt": prompt}), wait_seconds=60)
         assert run["best"]["truncated"]
@@ -300,11 +315,13 @@ async def test_run_ids_methods_and_models_are_completed(tmp_path: Path, era: str
         methods = await found.complete(explain, {"name": "method", "value": "a"})
         assert methods.completion.values == ["auto", "ape", "apo"]
         models = await found.complete(explain, {"name": "model", "value": ""})
-        assert models.completion.values == [MODEL, SLOW]
+        assert models.completion.values == [MODEL, held.MODEL]
 
 
 @pytest.mark.filterwarnings("ignore:resources/:DeprecationWarning", "ignore:resources/")
-async def test_a_run_that_ends_is_told_to_who_subscribed_in_the_older_era(tmp_path: Path) -> None:
+async def test_a_run_that_ends_is_told_to_who_subscribed_in_the_older_era(
+    holding: Environment, provider: FakeServer
+) -> None:
     told: list[str] = []
     heard = anyio.Event()
 
@@ -313,10 +330,11 @@ async def test_a_run_that_ends_is_told_to_who_subscribed_in_the_older_era(tmp_pa
             told.append(f"{method} {message.params.uri}")
             heard.set()
 
-    async with client(tmp_path, "legacy", message_handler=note) as found:
-        run = await call(found, "optimize_prompt", **RUN, model=SLOW, wait_seconds=0.2)
+    async with client(holding, "legacy", message_handler=note) as found:
+        run = await call(found, "optimize_prompt", **held.RUN, wait_seconds=0)
         uri = f"lpo://runs/{run['run_id']}/report"
         await found.subscribe_resource(uri)
+        provider.release()
         await call(found, "get_run", run_id=run["run_id"], wait_seconds=60)
         with anyio.fail_after(5):
             await heard.wait()
@@ -325,35 +343,45 @@ async def test_a_run_that_ends_is_told_to_who_subscribed_in_the_older_era(tmp_pa
     assert told == [f"notifications/resources/updated {uri}"]
 
 
-async def test_a_run_that_ends_is_told_to_who_listens_in_the_newer_era(tmp_path: Path) -> None:
-    async with client(tmp_path, "auto") as found:
-        run = await call(found, "optimize_prompt", **RUN, model=SLOW, wait_seconds=0.2)
+async def test_a_run_that_ends_is_told_to_who_listens_in_the_newer_era(
+    holding: Environment, provider: FakeServer
+) -> None:
+    async with client(holding, "auto") as found:
+        run = await call(found, "optimize_prompt", **held.RUN, wait_seconds=0)
         uri = f"lpo://runs/{run['run_id']}"
         async with found.listen(resource_subscriptions=[uri]) as news:
+            provider.release()
             await call(found, "get_run", run_id=run["run_id"], wait_seconds=60)
             with anyio.fail_after(5):
                 first = await anext(aiter(news))
         assert uri in repr(first)
 
 
-async def test_runs_of_one_server_stay_under_one_rate_limit(tmp_path: Path) -> None:
-    arrivals: list[float] = []
-
-    def answer(asked: Asked) -> Reply:
-        arrivals.append(time.monotonic())
-        return Reply(asked.text.split()[-1])
-
-    with fake_server() as server:
-        server.reply_with(answer)
-        env = Environment(tmp_path, keys={"openai": "k"}, base_urls={"openai": f"{server.url}/v1"})
-        built = build_server(Settings(models=("openai:any",), rpm=3_000), env=env)
-        async with Client(built) as found:
-            ids = []
-            for number in range(10):
-                common = {"examples": EXAMPLES[:20], "metric": "numeric", "wait_seconds": 0}
-                ids.append((await call(found, "evaluate_prompt", prompt=f"Say it, {number}.", **common))["run_id"])
-            ended = [await call(found, "get_run", run_id=run_id, wait_seconds=60) for run_id in ids]
+async def test_runs_of_one_server_stay_under_one_limit(holding: Environment, provider: FakeServer) -> None:
+    """Each run alone would have eight calls under way; all ten together have no more."""
+    settings = Settings(models=(held.MODEL,), concurrency=8)
+    async with client(holding, settings=settings) as found:
+        ids = []
+        for number in range(10):
+            common = {"examples": EXAMPLES[:20], "metric": "numeric", "wait_seconds": 0}
+            ids.append((await call(found, "evaluate_prompt", prompt=f"Say it, {number}.", **common))["run_id"])
+        await anyio.to_thread.run_sync(provider.wait_for_calls, 8)
+        provider.release()
+        ended = [await call(found, "get_run", run_id=run_id, wait_seconds=60) for run_id in ids]
     assert {run["status"] for run in ended} == {"completed"}
-    assert len(arrivals) == 200
-    busiest = max(sum(start <= at < start + 1 for at in arrivals) for start in arrivals)
-    assert busiest <= 60  # 50 a second
+    assert (len(provider.calls), provider.peak) == (200, 8)
+
+
+async def test_runs_of_one_server_share_one_rate(holding: Environment, provider: FakeServer) -> None:
+    """At one call a minute, ten runs make one call, and not one each."""
+    provider.release()
+    async with client(holding, settings=Settings(models=(held.MODEL,), rpm=1)) as found:
+        common = {"examples": EXAMPLES[:2], "metric": "numeric", "wait_seconds": 0}
+        ids = [
+            (await call(found, "evaluate_prompt", prompt=f"Say it, {number}.", **common))["run_id"]
+            for number in range(10)
+        ]
+        await anyio.to_thread.run_sync(provider.wait_for_calls, 1)
+        seen = [await call(found, "get_run", run_id=run_id, wait_seconds=0.05) for run_id in ids]
+    assert {run["status"] for run in seen} == {"running"}
+    assert len(provider.calls) == 1

@@ -95,9 +95,19 @@ class FakeServer:
             replies, first = list(script), len(self.calls)
             self._script = lambda asked: replies[min(asked.number - first, len(replies) - 1)]
 
+    def reset(self) -> None:
+        """Forget what came before: for a server that several tests share, one after another."""
+        self.calls, self.peak, self.hung_up = [], 0, 0
+        self.reply_with(Reply())
+        self.hold()
+
     def release(self) -> None:
         """Let all held replies go, those to come as well."""
         self._soon(self._released.set)
+
+    def hold(self) -> None:
+        """Hold back replies that are ``held`` again, until the next ``release()``."""
+        self._soon(self._released.clear)
 
     def wait_for_calls(self, count: int) -> None:
         """Block until so many requests have come; raises TimeoutError."""

@@ -9,7 +9,6 @@ import anyio
 import pytest
 
 from lpo_agent.core.budget import Budget, Ledger, Spent
-from lpo_agent.core.retry import Retry
 from lpo_agent.errors import (
     AuthError,
     BrokenReply,
@@ -22,6 +21,7 @@ from lpo_agent.errors import (
     UnknownModelError,
     UnreachableError,
 )
+from lpo_agent.failure import Retry
 from lpo_agent.journal import open_journal
 from lpo_agent.models.base import Call, Completion, Turn, Usage
 from lpo_agent.models.billing import Billing

@@ -105,12 +105,14 @@ async def test_noise_is_not_called_an_improvement(tmp_path: Path) -> None:
 
 
 async def test_a_budget_of_calls_is_never_passed_and_the_end_is_paid_first(tmp_path: Path) -> None:
-    result, _ = await finish(tmp_path, budget={"calls": 200}, steps=50)
+    result, _ = await finish(tmp_path, budget={"calls": 200}, steps=50, model=model("capable"))
     assert result.usage.calls <= 200
     assert result.status == "stopped"
     assert "200 calls" in result.stop_reason
-    assert result.test_delta is None or result.test_delta.n > 10
-    assert result.seed.test is not None
+    assert result.verdict == "improved"
+    for measured in (result.seed.test, result.best.test, result.test_delta):
+        assert measured is not None
+        assert measured.n == len(EXAMPLES) // 3  # the whole test split
 
 
 async def test_a_budget_too_small_for_any_result_says_so(tmp_path: Path) -> None:
@@ -131,8 +133,9 @@ async def test_a_stopped_run_still_ends_honestly(tmp_path: Path) -> None:
 
 async def test_a_cancelled_run_is_resumed_by_replay(tmp_path: Path) -> None:
     env = Environment(tmp_path)
-    whole, _ = await finish(tmp_path / "whole", method="local-search")
-    async with open_run(make_spec(options(method="local-search")), env=env) as run:
+    given = options(method="local-search", concurrency=8)
+    whole, _ = await finish(tmp_path / "whole", **given)
+    async with open_run(make_spec(given), env=env) as run:
         async for event in run:
             if event.name == "step_finished":
                 break
@@ -143,7 +146,7 @@ async def test_a_cancelled_run_is_resumed_by_replay(tmp_path: Path) -> None:
         result = await again.wait()
     assert isinstance(result, RunResult)
     assert (result.best, result.test_delta) == (whole.best, whole.test_delta)
-    assert paid < result.usage.calls <= whole.usage.calls + 16
+    assert paid < result.usage.calls <= whole.usage.calls + 8  # those in flight when it was cut off
     async with open_journal(env.journal) as journal:
         assert journal.run("last").status == "completed"
         stored = json.loads(journal.run(run.run_id).result_json or "")

@@ -1,41 +1,47 @@
-"""Both SDKs, unchanged, against a real model: the embedded one behind llama.cpp's own server."""
+"""Both SDKs, unchanged, against a real model: the embedded one behind llama.cpp's own server.
+
+The server is started once for all tests that only need its address. Time-outs are wide, since a busy process
+beside it slows the model several times over.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from lpo_agent import open_run
 from lpo_agent.core.result import RunResult
 from lpo_agent.data import read_examples
 from lpo_agent.environment import Environment
-from lpo_agent.models.providers.weights import smollm2_path
 from lpo_agent.spec import make_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lpo_agent.spec import RunSpec
 
 EXAMPLE = Path(__file__).parent.parent.parent / "lpo_agent" / "examples" / "orders"
-HOME = Path(os.environ.get("LPO_HOME") or platformdirs.user_state_dir("lpo-agent", appauthor=False))
 
-pytestmark = [pytest.mark.anyio, pytest.mark.local_model]
+pytestmark = [pytest.mark.anyio, pytest.mark.local_model, pytest.mark.timeout(600)]
 
 
-@pytest.fixture
-def weights() -> Path:
-    pytest.importorskip("xllamacpp", reason="the local extra is not installed")
-    path = smollm2_path(HOME)
-    if not path.is_file():
-        pytest.skip(f"no model file at {path}; `lpo models pull smollm2` fetches it")
-    return path
+@pytest.fixture(scope="session")
+def served(weights: Path) -> Iterator[str]:
+    """Serve the model once, from a thread of its own, so that tests on asyncio and on trio can ask it."""
+    from lpo_agent.models.providers.local import llama_server  # noqa: PLC0415 - needs the extra
+
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(llama_server(weights, slots=4, context=512)) as url,
+    ):
+        yield url
 
 
 def small_run(**model: str) -> RunSpec:
-    options = {"branches": 1, "steps": 1, "proposals": 2, "race_items": 4, "max_tokens": 8, "method": "local-search"}
+    options = {"branches": 1, "steps": 1, "proposals": 2, "race_items": 4, "max_tokens": 4, "method": "local-search"}
     examples = tuple(read_examples(EXAMPLE / "messages.jsonl")[:10])
     prompt = (EXAMPLE / "prompt.txt").read_text(encoding="utf-8")
     return make_spec({"prompt": prompt, "examples": examples, "cache": False, **options, **model})
@@ -43,14 +49,11 @@ def small_run(**model: str) -> RunSpec:
 
 @pytest.mark.parametrize(("provider", "path"), [("openai", "/v1"), ("anthropic", "")])
 async def test_a_run_through_each_sdk_gives_a_valid_result(
-    tmp_path: Path, weights: Path, provider: str, path: str
+    tmp_path: Path, served: str, provider: str, path: str
 ) -> None:
-    from lpo_agent.models.providers.local import llama_server  # noqa: PLC0415 - needs the extra
-
-    async with llama_server(weights, slots=4, context=512) as url:
-        spec = small_run(model=f"{provider}:smollm2", base_url=f"{url}{path}")
-        async with open_run(spec, env=Environment(tmp_path)) as run:
-            result = await run.wait()
+    spec = small_run(model=f"{provider}:smollm2", base_url=f"{served}{path}")
+    async with open_run(spec, env=Environment(tmp_path)) as run:
+        result = await run.wait()
     assert isinstance(result, RunResult)
     assert result.status == "completed"
     assert result.seed.dev is not None

@@ -13,10 +13,11 @@ from lpo_agent.agents.base import AgentSetting
 from lpo_agent.agents.team import Team
 from lpo_agent.bus.base import TOO_LARGE
 from lpo_agent.core.budget import Budget, Ledger
-from lpo_agent.core.messages import MARK, SCORE, Critique, Failure, MarkAsk, Row, ScoreAsk, ScoreReply
+from lpo_agent.core.messages import MARK, SCORE, Critique, MarkAsk, Row, ScoreAsk, ScoreReply
 from lpo_agent.core.scores import Scored, Unscored
 from lpo_agent.core.text import Prompt
 from lpo_agent.errors import RequestFailed
+from lpo_agent.failure import Failure
 from lpo_agent.journal import open_journal
 from lpo_agent.models.billing import Billing
 from lpo_agent.models.middleware import Allowance, SharedModel, compose

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sniffio
 
-from lpo_agent.core.retry import Retry
 from lpo_agent.errors import (
     AuthError,
     BrokenReply,
@@ -29,6 +28,7 @@ from lpo_agent.errors import (
     UnknownModelError,
     UnreachableError,
 )
+from lpo_agent.failure import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable

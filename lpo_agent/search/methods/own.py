@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lpo_agent.core.events import PhaseStarted
+from lpo_agent.errors import ConfigError
 from lpo_agent.search.attribution import attribute, unmeasured
+from lpo_agent.search.candidates import Candidate
 from lpo_agent.search.finalists import Finals
-from lpo_agent.search.methods.base import as_candidates
 from lpo_agent.search.outcome import score_seed
 
 if TYPE_CHECKING:
-    from lpo_agent.search.candidates import Candidate
     from lpo_agent.search.context import Search
     from lpo_agent.search.methods.base import Method
 
@@ -50,3 +50,10 @@ class OwnSearch:
         if outcome.best is not outcome.seed and unmeasured(context.prompt, outcome.best.prompt.text):
             text = outcome.best.prompt.text
             outcome.edits = await attribute(context.scoring, context.prompt, text, rows, plan.explained)
+
+
+def as_candidates(found: Any, name: str) -> list[Candidate]:
+    """Return what a caller's method returned, checked; raises ConfigError."""
+    if not isinstance(found, (list, tuple)) or not all(isinstance(each, Candidate) for each in found):
+        raise ConfigError(f"method {name}: search must return a list of Candidate (see Search.edit)")
+    return list(found)

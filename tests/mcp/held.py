@@ -1,0 +1,49 @@
+"""A provider that answers when the test says so: a run that asks it is under way for as long as a test needs.
+
+In place of a slow model and a guess of how long a run takes. ``RUN`` is a search that is over soon after
+``provider.release()``: it makes about a hundred calls.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from lpo_agent.environment import Environment
+from tests.mcp.models import answer_text
+from tests.models.fake_server import Asked, Reply
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.models.fake_server import FakeServer
+
+MODEL: Final = "openai:held"
+EXAMPLES: Final = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 140)]
+RUN: Final[dict[str, Any]] = {
+    "prompt": "Say it.",
+    "examples": EXAMPLES,
+    "metric": "numeric",
+    "method": "local-search",
+    "steps": 1,
+    "proposals": 2,
+    "model": MODEL,
+}
+
+
+def hold(provider: FakeServer) -> None:
+    """Let the provider answer as ``models.answer`` does, but only after ``provider.release()``."""
+    provider.reply_with(_held)
+
+
+def _held(asked: Asked) -> Reply:
+    return Reply(answer_text(asked.text), held=True)
+
+
+def environment(home: Path, provider: FakeServer) -> Environment:
+    """Return an environment in which ``MODEL`` is asked at the provider."""
+    return Environment(home, keys={"openai": "k"}, base_urls={"openai": f"{provider.url}/v1"})
+
+
+def variables(provider: FakeServer) -> dict[str, str]:
+    """Return the same for a process of its own."""
+    return {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": f"{provider.url}/v1"}
