@@ -27,7 +27,8 @@ from lpo_agent.events import (
     StepStarted,
 )
 from lpo_agent.results import UsageResult
-from lpo_agent.search.methods.base import METHODS, full
+from lpo_agent.search.methods.base import METHODS
+from lpo_agent.search.methods.choosing import full
 from lpo_agent.spec import make_spec
 
 if TYPE_CHECKING:
