@@ -34,8 +34,8 @@ def check_names(spec: RunSpec, own: OwnParts) -> None:
                 raise ConfigError(f"unknown model {name!r}; write one of {known}")
     for what, table, value in (("marker", MARKERS, spec.marker), ("proposer", PROPOSERS, spec.proposer)):
         if value not in {None, "auto", OWN} and value not in table:
-            names = dict.fromkeys(("auto", *table.names()))
-            raise ConfigError(f"--{what}: unknown {what} {value!r}; known are {', '.join(names)}")
+            names = ", ".join(dict.fromkeys(("auto", *table.names())))
+            raise ConfigError(f"--{what}: unknown {what} {value!r}; known are {names}")
 
 
 def check_method(spec: RunSpec, own: OwnParts) -> None:

@@ -17,14 +17,16 @@ from typing import Any, NamedTuple
 import anyio
 import pytest
 
-from lpo_agent import WORKER_ROLES
+from lpo_agent import WORKER_ROLES, pull_model, read_environment
 from lpo_agent.cli import args, files, main, options
 from lpo_agent.core.budget import Budget
 from lpo_agent.core.fields import options_of
 from lpo_agent.core.result import CompareResult, EvaluateResult, MarkResult, RunResult
 from lpo_agent.diagnosis import diagnose, reach
 from lpo_agent.environment import Environment
+from lpo_agent.errors import ConfigError
 from lpo_agent.journal import open_journal
+from lpo_agent.models.providers.base import PROVIDERS, traits_of
 from lpo_agent.spec import RunSpec
 
 MODELS = '''
@@ -389,6 +391,13 @@ def test_a_bug_is_one_line_and_a_traceback_only_on_demand(lpo: Run, monkeypatch:
     assert "Traceback" in lpo("optimize", "plain.txt", "--verbose").err
 
 
+def test_a_bug_in_a_model_is_named_and_not_what_follows_from_it(lpo: Run) -> None:
+    ended = lpo("optimize", "plain.txt", *SEARCH[:4], "--method", "pe2", *model(), "--quiet")
+    assert ended.code == 1
+    assert "ValueError" in ended.err
+    assert "cut off" not in ended.err
+
+
 def test_a_config_file_gives_what_options_do_not(lpo: Run, home: Path) -> None:
     text = """
         prompt = "plain.txt"
@@ -592,6 +601,27 @@ def test_doctor_tells_keys_from_none_and_never_shows_one(lpo: Run, monkeypatch: 
     assert f"127.0.0.1:{port}: takes connections" in checks["models openai:..."]["detail"]
     assert checks["models anthropic:..."]["ok"] is False
     assert checks["model file"]["ok"] is False
+
+
+@pytest.mark.anyio
+async def test_doctor_asks_after_every_provider_that_is_a_service(home: Path) -> None:
+    names = {check.name for check in await diagnose(Environment(home))}
+    services = [name for name in PROVIDERS.names() if traits_of(PROVIDERS.load(name)).address is not None]
+    assert len(services) >= 2
+    assert {f"models {name}:..." for name in services} <= names
+    assert "models scripted:..." not in names
+
+
+def test_keys_are_read_for_any_provider() -> None:
+    found = read_environment({"ACME_API_KEY": "sk-acme", "ACME_BASE_URL": "http://a", "OPENAI_API_KEY": ""})
+    assert (found.keys, found.base_urls) == ({"acme": "sk-acme"}, {"acme": "http://a"})
+    assert "sk-acme" not in repr(found)
+
+
+@pytest.mark.anyio
+async def test_only_known_models_are_fetched(home: Path) -> None:
+    with pytest.raises(ConfigError, match="no model 'big' to fetch; known are smollm2"):
+        await pull_model("big", env=Environment(home))
 
 
 @pytest.mark.anyio

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import pytest
@@ -27,6 +27,9 @@ from lpo_agent.events import (
     StepStarted,
 )
 from lpo_agent.results import UsageResult
+from lpo_agent.search.methods.base import METHODS
+from lpo_agent.search.methods.choosing import full
+from lpo_agent.spec import make_spec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -164,6 +167,25 @@ def test_a_view_says_what_it_does_not_know() -> None:
     Console(file=stream, width=100).print(state.panel())
     assert "getting ready" in stream.getvalue()
     assert "left: not known yet" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("split", "shown"), [("train", "0.75 on training items"), ("dev", "0.75 on dev")])
+def test_the_best_so_far_is_shown_with_its_split(split: Literal["train", "dev"], shown: str) -> None:
+    state = LiveState(FakeRun([]), lambda: 0.0)
+    for event in (STARTED.model_copy(update={"chosen_on": split}), *EVENTS[1:8]):
+        state.update(event)
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(state.panel())
+    assert f"best so far {shown};" in stream.getvalue()
+
+
+def test_a_plan_says_what_its_method_chooses_on() -> None:
+    def chosen_on(method: str, **numbers: str) -> str:
+        spec = make_spec({"prompt": "x", "model": "openai:x", "method": method, "method_options": numbers})
+        return full(METHODS.load(method)).plan(spec).chosen_on
+
+    assert [chosen_on(method) for method in ("lpo", "local-search", "ape", "apo")] == ["train", "train", "dev", "dev"]
+    assert chosen_on("apo", select_on="train") == "train"
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
