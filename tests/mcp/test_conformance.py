@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,13 +18,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.mcp.test_transports import wait_for_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUITE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 HERE = Path(__file__).parent
 BASELINE = HERE / "conformance-baseline.yml"
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.conformance]
 
 
 @cache
@@ -58,11 +59,7 @@ def served(home: Path, *command: str) -> Iterator[str]:
     environment = {**os.environ, "LPO_HOME": str(home)}
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+        wait_for_port(process, port)
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         process.terminate()
