@@ -66,7 +66,10 @@ def served(home: Path, *command: str) -> Iterator[str]:
         process.wait(15)
 
 
-@pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
+REVISIONS = [pytest.param("2025-11-25", marks=pytest.mark.slow), "2026-07-28"]
+
+
+@pytest.mark.parametrize("version", REVISIONS)
 def test_the_products_server_fails_only_what_needs_the_suites_fixtures(tmp_path: Path, version: str) -> None:
     with served(tmp_path, sys.executable, "-m", "lpo_mcp", "--http", "127.0.0.1:PORT", "--model", "local:x") as url:
         printed = suite("--url", url, "--spec-version", version)
@@ -94,7 +97,7 @@ def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.stdout.close()
 
 
-@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+@pytest.mark.parametrize("revision", REVISIONS)
 def test_with_the_suites_fixtures_every_scored_scenario_passes(fixtures: str, revision: str) -> None:
     printed = suite("--url", fixtures, "--requirements", revision)
     assert printed.endswith("exit code 0"), printed[-3_000:]
