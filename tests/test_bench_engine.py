@@ -12,7 +12,10 @@ import pytest
 SCRIPT = Path(__file__).parent.parent / "scripts" / "bench_engine.py"
 
 
-@pytest.mark.parametrize("part", ["faults", "kills", "limits", "tokens", "tail"])
+SLOW = [pytest.param(part, marks=pytest.mark.slow) for part in ("faults", "kills", "limits")]
+
+
+@pytest.mark.parametrize("part", [*SLOW, "tokens", "tail"])
 def test_the_counts_are_right(part: str, tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
     command = [sys.executable, str(SCRIPT), "--short", "--only", part, "--out", str(out)]

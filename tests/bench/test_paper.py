@@ -70,7 +70,14 @@ class Server:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # 7,600 calls each; the search itself runs on trio elsewhere
-@pytest.mark.parametrize(("method", "locality"), [("pe2", "nudge"), ("apo", "off"), ("ape", "think")])
+@pytest.mark.parametrize(
+    ("method", "locality"),
+    [
+        ("pe2", "nudge"),
+        pytest.param("apo", "off", marks=pytest.mark.slow),
+        pytest.param("ape", "think", marks=pytest.mark.slow),
+    ],
+)
 async def test_the_calls_are_those_of_the_formula(tmp_path: Path, data: Path, method: str, locality: str) -> None:
     script = Server()
     bench = read_bench("paper-math")

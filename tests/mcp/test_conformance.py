@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,13 +18,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.mcp.test_transports import wait_for_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUITE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 HERE = Path(__file__).parent
 BASELINE = HERE / "conformance-baseline.yml"
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.conformance]
 
 
 @cache
@@ -58,18 +59,17 @@ def served(home: Path, *command: str) -> Iterator[str]:
     environment = {**os.environ, "LPO_HOME": str(home)}
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+        wait_for_port(process, port)
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         process.terminate()
         process.wait(15)
 
 
-@pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
+REVISIONS = [pytest.param("2025-11-25", marks=pytest.mark.slow), "2026-07-28"]
+
+
+@pytest.mark.parametrize("version", REVISIONS)
 def test_the_products_server_fails_only_what_needs_the_suites_fixtures(tmp_path: Path, version: str) -> None:
     with served(tmp_path, sys.executable, "-m", "lpo_mcp", "--http", "127.0.0.1:PORT", "--model", "local:x") as url:
         printed = suite("--url", url, "--spec-version", version)
@@ -97,7 +97,7 @@ def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.stdout.close()
 
 
-@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+@pytest.mark.parametrize("revision", REVISIONS)
 def test_with_the_suites_fixtures_every_scored_scenario_passes(fixtures: str, revision: str) -> None:
     printed = suite("--url", fixtures, "--requirements", revision)
     assert printed.endswith("exit code 0"), printed[-3_000:]

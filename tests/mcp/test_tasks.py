@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,10 +15,14 @@ import pytest
 from lpo_mcp.tasks import IDENTIFIER, Job, Tasks
 from mcp.shared.exceptions import MCPError
 
+from tests.mcp import held
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MODELS = Path(__file__).parent / "models.py"
+    from tests.models.fake_server import FakeServer
+
+MODEL = f"scripted:{Path(__file__).parent / 'models.py'}:answer"
 EXAMPLES: list[dict[str, str]] = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 200)]
 RUN: dict[str, Any] = {"prompt": "Say it.", "examples": EXAMPLES, "metric": "numeric", "method": "local-search"}
 VERSION = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
@@ -49,19 +52,27 @@ class Raw:
         return self.ask("tools/call", meta, name="optimize_prompt", arguments=RUN | {"wait_seconds": 60} | more)
 
     def settled(self, task_id: str) -> dict[str, Any]:
-        for _ in range(300):
-            task = self.ask("tasks/get", taskId=task_id)
-            if task["status"] not in {"working", "input_required"}:
-                return task
-            time.sleep(0.1)
-        raise AssertionError("the task never ends")
+        """Return the task once it has ended; between looks, the server waits for its only run to end."""
+        while (task := self.ask("tasks/get", taskId=task_id))["status"] in {"working", "input_required"}:
+            (run,) = self.ask("tools/call", SILENT, name="list_runs", arguments={})["structuredContent"]["runs"]
+            arguments = {"run_id": run["run_id"], "wait_seconds": 0.2}
+            self.ask("tools/call", SILENT, name="get_run", arguments=arguments)
+        return task
 
 
 @contextmanager
-def server(home: Path, model: str = "slow") -> Iterator[Raw]:
-    command = [sys.executable, "-m", "lpo_mcp", "--model", f"scripted:{MODELS}:{model}", "--approve-calls", "3000"]
+def holding(home: Path, provider: FakeServer) -> Iterator[Raw]:
+    """Run a server whose model waits for ``provider.release()``."""
+    held.hold(provider)
+    with server(home, held.MODEL, **held.variables(provider)) as raw:
+        yield raw
+
+
+@contextmanager
+def server(home: Path, model: str = MODEL, **more: str) -> Iterator[Raw]:
+    command = [sys.executable, "-m", "lpo_mcp", "--model", model, "--approve-calls", "3000"]
     pipe = subprocess.PIPE
-    environment = {**os.environ, "LPO_HOME": str(home)}
+    environment = {**os.environ, "LPO_HOME": str(home), **more}
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
     try:
         yield Raw(process)
@@ -70,11 +81,12 @@ def server(home: Path, model: str = "slow") -> Iterator[Raw]:
         process.communicate(timeout=10)
 
 
-def test_a_long_call_becomes_a_task_that_ends_with_the_tools_result(tmp_path: Path) -> None:
-    with server(tmp_path) as raw:
-        task = raw.optimize()
+def test_a_long_call_becomes_a_task_that_ends_with_the_tools_result(tmp_path: Path, provider: FakeServer) -> None:
+    with holding(tmp_path, provider) as raw:
+        task = raw.optimize(**held.RUN)
         assert (task["resultType"], task["status"]) == ("task", "working")
         assert task["taskId"].startswith("task_")
+        provider.release()
         ended = raw.settled(task["taskId"])
         assert ended["status"] == "completed"
         content = ended["result"]["structuredContent"]
@@ -84,7 +96,7 @@ def test_a_long_call_becomes_a_task_that_ends_with_the_tools_result(tmp_path: Pa
 
 
 def test_without_the_extension_the_call_is_answered_as_ever(tmp_path: Path) -> None:
-    with server(tmp_path, "answer") as raw:
+    with server(tmp_path) as raw:
         assert raw.optimize(SILENT)["structuredContent"]["verdict"] == "improved"
         assert raw.ask("tasks/get", SILENT, taskId="task_x")["code"] == -32021
 
@@ -97,9 +109,9 @@ def test_a_quick_call_is_no_task(tmp_path: Path) -> None:
         assert refused["isError"]
 
 
-def test_a_cancelled_task_leaves_its_run_to_be_looked_after(tmp_path: Path) -> None:
-    with server(tmp_path) as raw:
-        task = raw.optimize()
+def test_a_cancelled_task_leaves_its_run_to_be_looked_after(tmp_path: Path, provider: FakeServer) -> None:
+    with holding(tmp_path, provider) as raw:
+        task = raw.optimize(**held.RUN)
         assert raw.ask("tasks/cancel", taskId=task["taskId"])["resultType"] == "complete"
         assert raw.settled(task["taskId"])["status"] == "cancelled"
         (line,) = raw.ask("tools/call", SILENT, name="list_runs", arguments={})["structuredContent"]["runs"]

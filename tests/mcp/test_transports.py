@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,14 +23,17 @@ from mcp import Client, StdioServerParameters
 from lpo_agent.environment import Environment
 from lpo_agent.errors import ConfigError
 from lpo_agent.journal import open_journal
+from tests.mcp import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.models.fake_server import FakeServer
+
 pytestmark = pytest.mark.anyio
 
 MODELS = Path(__file__).parent / "models.py"
-SLOW = f"scripted:{MODELS}:slow"
+MODEL = f"scripted:{MODELS}:answer"
 EXAMPLES: list[dict[str, str]] = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 200)]
 RUN: dict[str, Any] = {
     "prompt": "Say it.",
@@ -41,7 +43,8 @@ RUN: dict[str, Any] = {
     "steps": 2,
 }
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
-COMMAND = [sys.executable, "-m", "lpo_mcp", "--model", SLOW]
+COMMAND = [sys.executable, "-m", "lpo_mcp", "--model", MODEL]
+HELD = ("--model", held.MODEL)
 TOKENS = "alice=alice-secret-0123456789,bob=bob-secret-0123456789,eve=eve-secret-0123456789@http://other/mcp"
 
 
@@ -55,9 +58,9 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def stdio(home: Path) -> Iterator[subprocess.Popen[str]]:
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment(home))
+def stdio(home: Path, *words: str, **more: str) -> Iterator[subprocess.Popen[str]]:
+    pipe, env = subprocess.PIPE, environment(home, **more)
+    process = subprocess.Popen([*COMMAND, *words], stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env)
     try:
         yield process
     finally:
@@ -77,18 +80,18 @@ def send(process: subprocess.Popen[str], number: int, method: str, **params: Any
 
 
 def started(process: subprocess.Popen[str]) -> str:
-    """Start a run, and return its id once it has begun."""
-    send(process, 1, "tools/call", name="optimize_prompt", arguments=RUN | {"wait_seconds": 0.5})
+    """Start a run, and return its id."""
+    send(process, 1, "tools/call", name="optimize_prompt", arguments=held.RUN | {"wait_seconds": 0})
     assert process.stdout is not None
     run_id: str = json.loads(process.stdout.readline())["result"]["structuredContent"]["run_id"]
     return run_id
 
 
-async def resumed(home: Path, run_id: str) -> dict[str, Any]:
+async def resumed(home: Path, run_id: str, **more: str) -> dict[str, Any]:
     """Return the run's status as it was left, then go on with it in a new server."""
     async with open_journal(Environment(home).journal) as journal:
         assert journal.run(run_id).status == "interrupted"
-    parameters = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=environment(home))
+    parameters = StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], *HELD], env=environment(home, **more))
     async with Client(parameters) as client:
         result = await client.call_tool("resume_run", {"run_id": run_id, "wait_seconds": 60})
     found: dict[str, Any] | None = result.structured_content
@@ -97,17 +100,21 @@ async def resumed(home: Path, run_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("end", ["eof", "sigterm", "sigint", "kill"])
-async def test_however_the_server_ends_its_runs_go_on_later(tmp_path: Path, end: str) -> None:
-    with stdio(tmp_path) as process:
+async def test_however_the_server_ends_its_runs_go_on_later(tmp_path: Path, provider: FakeServer, end: str) -> None:
+    held.hold(provider)
+    variables = held.variables(provider)
+    with stdio(tmp_path, *HELD, **variables) as process:
         run_id = started(process)
         assert process.stdin is not None
+        provider.wait_for_calls(1)
         if end == "eof":
             process.stdin.close()
         else:
             process.send_signal({"sigterm": signal.SIGTERM, "sigint": signal.SIGINT, "kill": signal.SIGKILL}[end])
         code = process.wait(10)
         assert code == (-signal.SIGKILL if end == "kill" else 0)
-    run = await resumed(tmp_path, run_id)
+    provider.release()
+    run = await resumed(tmp_path, run_id, **variables)
     assert (run["status"], run["verdict"]) == ("completed", "improved")
 
 
@@ -142,6 +149,17 @@ def free_port() -> int:
     return port
 
 
+def wait_for_port(process: subprocess.Popen[Any], port: int) -> None:
+    """Return once somebody listens; a process that has ended is an error, one that is slow is waited for."""
+    while process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    raise RuntimeError("the server ended before it listened")
+
+
 @contextmanager
 def http(home: Path, *words: str, **more: str) -> Iterator[str]:
     port = free_port()
@@ -150,22 +168,24 @@ def http(home: Path, *words: str, **more: str) -> Iterator[str]:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(home, **more)
     )
     try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+        wait_for_port(process, port)
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         process.terminate()
         process.communicate(timeout=15)
 
 
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An open server on loopback that tests share."""
+    with http(tmp_path_factory.mktemp("http")) as found:
+        yield found
+
+
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_both_eras_over_http(tmp_path: Path, mode: Any) -> None:
-    with http(tmp_path) as url:
-        async with Client(url, mode=mode) as client:
-            result = await client.call_tool("optimize_prompt", RUN | {"wait_seconds": 60})
+async def test_both_eras_over_http(url: str, mode: Any) -> None:
+    async with Client(url, mode=mode) as client:
+        result = await client.call_tool("optimize_prompt", RUN | {"wait_seconds": 60})
     assert result.structured_content is not None
     assert result.structured_content["verdict"] == "improved"
 
@@ -207,13 +227,12 @@ def test_over_http_only_who_has_a_token_gets_in_and_sees_only_its_own(tmp_path: 
             assert "unknown run_id" in found["content"][0]["text"]
 
 
-def test_foreign_hosts_origins_and_large_bodies_are_refused(tmp_path: Path) -> None:
-    with http(tmp_path) as url:
-        assert ask(url, headers={"Host": "evil.example"}).status_code == 421
-        assert ask(url, headers={"Origin": "http://evil.example"}).status_code == 403
-        large = ask(url, name="optimize_prompt", arguments={"prompt": "x" * 5_000_000, "examples": []})
-        assert large.status_code == 413
-        assert not answered(ask(url)).get("isError")
+def test_foreign_hosts_origins_and_large_bodies_are_refused(url: str) -> None:
+    assert ask(url, headers={"Host": "evil.example"}).status_code == 421
+    assert ask(url, headers={"Origin": "http://evil.example"}).status_code == 403
+    large = ask(url, name="optimize_prompt", arguments={"prompt": "x" * 5_000_000, "examples": []})
+    assert large.status_code == 413
+    assert not answered(ask(url)).get("isError")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from typing import Any
 
 from aiohttp import web
 
-PATIENCE = 20.0
+PATIENCE = 100.0
+"""Seconds after which a wait is taken to be a hang; a busy machine takes long to start a process."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 

@@ -38,9 +38,14 @@ async def finish(home: Path, **changes: Any) -> tuple[RunResult, list[Event]]:
     return result, events
 
 
-def test_where_nothing_can_be_gained_hardly_a_run_claims_a_gain(tmp_path: Path) -> None:
-    verdicts = anyio.run(simulate_noise.verdicts, 60, "local-search", tmp_path)
-    assert verdicts.count("improved") <= 5  # of 60, at a rate of 2.5 %: more in fewer than 1 of 400 tries
+@pytest.mark.parametrize(
+    ("runs", "most"),  # at a rate of 2.5 %, more than that comes in fewer than 1 of 75 and 1 of 400 tries
+    [(20, 2), pytest.param(60, 5, marks=pytest.mark.slow)],
+)
+def test_where_nothing_can_be_gained_hardly_a_run_claims_a_gain(tmp_path: Path, runs: int, most: int) -> None:
+    verdicts = anyio.run(simulate_noise.verdicts, runs, "local-search", tmp_path)
+    assert len(verdicts) == runs
+    assert verdicts.count("improved") <= most
 
 
 def test_attribution_names_the_one_edit_that_was_rewarded(tmp_path: Path) -> None:

@@ -47,7 +47,15 @@ def small_run(**model: str) -> RunSpec:
     return make_spec({"prompt": prompt, "examples": examples, "cache": False, **options, **model})
 
 
-@pytest.mark.parametrize(("provider", "path"), [("openai", "/v1"), ("anthropic", "")])
+@pytest.mark.parametrize(
+    ("anyio_backend", "provider", "path"),
+    [
+        ("asyncio", "openai", "/v1"),
+        ("trio", "anthropic", ""),
+        pytest.param("trio", "openai", "/v1", marks=pytest.mark.slow),
+        pytest.param("asyncio", "anthropic", "", marks=pytest.mark.slow),
+    ],
+)
 async def test_a_run_through_each_sdk_gives_a_valid_result(
     tmp_path: Path, served: str, provider: str, path: str
 ) -> None:
@@ -63,6 +71,7 @@ async def test_a_run_through_each_sdk_gives_a_valid_result(
     assert result.usage.usd is None  # nobody knows what this server charges
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", pytest.param("trio", marks=pytest.mark.slow)])
 async def test_the_embedded_model_runs_by_name(tmp_path: Path, weights: Path) -> None:
     async with open_run(small_run(model=f"local:{weights}"), env=Environment(tmp_path)) as run:
         result = await run.wait()

@@ -157,7 +157,7 @@ from scripted_models import capable
 
 def model(call):
     with open({log!r}, "a") as log:
-        print(os.getpid(), call.turns[-1].content[:20].replace(chr(10), " "), file=log)
+        print(os.getpid(), call.turns[0].content[:20].replace(chr(10), " "), file=log)
     return capable(call)
 """
 
