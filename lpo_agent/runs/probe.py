@@ -1,4 +1,4 @@
-"""Choosing the method for ``--method auto``: a small test of what the optimizer model can do."""
+"""Chooses the method for ``--method auto`` with a small test of what the optimizer model can do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SAMPLE = Prompt(text="Read the note below and say which country it comes from.\n\nNote: {input}")
 FAULT = Critique(text="The answers are whole sentences, but only the name of the country is wanted.")
 MOST_TAGGED = 0.7
-"""Share of the sample's words that a useful marking leaves some of."""
+"""The share of the sample's words that may be marked; a model that marks more does not choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class Choice:
 
 
 async def choose_method(context: RunContext, wanted: str, why: str = "asked for") -> Choice:
-    """Return the method that is ``wanted``, or for "auto" the one that fits the optimizer model.
+    """Return the ``wanted`` method, or for "auto" the one that fits the optimizer model.
 
-    The probe has the agents of method ``lpo`` tag and then edit a short sample prompt; both replies must be usable, and
-    the tags must leave part of the prompt alone. Raises RequestFailed where the model cannot be asked at all.
+    The agents of method ``lpo`` tag and then edit a short sample prompt. Both replies must be usable, and the tags must
+    not cover nearly the whole prompt. Raises RequestFailed if the model cannot be called.
     """
     if wanted != AUTO:
         return Choice(wanted, why)
