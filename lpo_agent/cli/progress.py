@@ -53,7 +53,7 @@ PHASES: Final = {
 }
 
 
-class Observed(Protocol):
+class ObservedRun(Protocol):
     """What a view needs of a run."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -131,7 +131,7 @@ class Lines:
         """Print a line."""
         self.console.print(Text(words.one_line(text)), soft_wrap=True)
 
-    async def follow(self, run: Observed) -> None:
+    async def follow(self, run: ObservedRun) -> None:
         """Print the run's notable events until it is over."""
         async for event in run:
             if line := describe(event):
@@ -145,7 +145,7 @@ class NoProgress:
     def say(self, text: str) -> None:
         """Print nothing."""
 
-    async def follow(self, run: Observed) -> None:
+    async def follow(self, run: ObservedRun) -> None:
         """Wait for the run's end."""
         async for _ in run:
             pass
@@ -213,7 +213,7 @@ def _answers_after(phase: str, state: RunState) -> int:
 class LiveState:
     """What a live view shows of a run. ``clock`` counts seconds."""
 
-    run: Observed
+    run: ObservedRun
     clock: Callable[[], float]
     state: RunState = field(default_factory=RunState)
     speed: Speed = field(default_factory=Speed)
@@ -277,7 +277,7 @@ class LiveView:
         """Print a line above the state."""
         self.console.print(Text(words.one_line(text)))
 
-    async def follow(self, run: Observed) -> None:
+    async def follow(self, run: ObservedRun) -> None:
         """Show the run until it is over, and then remove the state from the terminal."""
         state = LiveState(run, self.clock)
         with Live(console=self.console, auto_refresh=False, transient=True) as live:

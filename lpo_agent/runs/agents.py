@@ -71,7 +71,7 @@ async def open_agents(context: RunContext, setting: AgentSetting, method: FullMe
         async with MemoryBus() as memory, serving(memory, team.agents(models), spec.concurrency):
             yield memory
     else:
-        from lpo_agent.workers.coordinator import open_worker_bus  # noqa: PLC0415 - needs the extra
+        from lpo_agent.workers.worker_bus import open_worker_bus  # noqa: PLC0415 - needs the extra
 
         task, optimizer = context.models.task, context.models.optimizer
         async with open_worker_bus(

@@ -29,7 +29,7 @@ from lpo_agent.search.methods.choosing import check_options
 from lpo_agent.search.methods.local.analysis import PromptAnalyzer
 from lpo_agent.search.outcome import SearchOutcome, SearchTask
 from lpo_agent.search.scoring import Outcomes, until_spent
-from lpo_agent.search.task import call_tokens, calls_each, fit, need, warn_of_few
+from lpo_agent.search.task import call_tokens, calls_each, end_cost, fit, warn_of_few
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lpo_agent.core.events import Event
     from lpo_agent.core.scores import Score
     from lpo_agent.runs.context import RunContext
-    from lpo_agent.runs.probe import Choice
+    from lpo_agent.runs.probe import MethodChoice
     from lpo_agent.search.methods.base import FullMethod
     from lpo_agent.search.plan import Plan
     from lpo_agent.search.task import Task
@@ -76,7 +76,7 @@ async def optimize(context: RunContext) -> RunResult:
     return result
 
 
-async def _choose(context: RunContext) -> Choice:
+async def _choose(context: RunContext) -> MethodChoice:
     """Return the method; "auto" becomes the method that an earlier session of the run chose, or that a probe finds."""
     if context.spec.method != AUTO or context.prepared.own.method is not None:
         return await choose_method(context, context.spec.method)
@@ -92,7 +92,7 @@ def _rows(context: RunContext, task: Task, plan: Plan) -> SearchTask:
     spec, splits = context.spec, task.splits
     tokens = call_tokens(task)
     price = context.prices.cost(spec.model, Usage(tokens - task.max_tokens, task.max_tokens))
-    end = need(task, plan, price)
+    end = end_cost(task, plan, price)
     return SearchTask(
         splits.train, splits.dev, splits.test, context.ledger, end, calls_each(task), splits.must, spec.class_gate
     )
@@ -116,7 +116,7 @@ async def _until_stopped(stop: anyio.Event, tell: Callable[[], None]) -> AsyncIt
         tasks.cancel_scope.cancel()
 
 
-def _started(context: RunContext, task: Task, plan: Plan, choice: Choice) -> RunStarted:
+def _started(context: RunContext, task: Task, plan: Plan, choice: MethodChoice) -> RunStarted:
     spec = context.spec
     return RunStarted(
         run_id=context.run_id,

@@ -25,21 +25,21 @@ MOST_TAGGED = 0.7
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MethodChoice:
     """The method to use and why."""
 
     method: str
     why: str
 
 
-async def choose_method(context: RunContext, wanted: str, why: str = "asked for") -> Choice:
+async def choose_method(context: RunContext, wanted: str, why: str = "asked for") -> MethodChoice:
     """Return the ``wanted`` method, or for "auto" the one that fits the optimizer model.
 
     The agents of method ``lpo`` tag and then edit a short sample prompt. Both replies must be usable, and the tags must
     not cover nearly the whole prompt. Raises RequestFailed if the model cannot be called.
     """
     if wanted != AUTO:
-        return Choice(wanted, why)
+        return MethodChoice(wanted, why)
     spec, lpo = context.spec, full(METHODS.load("lpo"))
     plan = lpo.plan(spec.model_copy(update={"marker": "llm", "proposer": "llm", "method_options": {}}))
     setting = setting_of(spec, context.task, plan, "lpo").model_copy(update={"optimizer_temperature": 0.0})
@@ -47,8 +47,8 @@ async def choose_method(context: RunContext, wanted: str, why: str = "asked for"
     async with open_agents(context, setting, lpo) as bus:
         problem = await _problem(bus)
     if problem is None:
-        return Choice("lpo", f"{name} marked and filled spans in a probe")
-    return Choice("local-search", f"{name} cannot mark and fill spans in a probe ({problem})")
+        return MethodChoice("lpo", f"{name} marked and filled spans in a probe")
+    return MethodChoice("local-search", f"{name} cannot mark and fill spans in a probe ({problem})")
 
 
 async def _problem(bus: Bus) -> str | None:

@@ -56,7 +56,7 @@ FILES = {"examples": (), "data": None, "train": None, "dev": None, "test": None}
 
 
 @dataclass(frozen=True, slots=True)
-class Limited:
+class CallCap:
     """A cap on the calls of a search; answers from the journal count too, the calls of the final test do not."""
 
     search_calls: int
@@ -148,17 +148,17 @@ class Runner:
 
     @asynccontextmanager
     async def open(
-        self, prepared: PreparedRun, *, stop: anyio.Event | None = None, limited: Limited | None = None
+        self, prepared: PreparedRun, *, stop: anyio.Event | None = None, call_cap: CallCap | None = None
     ) -> AsyncIterator[Run[Any]]:
         """Carry out a prepared run; leaving the block before its end cancels it, and it can be resumed.
 
-        A ``limited`` run that is opened again starts from its beginning with the answers of the journal, and its usage
-        is counted anew. So its number of calls is the same as without the interruption.
+        With ``call_cap``, a run that is opened again starts from its beginning with the answers of the journal, and its
+        usage is counted anew. So its number of calls is the same as without the interruption.
         """
         run_id, spec = prepared.run_id, prepared.request.spec
-        ledger = Ledger(spec.budget, already=self.journal.totals(run_id) if limited is None else None)
-        outcomes = JournalOutcomes(self.journal, run_id, recalls=limited is None)
-        allowance = None if limited is None else _allowance(limited, prepared.task)
+        ledger = Ledger(spec.budget, already=self.journal.totals(run_id) if call_cap is None else None)
+        outcomes = JournalOutcomes(self.journal, run_id, recalls=call_cap is None)
+        allowance = None if call_cap is None else _allowance(call_cap, prepared.task)
 
         async def job(_run: Run[Any], emit: Callable[[Event], None], stopping: anyio.Event) -> Any:
             context = await self.context(prepared, ledger, outcomes, emit=emit, stop=stopping, allowance=allowance)
@@ -245,8 +245,8 @@ def check_resumable(record: RunRecord) -> None:
         raise ConfigError(f"run {record.run_id} is of kind {record.kind}, which is not resumed by itself")
 
 
-def _allowance(limited: Limited, task: Task) -> Allowance:
-    return Allowance(Ledger(Budget(calls=limited.search_calls + calls_of_test(task))), limited.reason)
+def _allowance(call_cap: CallCap, task: Task) -> Allowance:
+    return Allowance(Ledger(Budget(calls=call_cap.search_calls + calls_of_test(task))), call_cap.reason)
 
 
 def calls_of_test(task: Task) -> int:

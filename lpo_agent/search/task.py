@@ -9,7 +9,7 @@ from lpo_agent.core import power
 from lpo_agent.core.choosing import selection_size
 from lpo_agent.core.result import PowerResult
 from lpo_agent.search.candidates import Candidate
-from lpo_agent.search.plan import Need, Plan
+from lpo_agent.search.plan import EndCost, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +123,7 @@ def choosing_items(task: Task, plan: Plan) -> int:
     return dev + cut * plan.finalists + (dev - cut) + must * (1 + plan.finalists)
 
 
-def need(task: Task, plan: Plan, price: float | None) -> Need:
+def end_cost(task: Task, plan: Plan, price: float | None) -> EndCost:
     """Return what the end of the run may cost; ``price`` is USD for one scoring call, if known."""
     calls = calls_each(task) * (choosing_items(task, plan) + 2 * len(task.splits.test))
-    return Need(calls=calls, tokens=calls * call_tokens(task), usd=None if price is None else calls * price)
+    return EndCost(calls=calls, tokens=calls * call_tokens(task), usd=None if price is None else calls * price)

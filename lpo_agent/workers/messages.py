@@ -32,7 +32,7 @@ WORKER_ROLES: Final[Mapping[str, str]] = {
 """The roles of workers, each with a description."""
 
 
-class Work(Message, Generic[Q]):
+class CallRequest(Message, Generic[Q]):
     """Asks a worker for the next model call that the agent needs to answer ``ask``.
 
     ``known``: the answers to the agent's earlier calls. ``setting``: the name of the settings of the run's agents on
@@ -54,15 +54,15 @@ class PaidAnswer(Message):
     output_tokens: int
 
 
-class Answered(Message):
+class CallReply(Message):
     """The answer to the call, or its failure; both are None if the agent made no further call."""
 
     answer: PaidAnswer | None = None
     failed: Failure | None = None
 
 
-def topic_at_workers(topic: Topic[Any, Any], model: str) -> Topic[Work[Any], Answered]:
+def topic_at_workers(topic: Topic[Any, Any], model: str) -> Topic[CallRequest[Any], CallReply]:
     """Return the topic of the workers with this model, so that workers with different models can share a server."""
     from lpo_agent.bus.nats_connection import token  # noqa: PLC0415 - needs the extra
 
-    return Topic(f"{topic.name}-{token(model)}", Work[topic.request], Answered)  # type: ignore[name-defined]
+    return Topic(f"{topic.name}-{token(model)}", CallRequest[topic.request], CallReply)  # type: ignore[name-defined]

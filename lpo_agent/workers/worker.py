@@ -26,8 +26,8 @@ from lpo_agent.plugins import OWN
 from lpo_agent.search.methods.base import METHODS
 from lpo_agent.search.methods.choosing import full
 from lpo_agent.workers.connecting import open_network, server_of, shared_limiter
-from lpo_agent.workers.coordinator import OUTAGE
-from lpo_agent.workers.messages import ROLES, Answered, PaidAnswer, Work, topic_at_workers
+from lpo_agent.workers.messages import ROLES, CallReply, CallRequest, PaidAnswer, topic_at_workers
+from lpo_agent.workers.worker_bus import OUTAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Turn:
+class RequestState:
     """The state of one request: known answers are used for the first calls, the next call is made, then it ends.
 
     ``scope`` is cancelled as soon as there is an answer, because the run itself continues from there. ``at``: the
@@ -51,22 +51,22 @@ class Turn:
 
     known: tuple[str, ...]
     scope: anyio.CancelScope
-    answered: Answered = field(default_factory=Answered)
+    reply: CallReply = field(default_factory=CallReply)
     at: int = 0
 
-    async def end(self, answered: Answered) -> None:
+    async def end(self, reply: CallReply) -> None:
         """End the request; does not return."""
-        self.answered = answered
+        self.reply = reply
         self.scope.cancel()
         await anyio.sleep_forever()
 
 
 @dataclass(frozen=True, slots=True)
-class TurnModel:
+class SingleCallModel:
     """The model that the agent of one request calls; it makes one call, because the run decides about retries."""
 
     paced: Paced
-    turn: Turn
+    state: RequestState
 
     @property
     def name(self) -> str:
@@ -75,10 +75,10 @@ class TurnModel:
 
     async def complete(self, call: Call) -> Completion:
         """Return a known answer, or make the call and end the request; raises OutageError."""
-        turn = self.turn
-        number, turn.at = turn.at, turn.at + 1
-        if number < len(turn.known):
-            return Completion(turn.known[number])
+        state = self.state
+        number, state.at = state.at, state.at + 1
+        if number < len(state.known):
+            return Completion(state.known[number])
         found = await self._once(call)
         if isinstance(found, Completion):
             answer = PaidAnswer(
@@ -88,9 +88,9 @@ class TurnModel:
                 input_tokens=found.usage.input_tokens,
                 output_tokens=found.usage.output_tokens,
             )
-            await turn.end(Answered(answer=answer))
+            await state.end(CallReply(answer=answer))
         else:
-            await turn.end(Answered(failed=self._failure(found)))
+            await state.end(CallReply(failed=self._failure(found)))
         raise AssertionError("a request that has ended does not continue")
 
     async def _once(self, call: Call) -> Completion | ProviderError:
@@ -139,16 +139,16 @@ class Worker:
     _settings: dict[str, AgentSetting] = field(init=False, default_factory=dict)
     _lock: anyio.Lock = field(init=False, default_factory=anyio.Lock)
 
-    async def answer(self, topic: Topic[Any, Any], work: Work[Any]) -> Answered:
+    async def answer(self, topic: Topic[Any, Any], work: CallRequest[Any]) -> CallReply:
         """Make the next call of a request; raises errors that all other requests would have too."""
         setting = await self._setting(work.setting)
         with anyio.CancelScope() as scope:
-            turn = Turn(work.known, scope)
-            models = Models(TurnModel(self.task, turn), TurnModel(self.optimizer, turn))
+            state = RequestState(work.known, scope)
+            models = Models(SingleCallModel(self.task, state), SingleCallModel(self.optimizer, state))
             own = OwnAgents(metric=None if setting.metric == "judge" else Unjudged())
             method = full(METHODS.load("lpo" if setting.method == OWN else setting.method))
             await Team(setting, method.writers, own).handler(topic.name, models)(work.ask)
-        return turn.answered
+        return state.reply
 
     async def _setting(self, name: str) -> AgentSetting:
         async with self._lock:

@@ -38,7 +38,7 @@ class Method(Protocol):
         ...
 
 
-class Progress(Protocol):
+class PhasedSearch(Protocol):
     """A search under way. Each part may end early by RequestFailed when the budget is spent."""
 
     async def search(self) -> None:
@@ -80,7 +80,7 @@ class FullMethod(Protocol):
         """Return the agents that work on prompts, ``model`` being the optimizer model."""
         ...
 
-    def start(self, search: Search) -> Progress:
+    def start(self, search: Search) -> PhasedSearch:
         """Return a search that is ready to begin."""
         ...
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lpo_agent.agents.base import AgentSetting, Writers
     from lpo_agent.models.base import Model
     from lpo_agent.search.context import Search
-    from lpo_agent.search.methods.base import Method, Progress
+    from lpo_agent.search.methods.base import Method, PhasedSearch
     from lpo_agent.search.plan import Plan
     from lpo_agent.search.task import Task
     from lpo_agent.spec import RunSpec
@@ -69,6 +69,6 @@ class OwnMethod:
         """Return the agents of ``lpo``."""
         return full(METHODS.load("lpo")).writers(setting, model)
 
-    def start(self, search: Search) -> Progress:
+    def start(self, search: Search) -> PhasedSearch:
         """Return a search that asks the method for finalists and chooses among them as ``lpo`` does."""
         return OwnSearch(self.inner, search)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class OwnSearch:
-    """Implements :class:`lpo_agent.search.methods.base.Progress` around ``method``."""
+    """Implements :class:`lpo_agent.search.methods.base.PhasedSearch` around ``method``."""
 
     method: Method
     context: Search

@@ -33,7 +33,7 @@ from lpo_agent.failure import Failure, Retry
 from lpo_agent.models.base import Completion, Usage
 from lpo_agent.models.middleware import SHORTEST, Tries
 from lpo_agent.workers.connecting import open_network, server_of
-from lpo_agent.workers.messages import ROLES, Work, topic_at_workers
+from lpo_agent.workers.messages import ROLES, CallRequest, topic_at_workers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Call
     from lpo_agent.models.billing import Charge
     from lpo_agent.models.middleware import RunModel
-    from lpo_agent.workers.messages import Answered
+    from lpo_agent.workers.messages import CallReply
 
 LOST: Final = frozenset({"Unavailable", "WorkersLost"})
 """Kinds of bus failures after which it is not known whether a worker made the call."""
@@ -228,7 +228,7 @@ class WorkerBus:
         charge = await model.billing.reserve(model.name, missing.call.max_usage)
         try:
             found = await self._ask(
-                topic, Work(setting=self.setting, ask=message, known=_texts(replay)), missing, charge
+                topic, CallRequest(setting=self.setting, ask=message, known=_texts(replay)), missing, charge
             )
         finally:
             charge.fail(unsure=True)  # a worker that was cut off may have made the call
@@ -237,7 +237,7 @@ class WorkerBus:
         return found
 
     async def _ask(
-        self, topic: Topic[Any, Any], work: Work[Any], missing: Missing, charge: Charge
+        self, topic: Topic[Any, Any], work: CallRequest[Any], missing: Missing, charge: Charge
     ) -> Completion | Failure:
         name = topic_at_workers(topic, missing.model.name)
         count, _ = self._asking.get(name.name, (0, ""))
@@ -292,7 +292,7 @@ def _refused(exc: RequestFailed, charge: Charge) -> Failure:
     raise exc
 
 
-def _told(reply: Answered, charge: Charge) -> Completion | Failure:
+def _told(reply: CallReply, charge: Charge) -> Completion | Failure:
     """Record the cost of a call that a worker made, and return its answer or failure."""
     if reply.answer is not None:
         used = Usage(reply.answer.input_tokens, reply.answer.output_tokens)
