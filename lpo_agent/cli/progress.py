@@ -54,19 +54,19 @@ PHASES: Final = {
 
 
 class ObservedRun(Protocol):
-    """What a view needs of a run."""
+    """The part of a run that a view uses."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """Yield the events until the run is over."""
         ...
 
     def usage(self) -> UsageResult:
-        """Return what was spent so far."""
+        """Return the usage so far."""
         ...
 
 
 def describe(event: Event) -> str | None:  # noqa: C901, PLR0911 - one line an event
-    """Return one line about an event, or None for one that is not worth a line."""
+    """Return one line about an event, or None for an event that is not shown."""
     match event:
         case RunStarted():
             return _started(event)
@@ -153,7 +153,7 @@ class NoProgress:
 
 @dataclass(slots=True)
 class Speed:
-    """How fast a run goes. Times are seconds of one clock; answers include cached ones."""
+    """Measures the speed of a run. Times are seconds of one clock; answers include cached ones."""
 
     samples: deque[tuple[float, int]] = field(default_factory=deque)
     phase: str = "setup"
@@ -211,7 +211,7 @@ def _answers_after(phase: str, state: RunState) -> int:
 
 @dataclass(slots=True)
 class LiveState:
-    """What a live view shows of a run. ``clock`` counts seconds."""
+    """The data that a live view shows about a run. ``clock`` counts seconds."""
 
     run: ObservedRun
     clock: Callable[[], float]

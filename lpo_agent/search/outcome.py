@@ -1,4 +1,4 @@
-"""The task and the outcome of a search, the protocol of search methods, and two functions that methods share."""
+"""The task and the outcome of a search, and two functions that search methods share."""
 
 from __future__ import annotations
 
