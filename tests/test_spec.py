@@ -90,7 +90,7 @@ def test_a_stale_file_is_named_and_written_anew(
     (tmp_path / "lpo_agent").mkdir()
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     assert generate.main(["--check"]) == 1
-    assert "lpo_agent/options.py is stale; run scripts/generate" in capsys.readouterr().err
+    assert "lpo_agent/options.py is out of date; run scripts/generate" in capsys.readouterr().err
     assert (generate.main([]), generate.main(["--check"]), generate.main(["--help"])) == (0, 0, 2)
 
 
@@ -185,7 +185,7 @@ def test_an_argument_of_a_tool_has_the_options_words_and_range() -> None:
         budget_usd: Annotated[float | None, argument("budget_usd", unset="the server's")] = None
 
     found = Arguments.model_json_schema()["properties"]
-    assert found["proposals"]["description"] == "Candidates of each step; default: the method's own."
+    assert found["proposals"]["description"] == "Candidates of each step; default: depends on the method."
     assert found["proposals"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 64}
     assert (found["steps"]["description"], found["steps"]["maximum"]) == ("Rounds.", 10)
     assert found["method"]["enum"] == list(option_of("method").choices)

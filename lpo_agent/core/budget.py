@@ -30,11 +30,13 @@ class Budget(OptionModel):
     prefix: ClassVar[str] = "budget"
 
     usd: float | None = option(
-        None, "most that the run may cost, where prices are known", metavar="N", unit="US dollars", unset="no cap", gt=0
+        None, "highest cost of the run, if prices are known", metavar="N", unit="US dollars", unset="no cap", gt=0
     )
-    calls: int | None = option(None, "most model calls, failed ones counted", metavar="N", unset="no cap", gt=0)
-    tokens: int | None = option(None, "most tokens, those read and those written", metavar="N", unset="no cap", gt=0)
-    seconds: float | None = option(None, "most time", metavar="N", unit="seconds", unset="no cap", gt=0)
+    calls: int | None = option(
+        None, "highest number of model calls, including failed ones", metavar="N", unset="no cap", gt=0
+    )
+    tokens: int | None = option(None, "highest number of tokens, input and output", metavar="N", unset="no cap", gt=0)
+    seconds: float | None = option(None, "longest time", metavar="N", unit="seconds", unset="no cap", gt=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def option(
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What a field says about itself. ``path``: the field's name, below that of the table it stands in."""
+    """The declaration of an option. ``path``: the name of its field, after that of the model that contains it."""
 
     path: tuple[str, ...]
     kind: Any
@@ -227,7 +227,7 @@ def spellings(model: type[BaseModel]) -> dict[str, Option]:
 
 
 def field_of(model: type[BaseModel], written: str) -> str | None:
-    """Return the field that an option stands in, however it was written; None if there is no such option."""
+    """Return the field that contains an option, whatever the spelling; None if there is no such option."""
     name = written.replace("-", "_")
     found = spellings(model).get(name)
     return found.path[0] if found else name if name in model.model_fields else None

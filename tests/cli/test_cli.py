@@ -337,7 +337,7 @@ def test_dry_run_asks_no_model(lpo: Run) -> None:
     plan = json.loads(ended.out)
     assert ended.code == 0
     assert 0 < plan["calls_low"] <= plan["calls_high"]
-    assert "nothing was asked" in lpo("optimize", "plain.txt", *SEARCH, *model("broken"), "--dry-run").out
+    assert "no model was called" in lpo("optimize", "plain.txt", *SEARCH, *model("broken"), "--dry-run").out
 
 
 def test_a_budget_spent_before_any_result_is_code_4(lpo: Run) -> None:
@@ -537,7 +537,7 @@ def test_a_signal_ends_the_run_cleanly_and_it_can_be_resumed(home: Path, sent: s
     (listed,) = json.loads(process("runs", "--json").stdout)
     assert (listed["run_id"], listed["status"]) == (run_id, "interrupted")
     shown = process("show", run_id[:12])
-    assert f"go on with: lpo resume {run_id}" in shown.stdout
+    assert f"continue with: lpo resume {run_id}" in shown.stdout
     resumed = process("resume", run_id, "--json", "--quiet", env=environment)
     result = RunResult.model_validate_json(resumed.stdout)
     assert (resumed.returncode, result.run_id, result.status) == (0, run_id, "completed")

@@ -195,7 +195,7 @@ def test_every_verdict_has_its_words(verdict: Verdict, delta: TestDelta | None, 
 
 def test_a_run_that_ended_early_says_how_to_go_on() -> None:
     early = result().model_copy(update={"status": "stopped", "stop_reason": "the budget is used up"})
-    assert "go on with: lpo resume 20261123-070000-abcd" in printed(early)
+    assert "continue with: lpo resume 20261123-070000-abcd" in printed(early)
 
 
 def test_an_evaluation_counts_what_is_unscored_by_reason() -> None:

@@ -88,7 +88,7 @@ def test_a_run_whose_rows_are_gone_is_reported_without_items(home: Path) -> None
         ("evaluate", True, "is of kind evaluate, not optimize; see it with: lpo show r-one"),
         ("guided", True, "is of kind guided"),
         ("bench", True, "is a benchmark; each of its searches has one, such as: lpo report r-one.cell"),
-        ("optimize", False, "has no result yet; it is interrupted; go on with: lpo resume r-one"),
+        ("optimize", False, "has no result yet; it is interrupted; continue with: lpo resume r-one"),
     ],
 )
 def test_other_runs_are_refused_with_what_to_do(
