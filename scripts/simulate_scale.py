@@ -69,7 +69,7 @@ class Worker:
 
 
 class World:
-    """The simulation. ``done``: times of answers; ``shares``: answers by coordinator; ``again``: requests made twice."""
+    """The simulation. ``done``: times of answers; ``shares``: answers by coordinator; ``again``: repeated requests."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.rng, self.now = plan, random.Random(plan.seed), 0.0
