@@ -132,8 +132,9 @@ class OwnModel:
 
     @property
     def name(self) -> str:
-        """The name that it has or was opened by, else that of its class."""
-        return self.known_as or str(getattr(self.inner, "name", "") or f"own:{type(self.inner).__name__}")
+        """The name that it was opened by or has, else that of its class; "own:" stands in for a missing provider."""
+        name = self.known_as or str(getattr(self.inner, "name", "") or type(self.inner).__name__)
+        return name if all(name.partition(":")) else f"own:{name}"
 
     @property
     def identity(self) -> Mapping[str, object] | None:
