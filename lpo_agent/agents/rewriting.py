@@ -99,7 +99,7 @@ class InspectingSetting(RewritingSetting):
         """Return the inspection."""
         return self._inspection(ask.prompt, ask.failures, ask.history)
 
-    def critique(self, reply: str, ask: CritiqueAsk) -> Critique:
+    def critique(self, reply: str, ask: CritiqueAsk) -> Critique:  # noqa: ARG002 - the other setting's reads it
         """Return the whole reply, which is the model's reasoning."""
         return Critique(text=reply, reasons=(reply,))
 

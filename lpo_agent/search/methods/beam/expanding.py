@@ -90,7 +90,7 @@ class Rules(ABC):
     ) -> None:
         """Make one proposal, or one group of them, and add it to ``outcomes``."""
 
-    async def vary(
+    async def vary(  # noqa: B027 - only one method does it
         self, expander: Expander, request: ProposalRequest, number: str, outcomes: list[ProposalOutcome]
     ) -> None:
         """Paraphrase the parent itself, if the method does that."""
