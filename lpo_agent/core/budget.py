@@ -36,6 +36,11 @@ class Budget(OptionModel):
     tokens: int | None = option(None, "most tokens, those read and those written", metavar="N", unset="no cap", gt=0)
     seconds: float | None = option(None, "most time", metavar="N", unit="seconds", unset="no cap", gt=0)
 
+    @property
+    def caps_calls(self) -> bool:
+        """Whether there is a cap that a call can use up."""
+        return not self.usd is self.calls is self.tokens is None
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
