@@ -1,20 +1,22 @@
-"""Local Prompt Optimization: better prompts by small, proven-local edits, measured on your data.
+"""Local Prompt Optimization: improves prompts by small local edits, and measures the improvement on your data.
 
 ::
 
     result = await lpo_agent.optimize(prompt, rows, metric="exact", model="openai:...", budget=Budget(calls=1000))
 
-    async with lpo_agent.open_run(spec) as run:      # the same run, observed while it happens
+    async with lpo_agent.open_run(spec) as run:      # the same, and observe the run while it is in progress
         async for event in run: ...
     result = run.result
 
     async with lpo_agent.open_session(model="openai:...", rpm=5000, budget=Budget(calls=20_000)) as session:
-        result = await session.optimize(prompt, rows)   # many at once: one limiter, one budget
+        result = await session.optimize(prompt, rows)   # many runs at the same time: one rate limit, one budget
 
-Async only, on asyncio and trio. Public are the names in ``__all__`` here and in :mod:`lpo_agent.errors`,
-:mod:`lpo_agent.events`, :mod:`lpo_agent.results`, :mod:`lpo_agent.report` and :mod:`lpo_agent.bench`: until a new
-major version they change by addition only.
-Everything else may change with any version.
+The functions are async only, and work on asyncio and trio.
+
+Public are the names in ``__all__`` of this module and of :mod:`lpo_agent.bench`, :mod:`lpo_agent.errors`,
+:mod:`lpo_agent.events`, :mod:`lpo_agent.plugins`, :mod:`lpo_agent.report` and :mod:`lpo_agent.results`. Before version
+1.0, a change that breaks one of them is announced as a deprecation at least one minor version earlier. Everything else
+may change in any version.
 """
 
 from __future__ import annotations
@@ -182,7 +184,7 @@ _HOMES = {
     "resume": "api",
     "serve_worker": "workers.worker",
 }
-"""The module of each public name, below this package."""
+"""The module of each public name, relative to this package."""
 
 __all__ = [
     "LOCAL_MODELS",
@@ -281,7 +283,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that importing the package costs next to nothing."""
+    """Import a public name when it is first used, so that importing the package is fast."""
     if name not in _HOMES:
         raise AttributeError(f"module 'lpo_agent' has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415 - only when a name is asked for
@@ -290,5 +292,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return what there is, also what was not imported yet."""
+    """Return all names of the module, including those that were not imported yet."""
     return sorted({*globals(), *_HOMES})

@@ -1,6 +1,7 @@
-"""The library's functions: what ``import lpo_agent`` offers, and what the command line and the MCP server stand on.
+"""The functions of the public API: optimize, evaluate, compare, mark, and opening and resuming runs.
 
-Each is a thin layer over :mod:`lpo_agent.runs`: it sorts names from the caller's own objects, and says what comes back.
+The command line and the MCP server use them too. Each function is a thin, typed layer over :mod:`lpo_agent.runs`: it
+separates names from the caller's own objects, starts a run, and returns the result.
 """
 
 from __future__ import annotations
@@ -64,9 +65,10 @@ async def optimize(
 ) -> RunResult:
     """Search for a better prompt and return the result.
 
-    ``rows`` are split by ``seed`` into rows to learn from, to choose by, and to test once. Model, metric, method,
-    marker, proposer and bus are names or the caller's own objects (see the Protocols of this package). ``say`` is told
-    what a user should know meanwhile. Raises LpoError, never an exception group.
+    ``rows`` are split, depending on ``seed``, into train rows for the search, dev rows to choose the prompt, and test
+    rows for one final comparison. Model, metric, method, marker, proposer and bus are names or objects of the caller
+    (see the Protocols of this package). ``say`` is called with messages for the user. Raises LpoError, never an
+    exception group.
     """
     names, own = split_parts(
         model=model,
@@ -97,7 +99,7 @@ async def evaluate(
     say: Callable[[str], None] = silent,
     **options: Unpack[ScoreOptions],
 ) -> EvaluateResult:
-    """Score one prompt on every row; raises LpoError. ``optimizer_model`` judges where the metric is judge."""
+    """Score one prompt on every row; raises LpoError. With the metric "judge", ``optimizer_model`` is the judge."""
     names, own = split_parts(model=model, optimizer_model=optimizer_model, metric=metric, bus=bus, providers=providers)
     spec = make_spec({"prompt": prompt, "examples": tuple(rows), **names, **options})
     async with _opened(spec, "evaluate", own, env=env, say=say) as run:
@@ -119,7 +121,7 @@ async def compare(
     say: Callable[[str], None] = silent,
     **options: Unpack[ScoreOptions],
 ) -> CompareResult:
-    """Score two prompts on the same rows, and tell whether ``b`` is better than ``a``; raises LpoError."""
+    """Score two prompts on the same rows, and test whether ``b`` is better than ``a``; raises LpoError."""
     names, own = split_parts(model=model, optimizer_model=optimizer_model, metric=metric, bus=bus, providers=providers)
     spec = make_spec({"prompt": a, "examples": tuple(rows), **names, **options})
     async with _opened(spec, "compare", own, other_prompt=b, env=env, say=say) as run:
@@ -192,10 +194,10 @@ def open_run(
     say: Callable[[str], None] = silent,
     **parts: Unpack[Parts],
 ) -> AbstractAsyncContextManager[Run[Any]]:
-    """Start a run and observe it while it happens; leaving the block before its end cancels it.
+    """Start a run, and observe it while it is in progress; leaving the block before its end cancels it.
 
-    The journal allows a resume. ``parts`` are the caller's own objects, in place of what ``spec`` names. Raises
-    InputError before anything is spent.
+    A cancelled run can be resumed. ``parts`` are objects of the caller that replace what ``spec`` names. Raises
+    InputError for wrong input, before any call.
     """
     names, own = split_parts(**parts)
     return _opened(spec.model_copy(update=names), kind, own, other_prompt=other_prompt, env=env, say=say)
@@ -226,11 +228,11 @@ async def open_resumed(
     budget: Budget | None = None,
     **parts: Unpack[Parts],
 ) -> AsyncIterator[Run[Any]]:
-    """Go on with a run or benchmark that was interrupted or stopped: only what is missing is asked for.
+    """Continue a run or benchmark that was interrupted or stopped; only missing answers are requested.
 
-    ``run_id`` may be a unique beginning, or "last". A run that had objects of the caller's needs them again. ``budget``
-    replaces the run's caps; what was spent before counts. Raises JournalError for an unknown run, ConfigError for one
-    that cannot be resumed.
+    ``run_id`` may be a unique prefix, or "last". Objects of the caller that the run used must be passed again.
+    ``budget`` replaces the caps of the run; what was spent before counts. Raises JournalError for an unknown run, and
+    ConfigError for a run that cannot be resumed.
     """
     env = env or read_environment()
     _, own = split_parts(**parts)
@@ -261,6 +263,6 @@ async def resume(
     budget: Budget | None = None,
     **parts: Unpack[Parts],
 ) -> Result:
-    """Go on with a run as :func:`open_resumed` does, and return its result when it has ended."""
+    """Continue a run as :func:`open_resumed` does, wait for its end, and return its result."""
     async with open_resumed(run_id, env=env, say=say, budget=budget, **parts) as run:
         return cast("Result", await run.wait())

@@ -23,28 +23,28 @@ MetricLike: TypeAlias = "str | Metric | Callable[..., Any]"
 
 
 class Parts(TypedDict, total=False):
-    """Parts of a run that may be the caller's own objects in place of names.
+    """Parts of a run that may be objects of the caller instead of names.
 
-    What must be given again when a run with such objects is resumed.
+    Such objects must be passed again when the run is resumed.
     """
 
     model: str | Model
-    """Answers the rows: ``PROVIDER:NAME`` or a Model."""
+    """The model that answers the rows: ``PROVIDER:NAME`` or a Model."""
     optimizer_model: str | Model | None
-    """Marks, proposes and judges (default: the model that answers)."""
+    """The model that marks, proposes and judges (default: the model that answers)."""
     metric: MetricLike | None
     """How answers are scored: a name, ``FILE.py:FUNCTION``, a function ``(output, target, row)``, or a Metric."""
     method: str | Method
     """How to search: a name or a Method (default: auto, which tests what the optimizer model can do)."""
     marker: str | Marker | None
-    """Who chooses the words to edit: a name or a Marker (default: the method's own)."""
+    """What chooses the words to edit: a name or a Marker (default: depends on the method)."""
     proposer: str | Proposer | None
-    """Who writes new words: a name or a Proposer (default: the method's own)."""
+    """What writes new words: a name or a Proposer (default: depends on the method)."""
     bus: str | Bus
     """What carries requests to agents: memory, nats://HOST:PORT for workers, or a Bus (default: memory)."""
     providers: Mapping[str, Provider]
-    """Providers of the caller's own, by the name before the colon of a model's."""
+    """Additional providers, by name (the part of a model's name before the colon)."""
 
 
 def silent(_: str) -> None:
-    """Tell nobody."""
+    """Ignore a message."""

@@ -62,8 +62,8 @@ class Example:
             try:
                 text.encode()
             except UnicodeEncodeError as exc:
-                half = ascii(text[exc.start])
-                raise ValueError(f"the text holds half a character ({half}); write the other half too") from None
+                surrogate = ascii(text[exc.start])
+                raise ValueError(f"the text has a lone surrogate ({surrogate}), which is not a character") from None
         return given
 
 

@@ -1,4 +1,4 @@
-"""Checks what works on this machine: packages, the journal, the engine for local models, and each service of models."""
+"""Checks what works on this machine: packages, the journal, the engine for local models, and each provider."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONNECT_SECONDS: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. ``ok`` is None for what is only reported, such as a version."""
+    """The result of one check. ``ok`` is None for information, such as a version."""
 
     name: str
     ok: bool | None
@@ -38,9 +38,10 @@ class Check:
 
 
 async def diagnose(env: Environment | None = None) -> list[Check]:
-    """Return what works on this machine and what does not, each kind of model last.
+    """Return the checks of this machine; the providers come last.
 
-    Services of providers whose key or base URL is set are contacted, but no model is asked. No key is in the result.
+    If the key or base URL of a provider is set, its server is contacted, but no model is called. The result contains
+    no key.
     """
     env = env or read_environment()
     checks = [Check("python", sys.version_info >= (3, 11), platform.python_version())]
@@ -70,7 +71,7 @@ async def _check_journal(path: Path) -> Check:
 
 
 async def _check_engine() -> Check:
-    """Load llama.cpp in another process, because on a processor that it does not support it ends its process."""
+    """Load llama.cpp in another process, because it ends the process on a processor that it does not support."""
     try:
         metadata.version("xllamacpp")
     except metadata.PackageNotFoundError:
@@ -100,9 +101,9 @@ def _check_local(engine: Check, weights: Check) -> Check:
 
 
 async def _check_provider(env: Environment, provider: str) -> Check | None:
-    """Look for a provider's key and its server, None for a provider that is no service.
+    """Check a provider's key and server; return None for a provider that is not a remote service.
 
-    Without a key and a base URL the service is not contacted.
+    Without a key and a base URL the server is not contacted.
     """
     name = f"models {provider}:..."
     try:
@@ -122,7 +123,7 @@ async def _check_provider(env: Environment, provider: str) -> Check | None:
 
 
 async def reach(url: str) -> tuple[str, str | None]:
-    """Return host and port of ``url``, and why nothing can be sent there (None if it takes connections)."""
+    """Return host and port of ``url``, and why it cannot be reached (None if it accepts connections)."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)

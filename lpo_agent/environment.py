@@ -22,7 +22,7 @@ class Environment:
     """Settings from environment variables.
 
     ``home``: the folder for state (LPO_HOME). ``keys`` and ``base_urls``: by provider, from the
-    variables that the SDKs use too: those of ``acme`` are ACME_API_KEY and ACME_BASE_URL. What is not set is missing.
+    variables that the SDKs use too: those of ``acme`` are ACME_API_KEY and ACME_BASE_URL. Unset ones are missing.
     ``bench_data``: the folder with benchmark data (LPO_BENCH_DATA), None if not set. ``mcp_models`` and ``mcp_tokens``:
     what the MCP server allows, as text (LPO_MCP_MODELS, LPO_MCP_TOKENS), empty if not set.
     """
@@ -55,7 +55,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
 
 
 def _by_provider(source: Mapping[str, str], ending: str) -> dict[str, str]:
-    """Return the values of the variables with this ending, by the provider that stands before it, in small letters."""
+    """Return the values of the variables with this ending, by provider: the part before it, in lower case."""
     return {
         name.removesuffix(ending).lower(): value for name, value in source.items() if name.endswith(ending) and value
     }

@@ -1,4 +1,4 @@
-"""The events of runs, and the state that follows from them. Public: see the stability statement of the package."""
+"""The events of a run, and its state, which is computed from the events. This module is part of the public API."""
 
 from lpo_agent.core.events import (
     AnyEvent,

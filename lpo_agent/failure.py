@@ -1,4 +1,4 @@
-"""What is known of a failure: whether to try again, and the form in which it crosses a bus."""
+"""Values that describe a failure: whether and when to retry, and the message that a bus sends for an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the journal: the runs there are, their results, how far they came, and their reports."""
+"""Reads runs from the journal: the list of runs, their results and progress, and their reports."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ KINDS: Final[Mapping[str, type[Result]]] = {
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run as the journal has it; times are seconds since 1970 (UTC).
+    """A run in the journal; times are seconds since 1970 (UTC).
 
-    ``result`` is None until the run has one, and where another version wrote it: ``unreadable`` says so then.
-    ``state`` is how far it came. ``owner``: whose it is, where a server tells its users apart.
+    ``result`` is None until the run has one. It is also None if another version wrote it in another form;
+    ``unreadable`` then says so. ``state``: the progress of the run. ``owner``: the user of a server with several users.
     """
 
     run_id: str
@@ -63,9 +63,9 @@ class StoredRun:
 async def list_runs(
     *, env: Environment | None = None, limit: int = -1, offset: int = 0, states: bool = False
 ) -> list[StoredRun]:
-    """Return the runs, newest first, from the ``offset``th on, at most ``limit`` of them (-1: all).
+    """Return at most ``limit`` runs (-1: all), newest first, without the first ``offset`` ones.
 
-    How far they came is read only if ``states`` are asked for. Nothing that another version wrote breaks the list.
+    Their progress is computed only with ``states``. Runs that another version wrote are listed too.
     """
     async with _journal(env) as journal:
         if journal is None:
@@ -74,7 +74,7 @@ async def list_runs(
 
 
 async def read_run(run_id: str, *, env: Environment | None = None) -> StoredRun:
-    """Return a run; ``run_id`` may be a unique beginning, or "last". Raises JournalError for an unknown one."""
+    """Return a run; ``run_id`` may be a unique prefix, or "last". Raises JournalError for an unknown run."""
     async with _journal(env) as journal:
         if journal is None:
             raise JournalError(f"there is no run {run_id!r}; nothing was run yet")
@@ -82,9 +82,9 @@ async def read_run(run_id: str, *, env: Environment | None = None) -> StoredRun:
 
 
 async def report_page(run_id: str, *, env: Environment | None = None) -> tuple[str, str]:
-    """Return the run's whole id and its report as one HTML page without outside addresses.
+    """Return the run's full id, and its report as one HTML page that loads nothing from the network.
 
-    Raises JournalError for an unknown run, ConfigError for one that has nothing to report.
+    Raises JournalError for an unknown run, and ConfigError for a run without a report.
     """
     async with _journal(env) as journal:
         if journal is None:
@@ -94,7 +94,7 @@ async def report_page(run_id: str, *, env: Environment | None = None) -> tuple[s
 
 @asynccontextmanager
 async def _journal(env: Environment | None) -> AsyncIterator[Journal | None]:
-    """Open the journal, or yield None where there is none, without making one."""
+    """Open the journal, or yield None if there is none; never creates one."""
     path = (env or read_environment()).journal
     if not path.exists():
         yield None
@@ -104,7 +104,7 @@ async def _journal(env: Environment | None) -> AsyncIterator[Journal | None]:
 
 
 def stored(journal: Journal, record: RunRecord, *, states: bool = True, results: bool = True) -> StoredRun:
-    """Return a record with its result and its state, or without what is not asked for, which takes less time."""
+    """Return a run with its result and its progress; it is faster without ``states`` or ``results``."""
     result, unreadable = _result(record) if results else (None, None)
     state = state_of(journal, record) if states else RunState()
     return StoredRun(
@@ -138,7 +138,7 @@ def _owner(record: RunRecord) -> str | None:
 
 
 def state_of(journal: Journal, record: RunRecord) -> RunState:
-    """Return how far a run came, from its events; what another version wrote is passed over."""
+    """Return the progress of a run, computed from its events; unreadable events are ignored."""
     state = RunState()
     if record.kind == GUIDED:
         return state
@@ -148,14 +148,14 @@ def state_of(journal: Journal, record: RunRecord) -> RunState:
 
 
 def _events(journal: Journal, record: RunRecord) -> Iterator[Event]:
-    """Yield the run's events; those that another version wrote differently are left out."""
+    """Yield the run's events, without those that another version wrote in another form."""
     for body in journal.events(record.run_id):
         with suppress(ValidationError):
             yield read_event(body)
 
 
 def page_of(journal: Journal, record: RunRecord) -> tuple[str, str]:
-    """Return the run's id and its report; raises ConfigError where there is nothing to report."""
+    """Return the run's id and its report; raises ConfigError for a run without a report."""
     result = _optimized(journal, record)
     facts = gather(result, _events(journal, record), _outcomes(journal, record, result), _test_rows(journal, record))
     return record.run_id, render_page(facts)
@@ -189,7 +189,7 @@ def _outcomes(journal: Journal, record: RunRecord, result: RunResult) -> dict[st
 
 
 def _test_rows(journal: Journal, record: RunRecord) -> tuple[Row, ...]:
-    """Return the rows of the test split, none where the journal no longer has them."""
+    """Return the rows of the test split, or none if the journal no longer has them."""
     key = json.loads(record.spec_json).get("rows")
     if not isinstance(key, str):
         return ()

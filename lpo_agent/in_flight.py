@@ -1,4 +1,4 @@
-"""The same work is done once: whoever asks for it meanwhile waits for the one who does it."""
+"""Prevents the same work from being done twice at the same time (single flight): a second task waits for the first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class InFlight:
-    """Keys of work that is under way. Use ``async with in_flight.alone(key)``."""
+    """The keys of work in progress. Use ``async with in_flight.alone(key)``."""
 
     _keys: dict[Hashable, anyio.Event | None] = field(init=False, default_factory=dict)
 
@@ -22,13 +22,13 @@ class InFlight:
         return len(self._keys)
 
     def alone(self, key: Hashable) -> _Alone:
-        """Return a block that only one task is in at a time, for each key."""
+        """Return a context manager that only one task per key can be in at a time."""
         return _Alone(self._keys, key)
 
 
 @dataclass(slots=True)
 class _Alone:
-    """An event is made for a key only when somebody has to wait for it."""
+    """The context manager of :meth:`InFlight.alone`; an event is created only if a second task has to wait."""
 
     keys: dict[Hashable, anyio.Event | None]
     key: Hashable

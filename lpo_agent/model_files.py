@@ -1,4 +1,4 @@
-"""Fetching the files of models that run on this machine."""
+"""Downloads the files of models that run on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SOURCES: Final[Mapping[str, Source]] = {"smollm2": SMOLLM2}
 LOCAL_MODELS: Final = tuple(SOURCES)
-"""The names after ``local:`` of models that :func:`pull_model` fetches."""
+"""The models that :func:`pull_model` can download, by their names after ``local:``."""
 
 
 async def pull_model(
@@ -30,10 +30,10 @@ async def pull_model(
     say: Callable[[str], None] = lambda _: None,
     progress: bool = False,
 ) -> Path:
-    """Fetch and check the file of one of :data:`LOCAL_MODELS`, and return its path.
+    """Download and check the file of one of :data:`LOCAL_MODELS`, and return its path.
 
-    A file that is there and not damaged is kept. ``say`` gets messages for the user; ``progress`` shows a bar on
-    standard error. Raises ConfigError.
+    An existing file is kept if it is not damaged. ``say`` is called with messages for the user; ``progress`` shows a
+    bar on standard error. Raises ConfigError.
     """
     if name not in SOURCES:
         raise ConfigError(f"there is no model {name!r} to fetch; known are {', '.join(LOCAL_MODELS)}")

@@ -1,8 +1,8 @@
-"""Tables of names: what the package brings along, and what installed packages add by entry points.
+"""The plug-in tables: providers, methods, markers, proposers and metrics by name.
 
-The tables stand here, where everything may import them; each seam's own module says what its table holds, and what
-is not built in must look like: :mod:`lpo_agent.models.providers.base`, :mod:`lpo_agent.search.methods.base`,
-:mod:`lpo_agent.agents.base`, :mod:`lpo_agent.metrics`.
+Each table has the built-in names and those that installed packages add with entry points. The interfaces that plug-ins
+implement are in :mod:`lpo_agent.models.providers.base`, :mod:`lpo_agent.search.methods.base`,
+:mod:`lpo_agent.agents.base` and :mod:`lpo_agent.metrics`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[T]):
-    """The things of one ``kind`` that can be asked for by name.
+    """The plug-ins of one ``kind``, by name.
 
-    ``built_in`` maps a name to ``module:attribute``, which is imported when it is first asked for. Packages
-    add names by the entry point group ``group``; a name of the package itself always wins.
+    ``built_in`` maps a name to ``module:attribute``, which is imported when the name is first used. Installed packages
+    add names with the entry point group ``group``; they cannot replace a built-in name.
     """
 
     kind: str
@@ -34,11 +34,11 @@ class Table(Generic[T]):
     built_in: Mapping[str, str]
 
     def names(self) -> tuple[str, ...]:
-        """Return all names, those of the package first."""
+        """Return all names, the built-in ones first."""
         return (*self.built_in, *(name for name in self._added() if name not in self.built_in))
 
     def load(self, name: str, own: Mapping[str, T] | None = None) -> T:
-        """Return what goes by ``name``; ``own`` are the caller's additions. Raises ConfigError."""
+        """Return the plug-in with this name; ``own``: further plug-ins, of the caller. Raises ConfigError."""
         if own and name in own:
             return own[name]
         place = self.built_in.get(name)
@@ -67,9 +67,9 @@ class Table(Generic[T]):
 
 
 AUTO: Final = "auto"
-"""The name that leaves a choice to the program."""
+"""The name that lets the package choose."""
 OWN: Final = "own"
-"""The name of an object of the caller's own, in place of a known name."""
+"""The name that a spec has for an object of the caller."""
 
 PROVIDERS: Final[Table[Any]] = Table(
     "provider",

@@ -1,4 +1,4 @@
-"""The results of runs. Public: see the stability statement of the package."""
+"""The results of runs. This module is part of the public API."""
 
 from lpo_agent.bench.rows import BenchResult, CellRow
 from lpo_agent.core.result import (

@@ -1,4 +1,4 @@
-"""Sessions: runs that share models, their limits, one budget and one journal."""
+"""Sessions: any number of runs that share their models, rate limits, budget and journal."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ SHARED: Final = frozenset(SessionOptions.__annotations__) - {"budget"} | {"bus",
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Runs that share models, one limiter for each, one budget and one journal. Use :func:`open_session`.
+    """Runs that share their models (each with one rate limiter), one budget and one journal; see :func:`open_session`.
 
-    Any number of runs may go on at the same time. A run's own ``budget`` caps it beside the session.
+    Any number of runs may be in progress at the same time. A run may have a ``budget`` of its own, in addition to
+    that of the session.
     """
 
     _runner: Runner
@@ -56,7 +57,7 @@ class Session:
         return self._runner.session_id
 
     def usage(self) -> UsageResult:
-        """Return what all runs of the session have spent so far."""
+        """Return the calls, tokens and cost of all runs of the session so far."""
         return self._runner.usage()
 
     async def optimize(
@@ -145,10 +146,10 @@ class Session:
         owner: str | None = None,
         **parts: Unpack[Parts],
     ) -> Run[Any]:
-        """Start a run in the background and return it; it goes on until it ends, or the session does.
+        """Start a run in the background and return it; it is cancelled if the session ends first.
 
-        What ``spec`` says of limits, prices and the bus is replaced by what the session says. ``owner`` is kept with
-        the run, for servers that tell their users apart. Raises InputError before anything is spent.
+        The limits, prices and bus of the session replace those of ``spec``. ``owner`` is stored with the run, for
+        servers with several users. Raises InputError for wrong input, before any call.
         """
         names, own = split_parts(**parts)
         spec = spec.model_copy(update={**names, **{name: getattr(self._common, name) for name in _fields(SHARED)}})
@@ -157,14 +158,14 @@ class Session:
 
     @property
     def guided(self) -> GuidedRuns:
-        """The guided runs of the session, in which the caller's own model does the thinking."""
+        """The guided runs of the session, in which an assistant marks, proposes and answers."""
         shared = {name: getattr(self._common, name) for name in _fields(SHARED)}
         return GuidedRuns(self._runner, partial(self._own, OwnParts()), shared)
 
     def runs(self, limit: int = -1, offset: int = 0, *, results: bool = True) -> list[StoredRun]:
         """Return the runs of the session's journal, newest first; see :func:`lpo_agent.list_runs`.
 
-        Without their ``results`` it takes less time.
+        It is faster without ``results``.
         """
         journal = self._runner.journal
         return [stored(journal, record, states=False, results=results) for record in journal.runs(limit, offset)]
@@ -172,7 +173,7 @@ class Session:
     def read(self, run_id: str, *, state: bool = True) -> StoredRun:
         """Return a run of the session's journal; raises JournalError for an unknown one.
 
-        How far it came is not read from its events if no ``state`` is asked for.
+        Without ``state``, the progress of the run is not computed from its events.
         """
         return stored(self._runner.journal, self._runner.journal.run(run_id), states=state)
 
@@ -181,9 +182,9 @@ class Session:
         return page_of(self._runner.journal, self._runner.journal.run(run_id))[1]
 
     async def resume(self, run_id: str, *, budget: Budget | None = None, **parts: Unpack[Parts]) -> Run[Any]:
-        """Go on in the background with a run that was interrupted or stopped; ``budget`` replaces its caps.
+        """Continue, in the background, a run that was interrupted or stopped; ``budget`` replaces its caps.
 
-        Its requests go over the session's bus, whatever bus it had before.
+        The run uses the bus of the session, whatever bus it used before.
         """
         _, own = split_parts(**parts)
         record: RunRecord = self._runner.journal.run(run_id)
@@ -211,7 +212,7 @@ class Session:
         return await self._runner.start(prepared)
 
     def _own(self, own: OwnParts, spec: RunSpec) -> OwnParts:
-        """Return a run's own objects, with those of the session where it has none and names no other model."""
+        """Return the objects of a run; those of the session are used if the run has none and names no other model."""
         common = self._runner.own
         model = common.model if spec.model == self._common.model else None
         optimizer = common.optimizer_model if spec.optimizer_model == self._common.optimizer_model else None
@@ -229,7 +230,7 @@ def _fields(names: frozenset[str]) -> list[str]:
 
 
 async def _waited(run: Run[R], emit: Callable[[Event], None] | None = None) -> R:
-    """Return the run's result; if the waiting is cancelled, the run is cancelled too."""
+    """Wait for the run and return its result; if the caller is cancelled, the run is cancelled too."""
     try:
         if emit is not None:
             async for event in run:
@@ -250,10 +251,10 @@ async def open_session(
     say: Callable[[str], None] = silent,
     **options: Unpack[SessionOptions],
 ) -> AsyncIterator[Session]:
-    """Open a session for any number of runs. Limits hold for each model, the budget for all of them together.
+    """Open a session for any number of runs. The limits apply to each model, the budget to all runs together.
 
-    ``model`` and ``optimizer_model`` are those of runs that name no other. Raises InputError for what is wrong before
-    any call.
+    ``model`` and ``optimizer_model`` are the defaults for the runs. Raises InputError for wrong input, before any
+    call.
     """
     names, own = split_parts(model=model, optimizer_model=optimizer_model, bus=bus, providers=providers)
     common = make_spec({"prompt": NO_PROMPT, **names, **options})

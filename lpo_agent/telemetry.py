@@ -1,4 +1,7 @@
-"""Events to observers, journal and logs. Logs carry ids and numbers, never prompts, rows or keys."""
+"""Sends the events of a run to observers, the journal and the log.
+
+The log contains ids and numbers, never prompts, rows or keys.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ BATCH: Final = 256
 
 
 def get_logger(name: str = "lpo_agent") -> structlog.stdlib.BoundLogger:
-    """Return a structured logger on top of the standard library's, which decides where it goes."""
+    """Return a structlog logger that writes to the standard library's logger of this name."""
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name),
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -35,9 +38,9 @@ def get_logger(name: str = "lpo_agent") -> structlog.stdlib.BoundLogger:
 
 
 class EventStream:
-    """Takes a run's events without waiting, writes them into the journal, and lets any number of observers follow.
+    """Accepts the events of a run without blocking, writes them to the journal, and passes them to observers.
 
-    Observers read from the journal, so one who is slow, or who never looks, costs no memory.
+    Observers read from the journal, so a slow observer needs no memory.
     """
 
     def __init__(self, journal: Journal, run_id: str) -> None:
@@ -50,17 +53,17 @@ class EventStream:
         self._log = get_logger().bind(run=run_id)
 
     def emit(self, event: Event) -> None:
-        """Take a fact; never blocks."""
+        """Accept an event; never blocks."""
         self._waiting.append(event)
         self._news.set()
 
     def end(self) -> None:
-        """Say that no event will follow."""
+        """Declare that no event will follow."""
         self._ended = True
         self._news.set()
 
     async def pump(self) -> None:
-        """Write events until :meth:`end`, in batches."""
+        """Write the events to the journal, in batches, until :meth:`end`."""
         while self._waiting or not self._ended:
             if not self._waiting:
                 self._news = anyio.Event()
@@ -74,7 +77,7 @@ class EventStream:
         self.close()
 
     def close(self) -> None:
-        """Let observers know that the run is over."""
+        """Tell observers that the run has ended."""
         self._over = True
         self._tell()
 
@@ -87,11 +90,11 @@ class EventStream:
         self._log.info(event.name, **{key: value for key, value in content.items() if key != "run_id"})
 
     def observed(self) -> AsyncIterator[Event]:
-        """Return an iterator over the run's events in this session, each once, until the run is over."""
+        """Return an iterator over the run's events of this session, until the run has ended."""
         return _Observer(self, self._first)
 
     async def next_after(self, number: int) -> list[tuple[int, str]]:
-        """Return the events after the one with this number, none if the run is over and there are no more."""
+        """Wait for events after the one with this number; return none if the run has ended and there are no more."""
         while True:
             written, over = self._written, self._over
             found = self._journal.events_after(self._run_id, number, BATCH)
@@ -101,7 +104,7 @@ class EventStream:
 
 
 class _Observer:
-    """Reads one event after another from the journal."""
+    """The iterator of :meth:`EventStream.observed`; reads one event after another from the journal."""
 
     def __init__(self, stream: EventStream, after: int) -> None:
         self._stream, self._after = stream, after

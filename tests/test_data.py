@@ -166,7 +166,7 @@ GOOD = '{"input": "a", "target": "1"}\n'
         ("a.jsonl", '{"input": {"my x": "a"}, "target": "b"}', "1: 'my x' cannot be the name of a variable"),
         ("a.jsonl", '{"input": {"é": "a"}, "target": "b"}', "'é' cannot be the name"),
         ("a.jsonl", GOOD + '{"input": {"x": "a"}, "target": "b"}', "line 2: has the variables x, but .* has input;"),
-        ("a.jsonl", '{"input": "\\ud83d", "target": "b"}', r"1: the text holds half a character \('\\ud83d'\)"),
+        ("a.jsonl", '{"input": "\\ud83d", "target": "b"}', r"1: the text has a lone surrogate \('\\ud83d'\)"),
         ("a.csv", "input;target\na;b\n", r"line 2: has no 'input' \(it has: input;target\)"),
         ("a.csv", "input,target\na,b\na,b,c\n", "line 3: has 3 fields, but the header has 2; put fields"),
         ("a.csv", "input,target\na\n", "line 2: has 1 fields"),
@@ -205,7 +205,7 @@ def test_an_error_does_not_show_the_row(write: Callable[..., Path]) -> None:
 def test_a_caller_s_own_examples_are_checked_too() -> None:
     with pytest.raises(ValidationError, match="cannot be the name of a variable"):
         Example(input={"my x": "a"}, target="b")
-    with pytest.raises(ValidationError, match="half a character"):
+    with pytest.raises(ValidationError, match="lone surrogate"):
         Example(input="a", target="\udc00")
 
 

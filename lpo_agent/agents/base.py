@@ -1,4 +1,4 @@
-"""What agents are: handlers of typed requests. The marker and the proposer may be the caller's own."""
+"""The interfaces of agents, which answer typed requests; the marker and the proposer may be objects of the caller."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Marker(Protocol):
     """Chooses the parts of a prompt that the next edit may change."""
 
     async def mark(self, ask: MarkAsk) -> Marks:
-        """Return the chosen spans; raises ReplyError for a model's reply that is of no use, and ProviderError."""
+        """Return the chosen spans; raises ReplyError if a model's reply is unusable, and ProviderError."""
         ...
 
 
@@ -53,13 +53,13 @@ class Proposer(Protocol):
 
 
 class AgentSetting(Message):
-    """All that agents have to know of a run beside its requests, so that they can work in any process.
+    """The settings of a run's agents; with them, any process can create the agents.
 
-    ``method`` and ``method_options`` say which agents they are; ``marker`` and ``proposer`` which kind of these. The
-    scorer asks with ``placement``, ``max_tokens``, ``temperature`` and ``extract`` (see
-    :class:`lpo_agent.agents.scorer.Scorer`) and judges by ``metric`` and ``labels``. ``facts`` come from training rows.
-    ``full`` shows where the input stands: "{prompt}" is the prompt in it. Limits are those a minute that the run was
-    given: requests, tokens, input tokens, output tokens.
+    ``method``, ``method_options``, ``marker`` and ``proposer`` select the agents. The scorer uses ``placement``,
+    ``max_tokens``, ``temperature`` and ``extract`` (see :class:`lpo_agent.agents.scorer.Scorer`) for its calls, and
+    ``metric`` and ``labels`` to judge the answers. ``facts``: facts about the training rows. ``full``: the text that
+    the task model gets, with "{prompt}" in place of the prompt. ``limits``: the run's limits per minute: requests,
+    tokens, input tokens, output tokens.
     """
 
     method: str
@@ -81,7 +81,7 @@ class AgentSetting(Message):
 
 @dataclass(frozen=True, slots=True)
 class Writers:
-    """The agents that work on prompts, as handlers of their requests."""
+    """The handlers of the agents that work on prompts: critic, marker and proposer."""
 
     critique: Callable[[CritiqueAsk], Awaitable[Critique]]
     mark: Callable[[MarkAsk], Awaitable[Marks]]
@@ -91,7 +91,7 @@ class Writers:
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """All agents of a run, as handlers of their requests."""
+    """The handlers of all agents of a run."""
 
     score: Callable[[ScoreAsk], Awaitable[ScoreReply]]
     writers: Writers

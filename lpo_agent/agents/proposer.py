@@ -28,7 +28,7 @@ REJECTED = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Proposer:
+class ModelProposer:
     """Asks a model to fill the spans as numbered slots, so that it cannot change the rest of the prompt.
 
     In the LPO paper the model rewrites the whole prompt and is asked to keep the rest.
@@ -82,6 +82,6 @@ def _proposal(option: dict[int, str]) -> Proposal:
     return Proposal(replacements=tuple(Replacement(n, text) for n, text in sorted(option.items())))
 
 
-def llm_proposer(setting: AgentSetting, model: Model) -> Proposer:
+def llm_proposer(setting: AgentSetting, model: Model) -> ModelProposer:
     """Make the proposer that asks a model."""
-    return Proposer(model, setting.optimizer_temperature)
+    return ModelProposer(model, setting.optimizer_temperature)

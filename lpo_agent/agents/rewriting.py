@@ -65,16 +65,16 @@ class RewritingSetting:
         """Return the first part of the conversation, before the model tags, thinks or writes."""
         shown = fenced(prompt.text, limit=LONGEST_PROMPT)
         if ask.purpose == "vary":
-            template = load("host_context_vary", {"prompt", "examples"})
+            template = load("rewrite_context_vary", {"prompt", "examples"})
             return (Turn("user", template.substitute(prompt=shown, examples=_examples(ask.failures))),)
-        template = load("host_context_apo", {"prompt", "examples", "critique"})
+        template = load("rewrite_context_apo", {"prompt", "examples", "critique"})
         critique = fenced(ask.critique.text) if ask.critique.text else "(not said yet)"
         text = template.substitute(prompt=shown, examples=_examples(ask.failures), critique=critique)
         return (Turn("user", text),)
 
     def question(self, ask: CritiqueAsk) -> str:
         """Return the question for a critique: reasons why the prompt fails."""
-        return load("host_reasons", {"prompt", "examples", "n"}).substitute(
+        return load("rewrite_reasons", {"prompt", "examples", "n"}).substitute(
             prompt=fenced(ask.prompt.text, limit=LONGEST_PROMPT),
             examples=_examples(ask.failures),
             n=_several(ask.reasons, "reason"),
@@ -105,7 +105,7 @@ class InspectingSetting(RewritingSetting):
 
     def _inspection(self, prompt: Prompt, failures: Sequence[Trace], history: str) -> str:
         """Return PE2's first turn: its two-step task, the placement of the input, and its checklist."""
-        template = load("host_context_pe2", {"prompt", "full", "history", "examples"})
+        template = load("rewrite_context_pe2", {"prompt", "full", "history", "examples"})
         return template.substitute(
             prompt=fenced(prompt.text, limit=LONGEST_PROMPT),
             full=fenced(self.full.replace("{prompt}", prompt.text), limit=LONGEST_PROMPT),
@@ -121,7 +121,7 @@ def _examples(failures: Sequence[Trace]) -> str:
 
 
 def _goal(purpose: str) -> str:
-    return load(f"host_goal_{purpose}", set()).substitute().strip()
+    return load(f"rewrite_goal_{purpose}", set()).substitute().strip()
 
 
 def _protected(prompt: Prompt) -> str:
@@ -136,7 +136,7 @@ def _several(n: int, what: str, *, different: bool = False) -> str:
 def tag_instruction(prompt: Prompt, purpose: str, budget: tuple[int, int]) -> str:
     """Return the turn that asks for tags by the paper's rules (Figure 2); ``budget``: most tags, most words in one."""
     count, words = budget
-    return load("host_tag", {"goal", "count", "words", "protected"}).substitute(
+    return load("rewrite_tag", {"goal", "count", "words", "protected"}).substitute(
         goal=_goal(purpose),
         count=f"Use at most {_several(count, 'pair')} of tags." if count else "Several pairs are allowed.",
         words=words,
@@ -236,7 +236,7 @@ class RewritingProposer:
         if ask.locality == "think":
             options = self.setting.options
             wanted = options.rewrite_temperature if options.tag_temperature < 0 else options.tag_temperature
-            turns = then(turns, load("host_think", {"goal"}).substitute(goal=_goal(ask.purpose)))
+            turns = then(turns, load("rewrite_think", {"goal"}).substitute(goal=_goal(ask.purpose)))
             asked = replace(call, turns=turns, max_tokens=THOUGHT_TOKENS, temperature=self.setting.temperature(wanted))
             return (*turns, Turn("assistant", (await self.model.complete(asked)).text)), 1
         if ask.said:
@@ -245,7 +245,7 @@ class RewritingProposer:
         return turns, 0
 
     def _write(self, ask: ProposeAsk) -> str:
-        return load("host_write", {"scope", "goal", "caps", "protected", "n"}).substitute(
+        return load("rewrite_write", {"scope", "goal", "caps", "protected", "n"}).substitute(
             scope=_scope(ask),
             goal=_goal(ask.purpose),
             caps=_caps(ask),
@@ -254,7 +254,7 @@ class RewritingProposer:
         )
 
     def _fill(self, ask: ProposeAsk) -> str:
-        return load("host_fill", {"slotted", "goal", "caps", "n"}).substitute(
+        return load("rewrite_fill", {"slotted", "goal", "caps", "n"}).substitute(
             slotted=fenced(slotted(ask.marked), limit=LONGEST_PROMPT),
             goal=_goal(ask.purpose),
             caps=_caps(ask),
@@ -264,11 +264,11 @@ class RewritingProposer:
 
 def _scope(ask: ProposeAsk) -> str:
     if ask.locality != "nudge":
-        return load("host_scope_global", set()).substitute().strip()
+        return load("rewrite_scope_global", set()).substitute().strip()
     if ask.said:
-        return load("host_scope_tagged", set()).substitute().strip()
+        return load("rewrite_scope_tagged", set()).substitute().strip()
     tagged = fenced(ask.tagged or ask.marked.render(), limit=LONGEST_PROMPT)
-    return load("host_scope_quoted", {"tagged"}).substitute(tagged=tagged).strip()
+    return load("rewrite_scope_quoted", {"tagged"}).substitute(tagged=tagged).strip()
 
 
 def _caps(ask: ProposeAsk) -> str:
@@ -323,7 +323,7 @@ class Inducer:
             "\n".join([*(f"{name}: {value}" for name, value in row.variables.items()), f"answer: {row.target}"])
             for row in ask.rows
         ]
-        template = load("host_induce", {"examples"})
+        template = load("rewrite_induce", {"examples"})
         question = template.substitute(examples=fenced("\n\n".join(pairs), limit=20_000))
         temperature = self.setting.temperature(self.setting.options.induce_temperature)
         call = Call((Turn("user", question),), INDUCED_TOKENS, temperature, ask.replicate)

@@ -1,4 +1,4 @@
-"""Building the agents of a run, from its setting and its models: in the run's own process or in a worker."""
+"""Creates the agents of a run from its settings and models, in the process of the run or in a worker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class OwnAgents:
-    """Objects of the caller's own, in place of those that the setting names; None where there is none."""
+    """Objects of the caller that replace those of the settings; None for parts that the caller does not replace."""
 
     metric: Metric | None = None
     marker: Marker | None = None
@@ -38,9 +38,9 @@ class OwnAgents:
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """Makes the agents of a run for any pair of models.
+    """Creates the agents of a run for a pair of models.
 
-    ``writers_of`` makes those of the run's method, for the optimizer model. ``own`` are the caller's own objects.
+    ``writers_of`` creates the agents of the run's method for the optimizer model. ``own``: objects of the caller.
     """
 
     setting: AgentSetting
@@ -52,7 +52,7 @@ class Team:
         return Agents(self.scorer(models).score, self._writers(models))
 
     def handler(self, topic: str, models: Models) -> Callable[[Any], Awaitable[Any]]:
-        """Return what answers the requests of one topic."""
+        """Return the handler of one topic."""
         if topic == SCORE.name:
             return self.scorer(models).score
         found = {each.name: handler for each, handler in Agents(_nobody, self._writers(models)).handlers()}

@@ -28,9 +28,9 @@ from lpo_agent.runs.lifecycle import running
 from lpo_agent.runs.outcomes import prompt_hash
 from lpo_agent.runs.request import OwnParts, method_of
 from lpo_agent.runs.run import new_run_id
-from lpo_agent.runs.runner import Limited, calls_of_test, open_runner
+from lpo_agent.runs.runner import CallCap, calls_of_test, open_runner
 from lpo_agent.runs.task import load_task, settled
-from lpo_agent.search.task import calls_each, need
+from lpo_agent.search.task import calls_each, end_cost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -134,7 +134,7 @@ def _check(bench: Bench, cell: Cell, splits: Splits | None) -> None:
     if bench.search_calls is None:
         return
     plan = method_of(OwnParts(), settled(spec.method)).plan(spec)
-    choice = need(task, plan, None).calls - calls_of_test(task)
+    choice = end_cost(task, plan, None).calls - calls_of_test(task)
     if choice >= bench.search_calls:
         raise ConfigError(
             f"search_calls {bench.search_calls} leaves nothing to search with: the choice on dev alone takes up to "
@@ -266,8 +266,8 @@ class _Floor:
         else:
             prepared = await runner.reopen(record, check=False)
         prepared = prepared.with_spec(budget=Budget())  # the caps are those of all cells together
-        limited = None if self.request.search_calls is None else Limited(self.request.search_calls)
-        async with runner.open(prepared, stop=self.stop, limited=limited) as run:
+        call_cap = None if self.request.search_calls is None else CallCap(self.request.search_calls)
+        async with runner.open(prepared, stop=self.stop, call_cap=call_cap) as run:
             result: RunResult = await run.wait()
         return result
 
@@ -283,7 +283,7 @@ class _Floor:
         tested = all((0 if s is None else s.n + s.unscored) == items for s in scores.values())
         asked = result.usage.calls + result.usage.cached_calls - len(scores) * items * calls_each(task)
         return row_of(
-            cell, result, whole=tested and result.stop_reason == Limited(cap).reason, calls=asked if tested else None
+            cell, result, whole=tested and result.stop_reason == CallCap(cap).reason, calls=asked if tested else None
         )
 
     def _without(self, cell: Cell, problem: LpoError) -> CellRow:

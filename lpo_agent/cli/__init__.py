@@ -1,7 +1,7 @@
 """The command `lpo`: runs one command and returns its exit code.
 
-Exit codes: 0 done, 1 a bug, 2 wrong input, 3 refused by a provider, 4 a budget spent before any result, 130
-interrupted, and 141 when the reader of the output has gone (128 + SIGPIPE, as shells report it).
+Exit codes: 0 done, 1 a bug, 2 wrong input, 3 refused by a provider, 4 budget spent before any result, 130 interrupted,
+141 output closed by its reader (128 + SIGPIPE, as shells report it).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ BUG = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; `--help` leaves by SystemExit.
+    """Run one command and return its exit code; `--help` raises SystemExit.
 
-    This is the program's outermost boundary: whatever goes wrong becomes one line on standard error.
+    Every exception is reported as one line on standard error.
     """
     verbose, code = False, 0
     words = sys.argv[1:] if argv is None else list(argv)
@@ -97,7 +97,7 @@ def _command(name: str) -> Callable[[dict[str, Any]], int | None]:
 
 
 def _failed(exc: Exception, *, verbose: bool) -> int:
-    """Print what went wrong in one line, and return the exit code."""
+    """Print the error in one line, and return the exit code."""
     from lpo_agent.cli.signals import StoppedBySignal  # noqa: PLC0415 - `--help` must not wait for it
 
     found = list(leaves(exc))
@@ -133,7 +133,7 @@ def _interrupted(run_id: str | None) -> int:
 
 
 def _close_stdout() -> int:
-    """Point standard output at the null device, so that the interpreter's last flush cannot fail."""
+    """Redirect standard output to the null device, so that the interpreter's last flush cannot fail."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

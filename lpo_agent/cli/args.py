@@ -24,7 +24,7 @@ ABOUT: Final = {"data": "JSON lines or CSV with `input` and `target`"}
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose namespace has only what was given, and which raises ConfigError for what is wrong."""
+    """A parser whose namespace has only the given values, and which raises ConfigError for wrong arguments."""
 
     def __init__(self, **settings: object) -> None:
         settings |= {"argument_default": argparse.SUPPRESS, "allow_abbrev": False}
@@ -45,9 +45,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser(words: Container[str] | None = None) -> Parser:
-    """Return the parser; a value that was not given is missing in its namespace.
+    """Return the parser; values that are not given are missing in its namespace.
 
-    With ``words``, only the commands that are among them have their options.
+    With ``words``, only the commands in ``words`` get their options.
     """
     parser = Parser(
         prog="lpo",

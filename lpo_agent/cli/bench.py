@@ -28,11 +28,11 @@ LISTS: Final = ("tasks", "methods", "localities", "markers", "seeds")
 NOT_OF_RUN: Final = options.NOT_OF_RUN | {"bench", "data_dir", "cells", "search_calls", *LISTS}
 CURVE: Final = "bench.svg"
 OUTPUT: Final = frozenset({"command", "bench", "json", "quiet", "verbose", "dry_run"})
-"""Options that change nothing in a result."""
+"""Options that do not affect the result."""
 
 
 def bench(given: Mapping[str, Any]) -> int:
-    """Run a benchmark, or with `--dry-run` print what it would take."""
+    """Run a benchmark, or with `--dry-run` print its number of cells and calls."""
     chosen = options.settings(given)
     grid, output = _grid(chosen), options.output(chosen)
     folder = Path(chosen["data_dir"]) if "data_dir" in chosen else None
@@ -71,7 +71,7 @@ def _command(given: Mapping[str, Any], grid: Bench) -> str:
 
 
 def _grid(chosen: Mapping[str, Any]) -> Bench:
-    """Return the benchmark with what the command line says in place of its own; raises ConfigError."""
+    """Return the benchmark with the options of the command line; raises ConfigError."""
     lists = {name: options.split_list(str(chosen[name])) for name in LISTS if name in chosen}
     of_run = {name: value for name, value in chosen.items() if name not in NOT_OF_RUN}
     calls = _whole_number("search-calls", chosen["search_calls"]) if "search_calls" in chosen else None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def optimize(given: Mapping[str, Any]) -> int:
-    """Search for a better prompt, or with `--dry-run` print what that would take."""
+    """Search for a better prompt, or with `--dry-run` print the plan and its cost."""
     chosen = options.settings(given)
     spec, output = options.spec(chosen), options.output(chosen)
     if output.out is not None:
@@ -56,7 +56,7 @@ def compare(given: Mapping[str, Any]) -> int:
 
 
 def mark(given: Mapping[str, Any]) -> int:
-    """Show which words of a prompt a search would edit first, and why."""
+    """Show the words of a prompt that a search would edit first, with reasons."""
     chosen = options.settings(given)
     spec, output = options.spec(chosen), options.output(chosen)
     if output.dry_run:
@@ -73,7 +73,7 @@ def _print_plan(plan: PlanEstimate, output: Output) -> int:
 
 
 def models(given: Mapping[str, Any]) -> None:
-    """Fetch and check the file of a model that runs on this machine, and print its path."""
+    """Download and check the file of a model that runs on this machine, and print its path."""
     output = options.output(given)
     pull = partial(pull_model, given["name"], say=view_for(output).say, progress=not output.quiet)
     path = anyio.run(pull)
@@ -82,7 +82,7 @@ def models(given: Mapping[str, Any]) -> None:
 
 
 def carry_out(opening: Opening, output: Output, write: Callable[[Output, Result], None] | None = None) -> int:
-    """Carry a run out, write its result to `--out` (or as ``write`` does) and print it; return the exit code."""
+    """Carry out a run, write its result to `--out` (or with ``write``), print it, and return the exit code."""
     with _prints_on_stderr(output):
         result = anyio.run(run_to_end, opening, view_for(output))
     (write or write_result)(output, result)
@@ -95,13 +95,13 @@ def carry_out(opening: Opening, output: Output, write: Callable[[Output, Result]
 
 @contextlib.contextmanager
 def _prints_on_stderr(output: Output) -> Iterator[None]:
-    """With `--json`, keep what metrics and scripted models print off standard output."""
+    """With `--json`, redirect the output of metrics and scripted models to standard error."""
     with contextlib.redirect_stdout(sys.stderr) if output.json else contextlib.nullcontext():
         yield
 
 
 def view_for(output: Output) -> View:
-    """Return how to show progress on standard error."""
+    """Return the view that shows progress on standard error."""
     if output.quiet:
         return NoProgress()
     console = show.console(sys.stderr)

@@ -1,4 +1,4 @@
-"""How two prompts differ, word by word, and which words of a marked prompt may change."""
+"""Shows the word-by-word difference of two prompts, and the spans of a marked prompt, for the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lpo doctor`: what works on this machine and what does not."""
+"""`lpo doctor`: shows what works on this machine and what does not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIGNS: Final = {True: "ok", False: "no", None: ""}
 
 
 def doctor(given: Mapping[str, Any]) -> None:
-    """Print the checks; no key is ever shown."""
+    """Print the checks, without keys."""
     checks = anyio.run(diagnose)
     if options.output(given).json:
         print_json({"schema": SCHEMA, "checks": [asdict(check) for check in checks]})

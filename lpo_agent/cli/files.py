@@ -1,4 +1,4 @@
-"""Writing the command line's output files: the whole text, or no file at all."""
+"""Writes the output files of the command line, completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_writable(path: Path) -> None:
-    """Raise ConfigError if `--out` could not be written, before anything is spent."""
+    """Raise ConfigError if `--out` cannot be written; called before any model call."""
     if path.is_dir():
         raise ConfigError(f"--out {path}: is a folder; give a file")
     try:
@@ -27,7 +27,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write exactly ``text`` as UTF-8, by way of a temporary file that replaces ``path``; raises ConfigError."""
+    """Write exactly ``text`` as UTF-8, to a temporary file that then replaces ``path``; raises ConfigError."""
     content = text.encode("utf-8", "surrogatepass")
     try:
         if not _is_regular(path):

@@ -1,4 +1,4 @@
-"""`lpo runs` and `lpo show`: the runs of the journal, and what each of them found."""
+"""`lpo runs` and `lpo show`: list the runs of the journal, and show the result of one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def runs(given: Mapping[str, Any]) -> None:
 
 
 def show_run(given: Mapping[str, Any]) -> None:
-    """Show the result of a run, or how far it came."""
+    """Show the result of a run, or its progress if it has none."""
     output = options.output(given)
     run = anyio.run(read_run, given["run"])
     if run.unreadable is not None:

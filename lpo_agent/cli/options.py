@@ -1,4 +1,4 @@
-"""Reads the options of a command and of its config file, and makes the run's spec from them."""
+"""Merges the options of the command line with those of the config file, and makes the run's spec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FLAGS: Final = ("json", "quiet", "verbose", "dry_run")
 NOT_OF_RUN: Final = frozenset({"command", "run", "prompt", "other", "text", "config", "out", *FLAGS})
-"""What the command line itself reads; all other options are those of a run."""
+"""The options that the command line itself uses; all others are options of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Output:
 
 
 def settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options, with those of the `--config` file where the command line has none; raises ConfigError."""
+    """Return the options of the command line and of the `--config` file; the command line wins. Raises ConfigError."""
     own = _by_field(given)
     if "config" not in own:
         return own
@@ -80,19 +80,19 @@ def split_list(text: str) -> tuple[str, ...]:
 
 
 def output(options: Mapping[str, Any]) -> Output:
-    """Return what the options say about output."""
+    """Return the options about output."""
     out = options.get("out")
     return Output(**{name: options.get(name, False) for name in FLAGS}, out=Path(out) if out is not None else None)
 
 
 def spec(options: Mapping[str, Any]) -> RunSpec:
-    """Return the checked spec, its prompt read; raises InputError."""
+    """Read the prompt and return the checked spec; raises InputError."""
     of_run = {name: value for name, value in options.items() if name not in NOT_OF_RUN}
     return make_spec(of_run | {"prompt": prompt(options)})
 
 
 def prompt(options: Mapping[str, Any]) -> str:
-    """Return the prompt that PROMPT or `--text` gives, unchanged; raises ConfigError or DataError."""
+    """Return the prompt of PROMPT or `--text`, unchanged; raises ConfigError or DataError."""
     if "text" in options and "prompt" in options:
         raise ConfigError("give a prompt's file or --text, not both")
     if "text" in options:

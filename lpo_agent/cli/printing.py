@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def print_result(output: Output, result: Result) -> None:
-    """Print a result as JSON or in words."""
+    """Print a result as JSON or as text."""
     if output.json:
         print_json(result_json(result))
     else:

@@ -53,20 +53,20 @@ PHASES: Final = {
 }
 
 
-class Observed(Protocol):
-    """What a view needs of a run."""
+class ObservedRun(Protocol):
+    """The part of a run that a view uses."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """Yield the events until the run is over."""
         ...
 
     def usage(self) -> UsageResult:
-        """Return what was spent so far."""
+        """Return the usage so far."""
         ...
 
 
 def describe(event: Event) -> str | None:  # noqa: C901, PLR0911 - one line an event
-    """Return one line about an event, or None for one that is not worth a line."""
+    """Return one line about an event, or None for an event that is not shown."""
     match event:
         case RunStarted():
             return _started(event)
@@ -131,7 +131,7 @@ class Lines:
         """Print a line."""
         self.console.print(Text(words.one_line(text)), soft_wrap=True)
 
-    async def follow(self, run: Observed) -> None:
+    async def follow(self, run: ObservedRun) -> None:
         """Print the run's notable events until it is over."""
         async for event in run:
             if line := describe(event):
@@ -145,7 +145,7 @@ class NoProgress:
     def say(self, text: str) -> None:
         """Print nothing."""
 
-    async def follow(self, run: Observed) -> None:
+    async def follow(self, run: ObservedRun) -> None:
         """Wait for the run's end."""
         async for _ in run:
             pass
@@ -153,7 +153,7 @@ class NoProgress:
 
 @dataclass(slots=True)
 class Speed:
-    """How fast a run goes. Times are seconds of one clock; answers include cached ones."""
+    """Measures the speed of a run. Times are seconds of one clock; answers include cached ones."""
 
     samples: deque[tuple[float, int]] = field(default_factory=deque)
     phase: str = "setup"
@@ -211,9 +211,9 @@ def _answers_after(phase: str, state: RunState) -> int:
 
 @dataclass(slots=True)
 class LiveState:
-    """What a live view shows of a run. ``clock`` counts seconds."""
+    """The data that a live view shows about a run. ``clock`` counts seconds."""
 
-    run: Observed
+    run: ObservedRun
     clock: Callable[[], float]
     state: RunState = field(default_factory=RunState)
     speed: Speed = field(default_factory=Speed)
@@ -277,7 +277,7 @@ class LiveView:
         """Print a line above the state."""
         self.console.print(Text(words.one_line(text)))
 
-    async def follow(self, run: Observed) -> None:
+    async def follow(self, run: ObservedRun) -> None:
         """Show the run until it is over, and then remove the state from the terminal."""
         state = LiveState(run, self.clock)
         with Live(console=self.console, auto_refresh=False, transient=True) as live:

@@ -32,10 +32,10 @@ REASONS: Final = 5
 
 
 class _PipeConsole(Console):
-    """A console that leaves it to the program to end when nobody reads its output; rich would exit with code 1."""
+    """A console that raises BrokenPipeError if nobody reads its output; rich itself would exit with code 1."""
 
     def on_broken_pipe(self) -> Never:
-        """Raise BrokenPipeError again."""
+        """Raise the current BrokenPipeError again."""
         raise BrokenPipeError
 
 
@@ -47,7 +47,7 @@ def console(stream: TextIO) -> Console:
 
 
 def coloured(out: Console) -> bool:
-    """Tell whether colours show."""
+    """Return whether the console shows colours."""
     return out.is_terminal and out.color_system is not None and not out.no_color
 
 
@@ -154,7 +154,7 @@ def _scores(result: RunResult) -> Table:
 
 
 def verdict_lines(result: RunResult) -> list[str]:
-    """Return the verdict with its evidence, and what it means and does not mean."""
+    """Return the verdict with its evidence and an explanation."""
     verdict, delta = explain_verdict(result), result.test_delta
     return [verdict.title if delta is None else f"{verdict.title}: {_evidence(delta)}", *verdict.meaning]
 

@@ -1,4 +1,4 @@
-"""Carrying a run out at the terminal: shown until it ends, and ended cleanly by the first Ctrl-C."""
+"""Carries out a run at the terminal: shows its progress, and cancels it cleanly on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lpo_agent.results import Result
 
     Opening = Callable[[Callable[[str], None]], AbstractAsyncContextManager[Run[Any]]]
-    """Opens a run; takes the function that shows messages of the run to the user."""
+    """A function that opens a run; its argument is a function that shows messages to the user."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -45,9 +45,8 @@ class View(Protocol):
 async def run_to_end(opening: Opening, view: View) -> Result:
     """Return the result of the run that ``opening`` opens; ``view`` shows its progress.
 
-    The first SIGINT or SIGTERM cancels the run, which the journal then has as interrupted, and raises
-    StoppedBySignal; a second one kills the process. Otherwise raises what the run raises, perhaps in an
-    exception group.
+    The first SIGINT or SIGTERM cancels the run, which the journal records as interrupted, and raises StoppedBySignal;
+    a second one kills the process. Otherwise raises the exception of the run, perhaps in an exception group.
     """
     run_id: str | None = None
     result: Result | None = None

@@ -1,4 +1,4 @@
-"""Numbers as a person reads them, and texts of models and users made safe for a terminal."""
+"""Formats numbers for people, and makes texts of models and users safe for a terminal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def count(number: int, noun: str) -> str:
 
 
 def shape(branches: int, steps: int) -> str:
-    """Return how large a search is: "4 branches x 3 steps", or "3 steps" where there is only one branch."""
+    """Return the size of a search: "4 branches x 3 steps", or "3 steps" if there is only one branch."""
     return count(steps, "step") if branches == 1 else f"{branches} branches x {count(steps, 'step')}"
 
 
@@ -52,7 +52,7 @@ def p_value(value: float) -> str:
 
 
 def money(usd: float | None) -> str:
-    """Return an amount of US dollars, or a hint where the price is not known."""
+    """Return an amount of US dollars, or a hint if the price is not known."""
     return UNKNOWN_PRICE if usd is None else dollars(usd)
 
 

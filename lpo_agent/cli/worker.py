@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from lpo_agent import RunSpec
 
 CONCURRENCY: Final = 16
-"""Requests at the same time, unless said otherwise."""
+"""The default number of requests at the same time."""
 NO_PROMPT: Final = "-"
 
 
 def worker(given: Mapping[str, Any]) -> None:
-    """Serve until a signal comes; requests that are not finished then are given to other workers."""
+    """Serve until a signal comes; other workers then get the unfinished requests."""
     own = {*NOT_OF_RUN, "all_concurrency", "metric", "serve"}
     run_options = {name: value for name, value in given.items() if name not in own}
     spec = make_spec({"concurrency": CONCURRENCY, **run_options, "prompt": NO_PROMPT})

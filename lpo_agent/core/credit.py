@@ -103,7 +103,7 @@ def drawn(rng: random.Random, credit: Credit | None, influence: float | None) ->
     return rng.betavariate(1 + paid, 1 + barren) - INFLUENCE * (influence or 0.0)
 
 
-class Record(NamedTuple):
+class PlaceRecord(NamedTuple):
     """Statistics of one place of the seed prompt: edits tried, edits that gained, and the mean gain."""
 
     place: Span
@@ -112,9 +112,9 @@ class Record(NamedTuple):
     gain: float
 
 
-def records(tries: Iterable[Try]) -> list[Record]:
+def records(tries: Iterable[Try]) -> list[PlaceRecord]:
     """Return the statistics of all places that were edited, sorted by their position in the prompt."""
     gains: dict[Span, list[float]] = {}
     for each in tries:
         gains.setdefault(each.place, []).append(each.gain)
-    return [Record(place, len(g), sum(x > 0 for x in g), fmean(g)) for place, g in sorted(gains.items())]
+    return [PlaceRecord(place, len(g), sum(x > 0 for x in g), fmean(g)) for place, g in sorted(gains.items())]

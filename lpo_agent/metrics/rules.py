@@ -41,7 +41,7 @@ def as_whole_words(pattern: str, text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ComparisonMetric:
     """A metric that calls ``compare(output, target)``, a pure function."""
 
     name: str
@@ -208,10 +208,10 @@ def _typed(value: Any) -> object:
     return (bool, value) if isinstance(value, bool) else value
 
 
-EXACT: Final = Comparison("exact", _exact)
-NORMALIZED: Final = Comparison("normalized", _normalized)
-CONTAINS: Final = Comparison("contains", _contains)
-NUMERIC: Final = Comparison("numeric", _numeric)
-F1: Final = Comparison("f1", _f1)
-JSON: Final = Comparison("json", _json)
+EXACT: Final = ComparisonMetric("exact", _exact)
+NORMALIZED: Final = ComparisonMetric("normalized", _normalized)
+CONTAINS: Final = ComparisonMetric("contains", _contains)
+NUMERIC: Final = ComparisonMetric("numeric", _numeric)
+F1: Final = ComparisonMetric("f1", _f1)
+JSON: Final = ComparisonMetric("json", _json)
 REGEX: Final = Pattern()

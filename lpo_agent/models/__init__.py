@@ -1,1 +1,1 @@
-"""Language models behind one Protocol, with retry, limits, budget and record as layers."""
+"""Language models behind one Protocol, with layers for retry, rate limit, budget and record."""

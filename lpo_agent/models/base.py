@@ -81,5 +81,5 @@ class Model(Protocol):
     """
 
     async def complete(self, call: Call) -> Completion:
-        """Answer the call, once; raises :class:`lpo_agent.errors.ProviderError` where there is no answer."""
+        """Answer the call, without retries; raises :class:`lpo_agent.errors.ProviderError` if there is no answer."""
         ...

@@ -1,6 +1,6 @@
-"""Paying for calls: the one place where a call is reserved before it is made and booked when it has ended.
+"""Counts the cost of calls: reserves the highest cost before a call, and records the actual cost after it.
 
-A call may count for several ledgers at once: its run's, and the session's that the run belongs to.
+A call counts for several ledgers at once: that of its run, and that of the session.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Books(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Billing:
-    """Reserves and books the calls of one run, in all of ``ledgers``.
+    """Reserves and records the cost of the calls of one run, in all of ``ledgers``.
 
     ``books`` are told what each attempt cost, once. Where there is a cap, they are told before the attempt too, so that
     the cap also holds for a run that goes on after its process was killed.
@@ -48,9 +48,9 @@ class Billing:
     books: Books | None = None
 
     async def reserve(self, model: str, most: Usage) -> Charge:
-        """Reserve the ``most`` that a call to ``model`` can use, and wait while only calls under way stand in the way.
+        """Reserve the ``most`` that a call to ``model`` can use; wait if calls in progress may still leave enough.
 
-        Raises BudgetExceeded, and reserves nothing, if a cap would be passed whatever these turn out to cost.
+        Raises BudgetExceeded, and reserves nothing, if a cap would be exceeded whatever the calls in progress cost.
         """
         tokens, usd = most.input_tokens + most.output_tokens, self.prices.cost(model, most)
         while True:
@@ -80,14 +80,14 @@ class Billing:
         return await self.books.announce(Spent(True, 0, 0, 0.0, most.tokens, most.usd))
 
     def cached(self) -> None:
-        """Count an answer that was in the journal already and cost nothing."""
+        """Count an answer from the journal, which costs nothing."""
         for ledger in self.ledgers:
             ledger.cached()
 
 
 @dataclass(slots=True)
 class Charge:
-    """The reservation of one call. It ends by exactly one of its methods; further ones have no effect."""
+    """The reservation of one call. The first call of one of its methods ends it; later ones have no effect."""
 
     billing: Billing
     model: str
@@ -100,7 +100,7 @@ class Charge:
         self.number = await self.billing.announce(self.reservations)
 
     def settle(self, used: Usage) -> None:
-        """Book what the call used."""
+        """Record what the call used."""
         if self._close():
             into, out, usd = used.input_tokens, used.output_tokens, self.billing.prices.cost(self.model, used)
             self._booked(
@@ -111,7 +111,7 @@ class Charge:
             )
 
     def fail(self, *, unsure: bool) -> None:
-        """Book a call that failed; ``unsure``: the service may have charged for it."""
+        """Record a failed call; ``unsure``: the service may have charged for it."""
         if self._close():
             self._booked(
                 [
@@ -121,7 +121,7 @@ class Charge:
             )
 
     def release(self) -> None:
-        """Give the reservation back; the call was not made."""
+        """Release the reservation, because the call was not made."""
         if self._close():
             for ledger, reservation in zip(self.billing.ledgers, self.reservations, strict=True):
                 ledger.release(reservation)

@@ -1,8 +1,13 @@
-"""What every call of a run goes through on its way to a model: record, retry, rate limit, budget.
+"""The layers between a run and a model: call allowance, record, retry, rate limit and budget.
 
-From outside in: an allowance of calls, if the run has one; the journal (a known answer costs nothing, identical
-calls under way are made once); retries, each of them paid for and made at the limiter's pace; the adapter, whose
-answer is in the journal before anybody uses it. :func:`compose` builds this once for a run and a model.
+A call passes these layers from top to bottom:
+
+1. the allowance of calls, if the run has one;
+2. the journal: a known answer costs nothing, and identical calls in progress are made once;
+3. retries, each of which is paid for and waits for the rate limiter;
+4. the adapter of the provider; its answer is written to the journal before it is used.
+
+:func:`compose` builds the layers for a run and a model.
 """
 
 from __future__ import annotations
@@ -38,14 +43,14 @@ MOST_FAULTS: Final = 6
 MOST_REFUSALS: Final = 50
 FIRST_TRIES: Final = 3
 STUBBORN: Final = 3
-"""Refusals of one call after which it waits longer than the service asks."""
+"""After this many refusals a call waits longer than the service asks."""
 SHORTEST, LONGEST = 0.5, 30.0
 PATIENCE: Final = 600.0
-"""Seconds that one call may be put off, and that an outage may last."""
+"""The longest time in seconds that one call may be delayed, and that an outage may last."""
 
 
 class Adapter(Protocol):
-    """A model with a name, and with what tells its answers from those of other models."""
+    """A model of a provider: it has a name, and an identity that differs from that of other models."""
 
     @property
     def name(self) -> str:
@@ -54,7 +59,7 @@ class Adapter(Protocol):
 
     @property
     def identity(self) -> Mapping[str, object] | None:
-        """Service, address, weights; None where answers must not be reused by other runs."""
+        """What the answers depend on: service, address, weights. None if other runs must not reuse the answers."""
         ...
 
     async def complete(self, call: Call) -> Completion:
@@ -64,18 +69,18 @@ class Adapter(Protocol):
 
 @dataclass(slots=True)
 class SharedModel:
-    """A model that is open: what all runs of a session have in common when they call it."""
+    """An open model, which all runs of a session share, with its rate limiter."""
 
     adapter: Adapter
     limiter: Limiter
     in_flight: InFlight = field(default_factory=InFlight)
     answered: bool = False
-    """Whether the service has answered before: if so, silence is an outage and not a wrong address."""
+    """Whether the service has answered before; if so, a missing answer means an outage, not a wrong address."""
 
 
 @dataclass(slots=True)
 class RunModel:
-    """A model as one run calls it. Its parts are for those who let others make the calls (:mod:`lpo_agent.workers`)."""
+    """A model for one run, with all layers. :mod:`lpo_agent.workers` uses its parts, because workers make the calls."""
 
     record: Record
     billing: Billing
@@ -96,7 +101,7 @@ class RunModel:
 def compose(
     shared: SharedModel, journal: Journal, billing: Billing, *, run_id: str, cache: bool, allowance: Allowance | None
 ) -> RunModel:
-    """Return ``shared`` as the run calls it; with ``cache`` off, answers of other runs are not used."""
+    """Return ``shared`` with the layers for one run; without ``cache``, answers of other runs are not used."""
     adapter = shared.adapter
     namespace = (
         "" if cache and adapter.identity is not None else run_id.partition(".")[0]
@@ -111,16 +116,16 @@ def compose(
 
 @dataclass(slots=True)
 class Allowance:
-    """Lets a run ask so many times and no more, whether or not the answer is known already.
+    """Limits the number of calls of a run; calls whose answers are in the journal count too.
 
-    So runs that share a journal can have equal numbers of calls. ``reason`` is what a refusal says.
+    So runs that share a journal have equal numbers of calls. ``reason``: the message of a refusal.
     """
 
     ledger: Ledger
     reason: str
 
     def take(self) -> None:
-        """Take one call; raises BudgetExceeded if none is left that is not kept aside."""
+        """Count one call; raises BudgetExceeded if none is left, except for calls that are reserved for later."""
         try:
             taken = self.ledger.reserve()
         except BudgetExceeded:
@@ -130,9 +135,10 @@ class Allowance:
 
 @dataclass(slots=True)
 class Record:
-    """Answers from the journal where it can; identical calls under way are made once.
+    """Answers from the journal if possible; identical calls in progress are made once.
 
-    Answers are filed by the call's content, the model, and the run that uses no answers of others (``namespace``).
+    The key of an answer is made of the content of the call, the model, and ``namespace``, which is set for a run that
+    does not share answers with other runs.
     """
 
     inner: Paced
@@ -157,7 +163,7 @@ class Record:
         return call.key(self._who)
 
     async def complete(self, call: Call) -> Completion:
-        """Return the recorded answer, or ask."""
+        """Return the recorded answer, or call the model."""
         key = self.key(call)
         async with self.in_flight.alone(key):
             known = self.journal.get(key)
@@ -169,13 +175,13 @@ class Record:
 
 @dataclass(slots=True)
 class Paced:
-    """Asks at the limiter's pace, and again where that can help: the one owner of retries.
+    """Makes calls within the rate limit and retries them; no other layer retries.
 
-    Pauses are drawn from all of an interval that doubles (full jitter); what the service asks for comes first;
-    nothing is held meanwhile. Refusals for the rate are not the call's fault and do not count as attempts. A
-    service that never answered is given up after three tries; one that did and falls silent is waited for.
-    An answer is handed to ``deliver`` while the call still holds its place with the service, so a process that is
-    killed loses no more answers than it has calls under way.
+    Pauses are random, from 0 to a bound that doubles (full jitter), unless the service asks for a longer one; a call
+    that waits occupies no slot of the limiter. Refusals because of the rate do not count as attempts. A service that
+    has never answered is tried three times; one that has answered before is waited for. An answer is passed to
+    ``deliver`` while the call still occupies its slot, so a process that is killed loses at most the answers of the
+    calls in progress.
     """
 
     adapter: Adapter
@@ -199,7 +205,7 @@ class Paced:
                 await self.sleep(pause)
 
     async def once(self, call: Call, key: bytes | None = None, *, again: bool = False) -> Completion | ProviderError:
-        """Ask once; return the answer, or what went wrong. Raises BudgetExceeded instead of asking."""
+        """Make the call once; return the answer or the error. Raises BudgetExceeded without a call."""
         charge = await self.billing.reserve(self.adapter.name, call.max_usage)
         limiter, expected = self.shared.limiter, (call.input_estimate, float(call.max_tokens))
         try:
@@ -215,7 +221,7 @@ class Paced:
         except RateLimited as exc:
             after = exc.retry.after if exc.retry else None
             if after is not None and after > PATIENCE:
-                return OutageError(f"{exc}; the service asks to wait {after / 60:.0f} minutes, so go on then")
+                return OutageError(f"{exc}; the service asks to wait {after / 60:.0f} minutes; resume the run then")
             limiter.refused(permit, after)
             return exc
         except ProviderError as exc:
@@ -230,7 +236,7 @@ class Paced:
         return reply
 
     async def _attempt(self, call: Call, charge: Charge) -> Completion:
-        """Make the call and book it; one that is cut off may have been charged for."""
+        """Make the call and record its cost; a call that is cancelled may have been charged."""
         try:
             self.billing.check_time()
         except BudgetExceeded:
@@ -248,11 +254,11 @@ class Paced:
         return reply
 
     def _never_there(self, exc: ProviderError) -> bool:
-        """Tell a wrong address from an outage."""
+        """Return whether the error means a wrong address, not an outage."""
         return isinstance(exc, UnreachableError) and not self.shared.answered
 
     def _pause(self, exc: ProviderError, tries: Tries) -> float | None:
-        """Return the seconds to wait before asking again, None for not at all; raises OutageError."""
+        """Return the seconds until the next try, None if the call is not retried; raises OutageError."""
         if exc.retry is None:
             return None
         if self._never_there(exc):
@@ -268,7 +274,7 @@ class Paced:
 
 @dataclass(slots=True)
 class Tries:
-    """What asking for one reply took so far. ``any``: whether it was asked for before."""
+    """Counts the tries of one call. ``any``: whether there was a try before."""
 
     faults: int = 0
     refusals: int = 0
@@ -276,7 +282,7 @@ class Tries:
     any: bool = False
 
     def pause(self, retry: Retry, rng: random.Random) -> float | None:
-        """Return the seconds before the next try, None if there shall be none."""
+        """Return the seconds until the next try, None if the call is not retried."""
         self.any = True
         if retry.rate_limited:
             self.refusals += 1

@@ -1,4 +1,4 @@
-"""The models of a session: each is opened once, when a run first asks for it, and shared by all runs."""
+"""The models of a session: each is opened once, when a run first needs it, and is shared by all runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What limits the calls of each model of a session: limits a minute, calls at a time, seconds for an answer."""
+    """Limits for each model of a session: per minute, calls at the same time, and seconds for an answer."""
 
     limits: Limits = field(default_factory=Limits)
     concurrency: int = 128
@@ -36,10 +36,10 @@ class Rates:
 
 @dataclass(slots=True)
 class ModelPool:
-    """Use :func:`open_pool`.
+    """The open models of a session. Use :func:`open_pool`.
 
-    ``providers`` are the caller's own, by name, beside those that are known. ``open_limiter`` makes the limiter of a
-    model where its limits are shared with other processes, None where they are not.
+    ``providers``: additional providers of the caller, by name. ``open_limiter`` makes the limiter of a model if
+    processes share the rate limits; None if they do not.
     """
 
     stack: AsyncExitStack
@@ -52,14 +52,14 @@ class ModelPool:
     _lock: anyio.Lock = field(init=False, default_factory=anyio.Lock)
 
     async def named(self, name: str, base_url: str | None) -> SharedModel:
-        """Return the model ``PROVIDER:NAME``; raises ConfigError or AuthError for what is wrong before any call."""
+        """Return the model ``PROVIDER:NAME``; raises ConfigError or AuthError before any call."""
         async with self._lock:
             if (key := (name, base_url)) not in self._opened:
                 self._opened[key] = await self._open(name, base_url)
             return self._opened[key]
 
     async def own(self, model: Model) -> SharedModel:
-        """Return the caller's own model object, with a limiter of its own."""
+        """Return the model for an object of the caller, with its own limiter."""
         async with self._lock:
             if (key := id(model)) not in self._opened:
                 adapter = OwnModel(model)
@@ -118,32 +118,32 @@ async def open_pool(
 
 
 def account_of(name: str, base_url: str | None, key: str | None) -> str:
-    """Return a name for what a service counts together; it tells nothing about the key."""
+    """Return a name for the calls that a service limits together; the key cannot be derived from it."""
     digest = hashlib.blake2b((key or "").encode(), digest_size=8).hexdigest()
     return f"{name} {base_url or ''} {digest}"
 
 
 @dataclass(frozen=True, slots=True)
 class OwnModel:
-    """A model of the caller's, or of an installed package, with the name and identity that it may lack."""
+    """Wraps a model of the caller or of an installed package, and adds a name and an identity if they are missing."""
 
     inner: Model
     known_as: str = ""
 
     @property
     def name(self) -> str:
-        """The name that it was opened by or has, else that of its class; "own:" stands in for a missing provider."""
+        """The name that it was opened by or has, else that of its class; without a provider it begins with "own:"."""
         name = self.known_as or str(getattr(self.inner, "name", "") or type(self.inner).__name__)
         return name if all(name.partition(":")) else f"own:{name}"
 
     @property
     def identity(self) -> Mapping[str, object] | None:
-        """Its own identity, None if it tells none."""
+        """The identity of the model, None if it has none."""
         found: Mapping[str, object] | None = getattr(self.inner, "identity", None)
         return found
 
     async def complete(self, call: Call) -> Completion:
-        """Answer the call; what the caller's code raises becomes RequestRejected, so that other calls go on."""
+        """Answer the call; an exception of the caller's code becomes RequestRejected, so that other calls continue."""
         try:
             found: object = await self.inner.complete(call)
         except (ProviderError, LpoError):

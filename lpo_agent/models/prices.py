@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Prices:
     """A table of prices by ``PROVIDER:NAME``: US dollars per million input tokens, and per million output tokens.
 
-    ``providers`` are the caller's own, by name. Models of a provider whose traits say that it is free cost nothing.
+    ``providers``: providers of the caller, by name. Models of a provider with the trait ``free`` cost nothing.
     """
 
     table: Mapping[str, tuple[float, float]]

@@ -1,1 +1,1 @@
-"""How runs are carried out: opened, observed, booked, stopped, and gone on with."""
+"""Runs: checking their input, carrying them out, observing and stopping them, and resuming them from the journal."""

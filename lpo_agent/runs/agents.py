@@ -1,4 +1,4 @@
-"""The agents of a run, on the bus that its spec names: in memory, the caller's own, or at workers over NATS."""
+"""Starts the agents of a run on the bus that its spec names: in memory, a bus of the caller, or NATS with workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEMORY = "memory"
 
 
 def setting_of(spec: RunSpec, task: Task, plan: Plan, method: str) -> AgentSetting:
-    """Return what the run's agents have to know."""
+    """Return the settings of the run's agents."""
     return AgentSetting(
         method=method,
         method_options=spec.method_options,
@@ -51,7 +51,7 @@ def setting_of(spec: RunSpec, task: Task, plan: Plan, method: str) -> AgentSetti
 
 
 def _full(spec: RunSpec, task: Task) -> str:
-    """Return how the task model sees prompt and input: "{prompt}" stands for the prompt."""
+    """Return the text that the task model gets, with "{prompt}" in place of the prompt."""
     if task.prompt.placeholders:
         return "{prompt}"
     return {"before": "{prompt}\n\n<input>", "after": "Q: <input>\nA: {prompt}", "system": "{prompt}\n\n<input>"}[
@@ -63,9 +63,9 @@ def _full(spec: RunSpec, task: Task) -> str:
 async def open_agents(
     context: RunContext, setting: AgentSetting, method: FullMethod, *, built_in: bool = False
 ) -> AsyncIterator[Bus]:
-    """Yield the bus on which the run's agents answer, until the block ends.
+    """Start the run's agents and yield the bus on which they answer; they end with the block.
 
-    ``built_in``: not by the caller's own marker and proposer, even if there are some.
+    ``built_in``: use the package's marker and proposer even if the caller brought some.
     """
     spec, own = context.spec, context.prepared.own
     agents = replace(own.agents(), marker=None, proposer=None) if built_in else own.agents()
@@ -78,7 +78,7 @@ async def open_agents(
         async with MemoryBus() as memory, serving(memory, team.agents(models), spec.concurrency):
             yield memory
     else:
-        from lpo_agent.workers.coordinator import open_worker_bus  # noqa: PLC0415 - needs the extra
+        from lpo_agent.workers.worker_bus import open_worker_bus  # noqa: PLC0415 - needs the extra
 
         task, optimizer = context.models.task, context.models.optimizer
         async with open_worker_bus(
@@ -88,7 +88,7 @@ async def open_agents(
 
 
 def _with_metric(setting: AgentSetting, own: OwnAgents) -> OwnAgents:
-    """Return the caller's agents with the run's metric made once: a user's file is executed when it is loaded."""
+    """Return the caller's agents with the run's metric, created once, because loading it executes a user's file."""
     if own.metric is not None or setting.metric == "judge":
         return own
     return replace(own, metric=as_metric(setting.metric, labels=setting.labels))
@@ -96,7 +96,7 @@ def _with_metric(setting: AgentSetting, own: OwnAgents) -> OwnAgents:
 
 @asynccontextmanager
 async def serving(bus: Bus, agents: Agents, concurrency: int) -> AsyncIterator[None]:
-    """Serve the agents' topics on the bus, each ``concurrency`` requests at a time, until the block ends."""
+    """Serve the topics of the agents on the bus until the block ends, each with ``concurrency`` requests at a time."""
     async with anyio.create_task_group() as tasks:
         for topic, handler in agents.handlers():
             await tasks.start(partial(bus.serve, topic, handler, concurrency=concurrency))

@@ -1,4 +1,4 @@
-"""What a run of any kind works with: its request, its models, its budget, and whom it tells what happens."""
+"""The context of a run: its request, models and budget, and the functions for its events and messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunModels:
-    """The run's two models, under all that its calls go through."""
+    """The run's two models, including retry, rate limit, budget and journal."""
 
     task: RunModel
     optimizer: RunModel
@@ -35,10 +35,10 @@ class RunModels:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What a kind of run works with.
+    """The context of a run, for the function that carries it out.
 
-    ``ledger`` is what the search's end is kept aside in. ``stop`` asks for an early end; ``say`` is told what a user
-    should know now.
+    ``ledger``: the run's budget, in which the cost of the end of a search is reserved. ``stop`` is set to ask for an
+    early end; ``say`` is called with messages for the user.
     """
 
     prepared: PreparedRun
@@ -68,5 +68,5 @@ class RunContext:
         return self.prepared.task
 
     def scoring(self, bus: Bus) -> Scoring:
-        """Return what scores rows over the bus."""
+        """Return an object that scores prompts on rows with requests over the bus."""
         return Scoring(bus, in_flight=self.spec.concurrency, store=self.outcomes)

@@ -1,4 +1,4 @@
-"""What a run would do and cost, told before anything is asked of a model."""
+"""Estimates the number of calls, the cost and the time of a run, without calling a model."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class PlanEstimate(BaseModel):
-    """An estimate for `--dry-run`: calls between ``calls_low`` and ``calls_high``, the rest for the latter.
+    """The estimate of `--dry-run`: between ``calls_low`` and ``calls_high`` calls; tokens and cost are for the latter.
 
-    ``usd`` and ``seconds`` are None where the price, or the speed, is not known. Branches, steps and
-    proposals are 0 for what is no search.
+    ``usd`` and ``seconds`` are None if the price, or the speed, is not known. Branches, steps and proposals are 0 for
+    runs that are not a search.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +46,7 @@ class PlanEstimate(BaseModel):
 
 
 def plan_run(spec: RunSpec, kind: Kind = "optimize", own: OwnParts | None = None) -> PlanEstimate:
-    """Return the estimate without asking a model; raises what a run would raise for bad input."""
+    """Return the estimate without calling a model; raises the same errors as a run for wrong input."""
     own = own or OwnParts()
     task = load_task(spec, kind, own=own)
     if kind not in SEARCHES:
@@ -60,7 +60,7 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize", own: OwnParts | None = None
 
 
 def estimate_calls(spec: RunSpec, task: Task) -> tuple[int, int]:
-    """Return the fewest and the most calls of an optimization."""
+    """Return the lowest and the highest number of calls of an optimization."""
     method = method_of(OwnParts(), settled(spec.method))
     return method.calls(spec, task, method.plan(spec))
 
@@ -72,7 +72,7 @@ def _estimate(spec: RunSpec, kind: Kind, task: Task, low: int, high: int) -> Pla
     cost = load_prices(spec.prices).cost(spec.model, Usage(tokens - outputs, outputs))
     notes = [*task.notes]
     if kind in SEARCHES and spec.method == AUTO:
-        notes.append("the method is chosen by a probe of the optimizer model at the start; counted here: local-search")
+        notes.append("the run first tests the optimizer model to choose the method; this estimate is for local-search")
     if cost is None:
         notes.append(f"the price of {spec.model} is not known; give it with --prices")
     return PlanEstimate(
@@ -92,7 +92,7 @@ def _estimate(spec: RunSpec, kind: Kind, task: Task, low: int, high: int) -> Pla
 
 
 def _seconds(spec: RunSpec, calls: int, into: int, out: int) -> float | None:
-    """Return how long the strictest of the given limits makes it, None without any."""
+    """Return the time that the strictest of the given rate limits allows, None without any."""
     amounts = ((spec.rpm, calls), (spec.tpm, into + out), (spec.input_tpm, into), (spec.output_tpm, out))
     times = [60 * amount / limit for limit, amount in amounts if limit is not None]
     return max(times, default=None)

@@ -1,8 +1,8 @@
-"""Guided runs: an assistant marks, proposes and answers by itself; the rules are kept, and answers scored, here.
+"""Guided runs: an assistant marks, proposes and answers; this module checks its submissions and scores the answers.
 
-A guided run is no work that goes on in the background: each submission is checked, kept in the journal and taken into
-the state, so the run can go on in any process. If the run names a model, that one answers in the assistant's place; its
-calls are billed to the run and to the session, as those of other runs are.
+Nothing of a guided run happens in the background. Each submission is checked, applied to the state and stored in the
+journal, so any process can continue the run. If the run names a model, this model answers instead of the assistant;
+its calls count for the budgets of the run and the session.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A guided run as the journal has it."""
+    """A guided run that was read from the journal."""
 
     prepared: PreparedRun
     state: GuidedState
@@ -60,9 +60,9 @@ class _Opened:
 class GuidedRuns:
     """The guided runs of a session: :attr:`lpo_agent.Session.guided`.
 
-    Every method returns the state that the run is in: its ``stage`` says what the assistant has to do next, and which
-    method is due. Raises JournalError for a run that is none of these, and ConfigError for a submission that does not
-    fit, which is not kept then.
+    Every method returns the state of the run; its ``stage`` says what the assistant has to do next. Raises
+    JournalError for an unknown run or one that is not guided, and ConfigError for an invalid submission, which then
+    has no effect.
     """
 
     _runner: Runner
@@ -72,7 +72,7 @@ class GuidedRuns:
     async def start(
         self, spec: RunSpec, *, steps: int = 2, proposals: int = 3, owner: str | None = None
     ) -> GuidedState:
-        """Start a run of so many steps, each with so many candidates; raises InputError.
+        """Start a run of ``steps`` steps with ``proposals`` candidates each; raises InputError.
 
         ``spec.model`` answers the inputs; if it is :data:`lpo_agent.NO_MODEL`, the assistant does.
         """
@@ -93,20 +93,20 @@ class GuidedRuns:
             return await self._answered(self._open(run_id))
 
     def read(self, run_id: str) -> GuidedState:
-        """Return the state of a run; change nothing."""
+        """Return the state of a run."""
         return self._open(run_id).state
 
     async def submit_marks(self, run_id: str, tagged_prompt: str) -> GuidedState:
-        """Take in the prompt with ``<edit>`` tags around the words to edit; nothing else of it may differ."""
+        """Submit the prompt with ``<edit>`` tags around the words to edit; the rest must be unchanged."""
         return await self._submitted(run_id, {"type": "marks", "tagged": tagged_prompt})
 
     async def submit_candidates(self, run_id: str, candidates: Sequence[Mapping[int, str]]) -> GuidedState:
-        """Take in candidates: for each, new texts by the number of the slot, from 1."""
+        """Submit candidates: for each, the new texts by number of the slot, which starts at 1."""
         fills = [{str(slot): text for slot, text in candidate.items()} for candidate in candidates]
         return await self._submitted(run_id, {"type": "candidates", "fills": fills})
 
     async def submit_outputs(self, run_id: str, outputs: Mapping[str, str]) -> GuidedState:
-        """Take in answers by the id of their input, and score them; answers to other inputs are passed over."""
+        """Submit answers by the id of their input, and score them; answers to other inputs are ignored."""
         async with self._lock(run_id):
             opened = self._open(run_id)
             waiting = [item for item in opened.state.items() if item.id in outputs]
@@ -138,7 +138,7 @@ class GuidedRuns:
         return self._runner.locks.setdefault(run_id, anyio.Lock())
 
     def _open(self, run_id: str) -> _Opened:
-        """Return a run by its whole id, with the state that follows from its log."""
+        """Return the run with exactly this id, with the state that is computed from its log."""
         journal = self._runner.journal
         record = journal.run(run_id)
         if record.kind != GUIDED or record.run_id != run_id:
@@ -151,7 +151,7 @@ class GuidedRuns:
         return _Opened(PreparedRun(run_id, request, task, own), self._state(run_id, task), ledger)
 
     def _state(self, run_id: str, task: Task) -> GuidedState:
-        """Return the state that follows from a run's log: first its size, then what was submitted."""
+        """Return the state that is computed from a run's log: the size of the run, then the submissions."""
         try:
             size, *log = (json.loads(body) for body in self._runner.journal.events(run_id))
             return replay(GuidedState(run_id, task.prompt, task.splits, GuidedSize(**size)), log)
@@ -160,7 +160,7 @@ class GuidedRuns:
             raise JournalError(f"run {run_id} was written by another version of lpo-agent ({kind})") from None
 
     async def _keep(self, opened: _Opened, submission: dict[str, Any]) -> None:
-        """Take a submission into the state, then into the journal; one that does not fit is kept in neither."""
+        """Apply a submission to the state, then store it in the journal; an invalid one changes neither."""
         state, journal = opened.state, self._runner.journal
         state.apply(submission)
         await journal.append(state.run_id, [(GUIDED, json.dumps(submission))])
@@ -170,7 +170,7 @@ class GuidedRuns:
             await journal.finish_run(state.run_id, "completed", result, opened.ledger.totals.seconds)
 
     async def _answered(self, opened: _Opened) -> GuidedState:
-        """Let the run's model answer what waits, if it has one; raises LpoError."""
+        """If the run has a model, let it answer the inputs that wait for an answer; raises LpoError."""
         if opened.model != NO_MODEL and opened.state.stage == "answer":
             try:
                 await self._answer(opened)
@@ -197,7 +197,7 @@ class GuidedRuns:
 
 
 async def _scored(scoring: Scoring, items: Sequence[GuidedItem]) -> list[list[Any]]:
-    """Return the outcomes of what the model could answer, in the log's form; raises LpoError if there are none."""
+    """Score the items, and return their outcomes in the form of the log; raises LpoError if all calls failed."""
     rows: dict[str, list[Row]] = {}
     for item in items:
         rows.setdefault(item.prompt, []).append(item.row)

@@ -1,4 +1,4 @@
-"""The kinds of run: optimize a prompt, evaluate one, compare two, mark where one would be edited."""
+"""The four kinds of run: optimize a prompt, evaluate a prompt, compare two prompts, and mark the spans to edit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lpo_agent.search.methods.choosing import check_options
 from lpo_agent.search.methods.local.analysis import PromptAnalyzer
 from lpo_agent.search.outcome import SearchOutcome, SearchTask
 from lpo_agent.search.scoring import Outcomes, until_spent
-from lpo_agent.search.task import call_tokens, calls_each, fit, need, warn_of_few
+from lpo_agent.search.task import call_tokens, calls_each, end_cost, fit, warn_of_few
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
     from lpo_agent.core.events import Event
     from lpo_agent.core.scores import Score
     from lpo_agent.runs.context import RunContext
-    from lpo_agent.runs.probe import Choice
+    from lpo_agent.runs.probe import MethodChoice
     from lpo_agent.search.methods.base import FullMethod
     from lpo_agent.search.plan import Plan
     from lpo_agent.search.task import Task
 
 MARKED_ROWS: Final = 16
-"""Training rows that are scored to find failures before a prompt is marked."""
+"""The number of training rows that are scored to find failures before a prompt is marked."""
 
 
 async def optimize(context: RunContext) -> RunResult:
-    """Search for a better prompt; raises BudgetExceeded if not even the seed could be scored."""
+    """Search for a better prompt; raises BudgetExceeded if the budget ends before the seed prompt is scored."""
     spec = context.spec
     choice = await _choose(context)
     method = method_of(context.prepared.own, choice.method)
@@ -76,8 +76,8 @@ async def optimize(context: RunContext) -> RunResult:
     return result
 
 
-async def _choose(context: RunContext) -> Choice:
-    """Return the method that was asked for; for "auto" the one that an earlier session chose, or that a probe finds."""
+async def _choose(context: RunContext) -> MethodChoice:
+    """Return the method; "auto" becomes the method that an earlier session of the run chose, or that a probe finds."""
     if context.spec.method != AUTO or context.prepared.own.method is not None:
         return await choose_method(context, context.spec.method)
     for body in context.journal.events(context.run_id):
@@ -88,11 +88,11 @@ async def _choose(context: RunContext) -> Choice:
 
 
 def _rows(context: RunContext, task: Task, plan: Plan) -> SearchTask:
-    """Return the rows of a search, with what its end may cost."""
+    """Return the rows of a search, with the highest cost of its confirmation and test."""
     spec, splits = context.spec, task.splits
     tokens = call_tokens(task)
     price = context.prices.cost(spec.model, Usage(tokens - task.max_tokens, task.max_tokens))
-    end = need(task, plan, price)
+    end = end_cost(task, plan, price)
     return SearchTask(
         splits.train, splits.dev, splits.test, context.ledger, end, calls_each(task), splits.must, spec.class_gate
     )
@@ -104,7 +104,7 @@ def _whole(score: Score | None, items: int) -> bool:
 
 @asynccontextmanager
 async def _until_stopped(stop: anyio.Event, tell: Callable[[], None]) -> AsyncIterator[None]:
-    """Call ``tell`` if the run is asked to stop within the block."""
+    """Call ``tell`` if the run is asked to stop while the block is active."""
 
     async def watch() -> None:
         await stop.wait()
@@ -116,7 +116,7 @@ async def _until_stopped(stop: anyio.Event, tell: Callable[[], None]) -> AsyncIt
         tasks.cancel_scope.cancel()
 
 
-def _started(context: RunContext, task: Task, plan: Plan, choice: Choice) -> RunStarted:
+def _started(context: RunContext, task: Task, plan: Plan, choice: MethodChoice) -> RunStarted:
     spec = context.spec
     return RunStarted(
         run_id=context.run_id,
@@ -136,7 +136,7 @@ def _started(context: RunContext, task: Task, plan: Plan, choice: Choice) -> Run
 
 
 async def evaluate(context: RunContext) -> EvaluateResult:
-    """Score one prompt on every row; if too many fail, the result says so and keeps what there is."""
+    """Score one prompt on every row; if too many calls fail, the result says so and has the scores so far."""
     began, before = time.monotonic(), context.usage().calls
     context.emit(PhaseStarted(phase="test", total=len(context.task.splits.dev)))
     (outcomes,), end = await _score_all(context, [context.task.prompt.text])
@@ -153,7 +153,7 @@ async def evaluate(context: RunContext) -> EvaluateResult:
 
 
 async def compare(context: RunContext) -> CompareResult:
-    """Score two prompts on every row, and compare them pair by pair."""
+    """Score two prompts on every row, and compare them by a paired test."""
     rows = context.task.splits.dev
     other = parse_prompt(context.prepared.request.other_prompt or "", set(rows[0].variables), to_change=False)
     context.emit(PhaseStarted(phase="test", total=2 * len(rows)))
@@ -170,7 +170,7 @@ async def compare(context: RunContext) -> CompareResult:
 
 
 async def mark(context: RunContext) -> MarkResult:
-    """Mark the spans that a first step of a search would edit, each with its reason."""
+    """Mark the spans that the first step of a search would edit, with a reason for each."""
     spec, task = context.spec, context.task
     choice = await _choose(context)
     method = method_of(context.prepared.own, choice.method)
@@ -202,16 +202,16 @@ async def mark(context: RunContext) -> MarkResult:
 
 
 class End(NamedTuple):
-    """How a scoring ended, and why."""
+    """The status of a run that only scores, and the reason why it ended."""
 
     status: EndStatus
     reason: str
 
 
 async def _score_all(context: RunContext, texts: list[str]) -> tuple[list[Outcomes], End]:
-    """Score every row under every text; what a spent budget or a stop cut off is not in the outcomes.
+    """Score every row with every text; if the budget ends or the run is stopped, the other rows have no outcome.
 
-    Raises BudgetExceeded if nothing could be scored for it.
+    Raises BudgetExceeded if the budget ends before the first score.
     """
     spec, task = context.spec, context.task
     rows, end = task.splits.dev, End("completed", "all items scored")
@@ -237,7 +237,7 @@ async def _score_all(context: RunContext, texts: list[str]) -> tuple[list[Outcom
 
 
 def plain_method() -> tuple[FullMethod, Plan]:
-    """Return a method whose agents need nothing: where there is no search, only the scorer is asked."""
+    """Return any method, for a run that only scores and therefore uses no agent of the method."""
     from lpo_agent.search.methods.local import LOCAL_SEARCH  # noqa: PLC0415 - one method of many, named here only
 
     return LOCAL_SEARCH, LOCAL_SEARCH.numbers

@@ -1,4 +1,4 @@
-"""How every run is carried out: its events and its time are kept, its end is booked, whatever its kind."""
+"""The lifecycle that all kinds of run share: events and elapsed time are stored, and the end is recorded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from lpo_agent.journal import Journal
 
     Job = Callable[[Run[Any], Callable[[Event], None], anyio.Event], Awaitable[Any]]
-    """Does a run's work: gets the run, where to tell events, and what asks for an early end; returns the result."""
+"""The work of a run: called with the run, a function for events, and an event that asks for an early end."""
 
 TICK = 2.0
-"""Seconds between notes of a run's time."""
+"""Seconds between two entries of a run's elapsed time in the journal."""
 
 
 @asynccontextmanager
@@ -36,10 +36,10 @@ async def running(
     flush: Callable[[], None] = lambda: None,
     stop: anyio.Event | None = None,
 ) -> AsyncIterator[Run[Any]]:
-    """Do ``job`` as the run ``run_id``, which the journal has opened; leaving the block before its end cancels it.
+    """Carry out ``job`` as the run ``run_id`` of the journal; leaving the block before its end cancels it.
 
-    ``flush`` writes what is still to be written before the end is booked. Raises what is no LpoError; an LpoError that
-    ends the run is raised by :meth:`Run.wait`.
+    ``flush`` is called before the end is recorded, to write pending data. An LpoError that ends the run is raised by
+    :meth:`Run.wait`, any other exception by this block.
     """
     stream = EventStream(journal, run_id)
     run: Run[Any] = Run(run_id, ledger, stream, stop or anyio.Event())
@@ -58,7 +58,7 @@ async def running(
 async def _execute(
     journal: Journal, run: Run[Any], ledger: Ledger, stream: EventStream, do: tuple[Job, Callable[[], None]]
 ) -> None:
-    """Do the work, and book how it ended: the status, and the result as JSON."""
+    """Do the work, and record its end: the status, and the result as JSON."""
     job, flush = do
     status: RunStatus = "interrupted"
     result: Any = None
@@ -91,7 +91,7 @@ async def _execute(
 
 
 async def _keep_time(journal: Journal, run: Run[Any], ledger: Ledger) -> None:
-    """Note the run's time now and then, so that a killed run's budget of seconds goes on where it was."""
+    """Regularly store the elapsed time, so that a budget of seconds is right if the run is killed and resumed."""
     while not run.over:
         with anyio.move_on_after(TICK):
             await run.ended()

@@ -1,4 +1,4 @@
-"""What a run keeps in the journal beside replies, for a resume: outcomes of items, and what its calls cost."""
+"""Stores in the journal what a resumed run needs beside replies: the outcomes of items, and the cost of calls."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class RunBooks:
 class JournalOutcomes:
     """Implements :class:`lpo_agent.search.scoring.OutcomeStore` for one run.
 
-    Replies are kept too, so all of this could be found again by asking every agent anew; a resume
-    of a long run would then take minutes where this takes a second. With ``recalls`` false that is what
-    is wanted: every agent is asked anew, and the calls count as they did the first time.
+    The journal also has the replies, from which all outcomes could be computed again, but a long run would then need
+    minutes to resume instead of a second. With ``recalls`` false the stored outcomes are not used: every agent is
+    called again, and its calls count as they did the first time.
     """
 
     def __init__(self, journal: Journal, run_id: str, *, recalls: bool = True) -> None:
@@ -53,11 +53,11 @@ class JournalOutcomes:
         self._pending: list[tuple[bytes, str, Scored]] = []
 
     def recall(self, text: str) -> Outcomes:
-        """Return what earlier sessions scored under the prompt."""
+        """Return the outcomes of this prompt from earlier sessions."""
         return self._earlier.pop(self._hash(text), {}) if self._recalls else {}
 
     def keep(self, text: str, row_id: str, outcome: Scored) -> None:
-        """Remember an outcome; it is written with others, as its reply is in the journal already."""
+        """Store an outcome; it may be written later with others, because its reply is already in the journal."""
         if row_id in self._earlier.get(self._hash(text), {}):
             return
         self._pending.append((self._hash(text), row_id, outcome))
@@ -65,7 +65,7 @@ class JournalOutcomes:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not written yet."""
+        """Write the pending outcomes."""
         self._journal.keep(self._run_id, self._pending)
         self._pending = []
 
@@ -76,5 +76,5 @@ class JournalOutcomes:
 
 
 def prompt_hash(text: str) -> bytes:
-    """Return the 16 bytes under which a prompt's outcomes are kept."""
+    """Return the key of a prompt's outcomes, a hash of 16 bytes."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""Choosing the method for ``--method auto``: a small test of what the optimizer model can do."""
+"""Chooses the method for ``--method auto`` with a small test of what the optimizer model can do."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 SAMPLE = Prompt(text="Read the note below and say which country it comes from.\n\nNote: {input}")
 FAULT = Critique(text="The answers are whole sentences, but only the name of the country is wanted.")
 MOST_TAGGED = 0.7
-"""Share of the sample's words that a useful marking leaves some of."""
+"""The share of the sample's words that may be marked; a model that marks more does not choose."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MethodChoice:
     """The method to use and why."""
 
     method: str
     why: str
 
 
-async def choose_method(context: RunContext, wanted: str, why: str = "asked for") -> Choice:
-    """Return the method that is ``wanted``, or for "auto" the one that fits the optimizer model.
+async def choose_method(context: RunContext, wanted: str, why: str = "asked for") -> MethodChoice:
+    """Return the ``wanted`` method, or for "auto" the one that fits the optimizer model.
 
-    The probe has the agents of method ``lpo`` tag and then edit a short sample prompt; both replies must be usable, and
-    the tags must leave part of the prompt alone. Raises RequestFailed where the model cannot be asked at all.
+    The agents of method ``lpo`` tag and then edit a short sample prompt. Both replies must be usable, and the tags must
+    not cover nearly the whole prompt. Raises RequestFailed if the model cannot be called.
     """
     if wanted != AUTO:
-        return Choice(wanted, why)
+        return MethodChoice(wanted, why)
     own = context.prepared.own
     if own.marker is not None and (own.proposer is not None or context.prepared.request.kind == "mark"):
-        return Choice("lpo", "its agents are the caller's own")
+        return MethodChoice("lpo", "marker and proposer are the caller's")
     spec, lpo = context.spec, full(METHODS.load("lpo"))
     plan = lpo.plan(spec.model_copy(update={"marker": "llm", "proposer": "llm", "method_options": {}}))
     setting = setting_of(spec, context.task, plan, "lpo").model_copy(update={"optimizer_temperature": 0.0})
@@ -50,8 +50,8 @@ async def choose_method(context: RunContext, wanted: str, why: str = "asked for"
     async with open_agents(context, setting, lpo, built_in=True) as bus:
         problem = await _problem(bus)
     if problem is None:
-        return Choice("lpo", f"{name} marked and filled spans in a probe")
-    return Choice("local-search", f"{name} cannot mark and fill spans in a probe ({problem})")
+        return MethodChoice("lpo", f"{name} marked and filled spans in a probe")
+    return MethodChoice("local-search", f"{name} cannot mark and fill spans in a probe ({problem})")
 
 
 async def _problem(bus: Bus) -> str | None:

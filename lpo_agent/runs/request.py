@@ -1,4 +1,4 @@
-"""What a run was told to do, as the journal keeps it, and the objects that no journal can keep."""
+"""The request of a run as the journal stores it, and the objects of the caller, which cannot be stored."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ Kind = Literal["optimize", "evaluate", "compare", "mark"]
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What a run was told to do.
+    """The request of a run: everything that is needed to resume it.
 
-    ``rows`` is the key of the run's rows in the journal, so a resume needs no files. ``own`` names the parts that were
-    the caller's own objects, which a resume needs again. ``owner``: whose run it is, where a server tells its users
-    apart.
+    ``rows``: the key of the rows in the journal, so a resume needs no files. ``own``: the names of the parts that were
+    objects of the caller, which must be passed again. ``owner``: the user of a server with several users.
     """
 
     kind: Kind
@@ -56,7 +55,7 @@ class RunRequest:
 def read_request(text: str) -> RunRequest:
     """Return the request that :meth:`RunRequest.to_json` wrote, in this version or an earlier one.
 
-    Raises ConfigError for one that cannot be understood.
+    Raises ConfigError if it cannot be read.
     """
     try:
         content: dict[str, Any] = json.loads(text)
@@ -73,9 +72,9 @@ def read_request(text: str) -> RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class OwnParts:
-    """The caller's own objects, each in place of a name; None where a name says it.
+    """Objects of the caller; None for parts that the spec names.
 
-    ``providers`` are the caller's own, by the name that stands before the colon of a model's.
+    ``providers``: additional providers, by name (the part of a model's name before the colon).
     """
 
     model: Model | None = None
@@ -88,18 +87,18 @@ class OwnParts:
     providers: Mapping[str, Provider] = field(default_factory=dict)
 
     def given(self) -> tuple[str, ...]:
-        """Return the names of the parts that are the caller's."""
+        """Return the names of the parts that are objects of the caller."""
         found = [
             each.name for each in fields(self) if each.name != "providers" and getattr(self, each.name) is not None
         ]
         return (*found, *(f"providers[{name!r}]" for name in self.providers))
 
     def agents(self) -> OwnAgents:
-        """Return those that are agents."""
+        """Return the objects that the agents use."""
         return OwnAgents(self.metric, self.marker, self.proposer)
 
     def check_against(self, request: RunRequest, run_id: str) -> None:
-        """Raise ConfigError if a run that is resumed had objects that are missing now."""
+        """Raise ConfigError if the resumed run used an object that is missing now."""
         if missing := [name for name in request.own if name not in self.given()]:
             raise ConfigError(f"run {run_id} uses objects of the caller's; pass them again: {', '.join(missing)}")
 
@@ -115,7 +114,7 @@ def split_parts(
     bus: str | Bus | None = None,
     providers: Mapping[str, Provider] | None = None,
 ) -> tuple[dict[str, str], OwnParts]:
-    """Return the names among the arguments as fields of a spec, and the objects; each object gets a name there too."""
+    """Split arguments into fields of a spec and objects; the spec has a name for each object too."""
     names: dict[str, str] = {}
     objects: dict[str, Any] = {}
     given: dict[str, Any] = {"model": model, "optimizer_model": optimizer_model, "metric": metric}
@@ -130,20 +129,20 @@ def split_parts(
 
 
 def _name_of(part: str, value: Any) -> str | None:
-    """Return what a spec says for an object, None where it says nothing."""
+    """Return the name of an object in a spec, None if it has no field there."""
     if part in {"model", "optimizer_model"}:
         return OwnModel(value).name
     return {"method": OWN, "marker": OWN, "proposer": OWN}.get(part)
 
 
 def method_of(own: OwnParts, settled: str) -> FullMethod:
-    """Return the method of a run; ``settled`` is its name, "auto" being decided. Raises ConfigError."""
+    """Return the method of a run; ``settled`` is its name, which is not "auto". Raises ConfigError."""
     return full(own.method if own.method is not None else METHODS.load(settled))
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """A run that the journal has opened, and that is ready to be carried out."""
+    """A run whose input was checked and stored in the journal, ready to be carried out."""
 
     run_id: str
     request: RunRequest
@@ -151,5 +150,5 @@ class PreparedRun:
     own: OwnParts = OwnParts()
 
     def with_spec(self, **changes: Any) -> PreparedRun:
-        """Return the run with some of its options changed."""
+        """Return the run with these options changed."""
         return replace(self, request=replace(self.request, spec=self.request.spec.model_copy(update=changes)))

@@ -1,4 +1,4 @@
-"""From what a search found to the result of a run."""
+"""Builds the result of an optimization from the outcome of its search."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def build_result(search: Search, tally: Tally, *, run_id: str, method: str, usage: UsageResult) -> RunResult:
-    """Return the contract's result object: the found prompt only if it was shown to be better."""
+    """Return the result; ``best`` is the found prompt only if the test shows that it is better than the seed."""
     task, found = search.task, search.outcome
     tested = delta(found.differences)
     judged = verdict(tested, has_test=bool(task.splits.test) and (tested is not None or found.best is found.seed))

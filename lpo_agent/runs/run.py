@@ -1,4 +1,4 @@
-"""A run as its caller sees it: observed while it happens, waited for, stopped."""
+"""The handle of a run in progress: its caller can follow its events, wait for its result, and stop it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Run(Generic[R_co]):
         self._failure: Exception | None = None
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        """Yield the run's events until it is over; any number of tasks may do so, each gets all of them."""
+        """Yield the run's events until it ends. Any number of tasks may iterate; each gets all events."""
         return self._stream.observed()
 
     async def wait(self) -> R_co:
-        """Return the result when the run is over; raises the LpoError that ended it."""
+        """Wait for the end and return the result; raises the LpoError that ended the run."""
         await self._over.wait()
         return self.result
 
@@ -52,42 +52,42 @@ class Run(Generic[R_co]):
         return cast("R_co", self._result)
 
     async def ended(self) -> None:
-        """Wait until the run is over, however it ends."""
+        """Wait for the end of the run, without raising its error."""
         await self._over.wait()
 
     @property
     def stopping(self) -> anyio.Event:
-        """Set once :meth:`stop` was called."""
+        """An event that is set when :meth:`stop` is called."""
         return self._stop
 
     @property
     def over(self) -> bool:
-        """Whether the run has ended, in whatever way."""
+        """Whether the run has ended."""
         return self._over.is_set()
 
     def usage(self) -> UsageResult:
-        """Return what was spent so far, earlier sessions of the run included."""
+        """Return the usage so far, including earlier sessions of the run."""
         return usage_of(self._ledger)
 
     def stop(self) -> None:
-        """Ask for an early end: no further search, but what was found is still chosen from and tested."""
+        """Ask for an early end: the search stops, but the best prompt so far is still confirmed and tested."""
         self._stop.set()
 
     async def cancel(self) -> None:
-        """Cut the run off where it is, and wait until that is booked; the journal allows a resume."""
+        """Cancel the run, and wait until the journal records this; the run can be resumed."""
         with anyio.CancelScope(shield=True):
             if not self.over:
                 self.scope.cancel()
                 await self._over.wait()
 
     def finish(self, result: object, failure: Exception | None) -> None:
-        """Note how the run ended; for whoever carries it out."""
+        """Store how the run ended; called by the lifecycle."""
         self._result, self._failure = result, failure
         self._over.set()
 
 
 def usage_of(ledger: Ledger) -> UsageResult:
-    """Return what the ledger says was spent."""
+    """Return the usage in the ledger."""
     totals = ledger.totals
     return UsageResult(
         calls=totals.calls,

@@ -1,7 +1,7 @@
-"""Carrying out runs that share models, one limiter for each, one budget and one journal.
+"""Carries out the runs of a session, which share models (each with one rate limiter), one budget and one journal.
 
-Every run is carried out here, also one that is alone: :func:`lpo_agent.open_run` is a session with a single run. What
-a run spends is booked under the run, so that its own caps hold over a resume, and counts for the session beside.
+Every run is carried out here: :func:`lpo_agent.open_run` opens a session with a single run. The spending is recorded
+for each run, so that its own caps are right after a resume, and counts for the session too.
 """
 
 from __future__ import annotations
@@ -52,26 +52,26 @@ if TYPE_CHECKING:
     from lpo_agent.spec import RunSpec
 
 FILES = {"examples": (), "data": None, "train": None, "dev": None, "test": None}
-"""What a spec no longer needs once its rows are in the journal."""
+"""The fields that a spec no longer needs when its rows are in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limited:
-    """A cap for a run's search beside its budget: so many calls, known answers counted too; its test comes on top."""
+class CallCap:
+    """A cap on the calls of a search; answers from the journal count too, the calls of the final test do not."""
 
     search_calls: int
 
     @property
     def reason(self) -> str:
-        """The stop reason of a run whose search had no calls left."""
+        """The stop reason of a run whose search reached the cap."""
         return f"its {self.search_calls} search calls are used up"
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Carries out the runs of one session. Use :func:`open_runner`; callers outside see :class:`lpo_agent.Session`.
+    """Carries out the runs of one session. Use :func:`open_runner`; the public class is :class:`lpo_agent.Session`.
 
-    ``ledger`` is what all of its runs have spent in this session, and its caps. ``locks``: those of guided runs.
+    ``ledger``: the caps of the session, and what its runs have spent. ``locks``: the locks of guided runs.
     """
 
     session_id: str
@@ -86,7 +86,7 @@ class Runner:
     locks: dict[str, anyio.Lock] = field(default_factory=dict)
 
     def usage(self) -> UsageResult:
-        """Return what all runs of the session have spent so far."""
+        """Return the usage of all runs of the session so far."""
         return usage_of(self.ledger)
 
     async def prepare(
@@ -100,7 +100,7 @@ class Runner:
         run_id: str | None = None,
         task: Task | None = None,
     ) -> PreparedRun:
-        """Check a new run, and open it in the journal; raises InputError before anything is spent."""
+        """Check the input of a new run, and open the run in the journal; raises InputError."""
         parts = own or self.own
         task = task or load_task(spec, kind, own=parts)
         self.check_prices(spec)
@@ -117,9 +117,9 @@ class Runner:
     ) -> PreparedRun:
         """Open a run again that was interrupted or stopped; ``budget`` replaces its caps.
 
-        ``check`` off is for those who know that the run does not go on.
+        With ``check`` false, the caller guarantees that the run is not in progress elsewhere.
 
-        Raises ConfigError for one that cannot be resumed, or not without objects that ``own`` lacks.
+        Raises ConfigError for a run that cannot be resumed, or that used an object which is missing in ``own``.
         """
         if check:
             check_resumable(record)
@@ -136,7 +136,7 @@ class Runner:
         return prepared
 
     def check_prices(self, spec: RunSpec) -> None:
-        """Raise ConfigError for a cap in dollars on calls whose price is not known."""
+        """Raise ConfigError if there is a cap in dollars but the price of a model is not known."""
         if spec.budget.usd is None and self.ledger.budget.usd is None:
             return
         for name in dict.fromkeys((spec.model, spec.optimizer_model or spec.model)):
@@ -148,17 +148,17 @@ class Runner:
 
     @asynccontextmanager
     async def open(
-        self, prepared: PreparedRun, *, stop: anyio.Event | None = None, limited: Limited | None = None
+        self, prepared: PreparedRun, *, stop: anyio.Event | None = None, call_cap: CallCap | None = None
     ) -> AsyncIterator[Run[Any]]:
-        """Carry a prepared run out; leaving the block before its end cancels it, and the journal allows a resume.
+        """Carry out a prepared run; leaving the block before its end cancels it, and it can be resumed.
 
-        A ``limited`` run that is opened again is replayed from its beginning, and its usage is that of the replay: then
-        the number of its calls, known answers included, is the same as without the interruption.
+        With ``call_cap``, a run that is opened again starts from its beginning with the answers of the journal, and its
+        usage is counted anew. So its number of calls is the same as without the interruption.
         """
         run_id, spec = prepared.run_id, prepared.request.spec
-        ledger = Ledger(spec.budget, already=self.journal.totals(run_id) if limited is None else None)
-        outcomes = JournalOutcomes(self.journal, run_id, recalls=limited is None)
-        allowance = None if limited is None else _allowance(limited, prepared.task)
+        ledger = Ledger(spec.budget, already=self.journal.totals(run_id) if call_cap is None else None)
+        outcomes = JournalOutcomes(self.journal, run_id, recalls=call_cap is None)
+        allowance = None if call_cap is None else _allowance(call_cap, prepared.task)
 
         async def job(_run: Run[Any], emit: Callable[[Event], None], stopping: anyio.Event) -> Any:
             context = await self.context(prepared, ledger, outcomes, emit=emit, stop=stopping, allowance=allowance)
@@ -177,7 +177,7 @@ class Runner:
         stop: anyio.Event | None = None,
         allowance: Allowance | None = None,
     ) -> RunContext:
-        """Open the run's models, and return all that its work needs; ``ledger`` has the run's caps and spending."""
+        """Open the run's models, and return its context; ``ledger`` has the run's caps and spending."""
         return RunContext(
             prepared=prepared,
             models=await self._models(prepared, ledger, allowance),
@@ -192,7 +192,7 @@ class Runner:
         )
 
     async def start(self, prepared: PreparedRun, *, stop: anyio.Event | None = None) -> Run[Any]:
-        """Carry a prepared run out in the background, until it ends or the session does."""
+        """Carry out a prepared run in the background; it is cancelled if the session ends first."""
         run: Run[Any] = await self.tasks.start(partial(self._drive, prepared, stop))
         return run
 
@@ -203,7 +203,7 @@ class Runner:
         *,
         task_status: TaskStatus[Run[Any]] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Carry a run out. An error that ends it is kept for those who wait for it, and harms no other run."""
+        """Carry out a run. An error that ends it is raised by :meth:`Run.wait` and does not affect other runs."""
         started: list[Run[Any]] = []
         try:
             async with self.open(prepared, stop=stop) as run:
@@ -217,7 +217,7 @@ class Runner:
                 started[0].finish(None, exc)
 
     async def _models(self, prepared: PreparedRun, ledger: Ledger, allowance: Allowance | None) -> RunModels:
-        """Return the run's two models, under all that its calls go through."""
+        """Return the run's two models, including retry, rate limit, budget and journal."""
         spec, own, run_id = prepared.request.spec, prepared.own, prepared.run_id
         billing = Billing((ledger, self.ledger), self.prices, RunBooks(self.journal, run_id))
 
@@ -238,19 +238,19 @@ class Runner:
 
 
 def check_resumable(record: RunRecord) -> None:
-    """Raise ConfigError for a run that has ended, goes on, or is resumed in another way."""
+    """Raise ConfigError for a run that has ended, is in progress, or is resumed in another way."""
     if record.status in {"completed", "running"}:
         raise ConfigError(f"run {record.run_id} is {record.status}; there is nothing to resume")
     if record.kind not in JOBS:
         raise ConfigError(f"run {record.run_id} is of kind {record.kind}, which is not resumed by itself")
 
 
-def _allowance(limited: Limited, task: Task) -> Allowance:
-    return Allowance(Ledger(Budget(calls=limited.search_calls + calls_of_test(task))), limited.reason)
+def _allowance(call_cap: CallCap, task: Task) -> Allowance:
+    return Allowance(Ledger(Budget(calls=call_cap.search_calls + calls_of_test(task))), call_cap.reason)
 
 
 def calls_of_test(task: Task) -> int:
-    """Return the most calls that the test of a search's answer against its seed prompt makes."""
+    """Return the highest number of calls of the final test of a search."""
     return 2 * calls_each(task) * len(task.splits.test)
 
 
@@ -265,9 +265,10 @@ async def open_runner(
     already: str | None = None,
     journal: Journal | None = None,
 ) -> AsyncIterator[Runner]:
-    """Open a session with the limits, prices and budget of ``common``; models are opened when a run asks for them.
+    """Open a session with the limits, prices and budget of ``common``; models are opened when a run needs them.
 
-    ``already``: a run whose earlier spending counts for the session's caps. ``journal``: one that is open.
+    ``already``: a run whose earlier spending counts for the session's caps. ``journal``: a journal that is already
+    open; it is not closed.
     """
     env, own = env or read_environment(), own or OwnParts()
     check_names(common, own)

@@ -1,4 +1,4 @@
-"""Reading a run's material, before anything is spent: files, rows, prompt and metric, each checked."""
+"""Reads and checks the input of a run before any model is called: names, files, rows, prompt and metric."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 SEARCHES: Final = ("optimize", "mark")
-"""Kinds of run that split their rows and look for edits."""
+"""The kinds of run that split their rows and choose edits."""
 
 
 def check_names(spec: RunSpec, own: OwnParts) -> None:
-    """Raise ConfigError for a model's provider, a marker or a proposer that nobody knows."""
+    """Raise ConfigError for an unknown provider, marker or proposer."""
     for name, mine in ((spec.model, own.model), (spec.optimizer_model, own.optimizer_model)):
         if name is not None and mine is None:
             provider, _ = split_model(name)
@@ -39,21 +39,21 @@ def check_names(spec: RunSpec, own: OwnParts) -> None:
 
 
 def check_method(spec: RunSpec, own: OwnParts) -> None:
-    """Raise ConfigError for a method that nobody knows, or options that it does not read or that make no sense."""
+    """Raise ConfigError for an unknown method, and for options that it does not use or that are invalid."""
     method = method_of(own, settled(spec.method))
     check_options(method, spec)
     method.plan(spec)
 
 
 def settled(method: str) -> str:
-    """Return the method that counts where none was chosen yet: "auto" is decided by a probe when a run begins."""
+    """Return the method to plan with; "auto", which a probe decides later, counts as local-search."""
     return "local-search" if method == AUTO else method
 
 
 def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = None, own: OwnParts | None = None) -> Task:
-    """Read and check everything that needs no model.
+    """Read and check everything that needs no model call.
 
-    ``splits`` are the rows of a run that is resumed, ``own`` the caller's objects. Raises DataError, MarkupError,
+    ``splits``: the rows of a resumed run; ``own``: objects of the caller. Raises DataError, MarkupError and
     ConfigError.
     """
     own = own or OwnParts()
@@ -70,7 +70,11 @@ def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = Non
         if metric_name != "judge":
             as_metric(metric_name, labels=labels)
     prompt = parse_prompt(spec.prompt, data_files.variables_of(rows), to_change=kind in SEARCHES)
-    notes = (f"{splits.leaked} rows were in the test split too and were dropped elsewhere",) if splits.leaked else ()
+    notes = (
+        (f"{splits.leaked} rows that are also in the test split were removed from the other splits",)
+        if splits.leaked
+        else ()
+    )
     max_tokens = spec.max_tokens or answer_tokens(metric_name, rows)
     return Task(prompt, splits, metric_name, max_tokens, labels, notes, extracts=spec.extract is not None)
 
@@ -86,7 +90,7 @@ def load_splits(spec: RunSpec, kind: str) -> Splits:
     if kind not in SEARCHES:
         return data_files.whole([example for examples in given.values() for example in examples])
     if given.keys() == {"test"}:
-        raise DataError("--test alone leaves nothing to learn and choose by; give --data or --dev too")
+        raise DataError("--test alone is not enough for a search; give --data or --dev too")
     data, train, dev, test = (given.get(name) for name in files)
     must = data_files.read_examples(spec.must_pass) if spec.must_pass else ()
     return data_files.split(data=data, train=train, dev=dev, test=test, must=must, seed=spec.seed)

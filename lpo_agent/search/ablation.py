@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from lpo_agent.search.scoring import Scoring
 
 
-class Measured(NamedTuple):
+class MeasuredEffects(NamedTuple):
     """Measured influences of spans, and the pairs of prompt text and row id that were scored to measure them."""
 
     effects: tuple[Effect, ...] = ()
     pairs: frozenset[tuple[str, str]] = frozenset()
 
 
-async def measure_effects(scoring: Scoring, prompt: Prompt, spans: Sequence[Span], rows: Sequence[Row]) -> Measured:
+async def measure_effects(
+    scoring: Scoring, prompt: Prompt, spans: Sequence[Span], rows: Sequence[Row]
+) -> MeasuredEffects:
     """Return the influence of the spans on ``rows``; spans that cannot be removed are left out."""
     parts = [(span, influence.without(prompt, span)) for span in spans if span.start < span.end]
     ablated = [(span, without.text) for span, without in parts if without is not None]
@@ -30,4 +32,4 @@ async def measure_effects(scoring: Scoring, prompt: Prompt, spans: Sequence[Span
     whole, ids = scoring.known(prompt.text, rows), [row.id for row in rows]
     effects = (influence.effect(span, whole, scoring.known(text, rows), ids) for span, text in ablated)
     pairs = frozenset((text, row) for text in texts for row in ids)
-    return Measured(tuple(effect for effect in effects if effect is not None), pairs)
+    return MeasuredEffects(tuple(effect for effect in effects if effect is not None), pairs)

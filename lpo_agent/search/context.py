@@ -1,4 +1,4 @@
-"""What a search method works with in one run: prompts, rows, agents, and the means to score."""
+"""The interface between a search method and its run: the prompt and the rows, the agents, and scoring."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One run's search, as its method sees it.
+    """The object that a search method gets for one run.
 
     A method of your own needs :attr:`prompt`, :attr:`train`, :meth:`score`, :meth:`mean`, :meth:`critique`,
-    :meth:`mark`, :meth:`propose` and :meth:`edit`. What these ask for may raise RequestFailed: when the budget is
-    spent (let it pass; the run then ends with what was found) or when one reply was of no use (``exc.single``).
-    The other attributes are for the methods of this package.
+    :meth:`mark`, :meth:`propose` and :meth:`edit`. The calls may raise RequestFailed: if the budget is spent (do not
+    catch it; the run then ends with the best prompt so far), or if one reply was unusable (``exc.single``). The other
+    attributes are for the methods of this package.
     """
 
     spec: RunSpec
@@ -53,11 +53,11 @@ class Search:
 
     @property
     def train(self) -> Sequence[Row]:
-        """The rows to learn from. The dev rows choose among the method's finalists, the test rows are nobody's."""
+        """The rows that the method may use. Dev rows choose among its finalists; test rows are for the final test."""
         return self.rows.train
 
     async def score(self, prompt: Prompt, rows: Sequence[Row]) -> Outcomes:
-        """Return each row's outcome under ``prompt`` by row id; a pair of prompt and row is scored once a run."""
+        """Return the outcome of each row with ``prompt``, by row id; each pair is scored only once in a run."""
         return await self.scoring.score(prompt.text, rows)
 
     async def mean(self, prompt: Prompt, rows: Sequence[Row]) -> Score:
@@ -65,7 +65,7 @@ class Search:
         return summarize((await self.score(prompt, rows)).values())
 
     async def critique(self, prompt: Prompt, rows: Sequence[Row], *, failures: int = 3, passes: int = 2) -> Critique:
-        """Return why ``prompt`` fails on some of ``rows``, in the critic's words."""
+        """Return the critic's explanation why ``prompt`` fails on some of ``rows``."""
         outcomes = await self.score(prompt, rows)
         traces = [Trace(row=row, result=o) for row in rows if isinstance(o := outcomes.get(row.id), Scored)]
         wrong = tuple(trace for trace in traces if trace.result.value < 0.5)[:failures]
@@ -74,17 +74,17 @@ class Search:
         return await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
 
     async def mark(self, prompt: Prompt, critique: Critique, *, spans: int = 4) -> Marks:
-        """Return the parts of ``prompt`` that the marker would edit next."""
+        """Return the spans of ``prompt`` that the marker chooses for the next edit."""
         ask = MarkAsk(prompt=prompt, critique=critique, budget=spans, seed=self.seed("mark", prompt.text))
         return await self.bus.request(MARK, ask, timeout=TIMEOUT)
 
     async def propose(self, marked: MarkedPrompt, critique: Critique, *, n: int = 4) -> Sequence[Proposal]:
-        """Return up to ``n`` ways to fill the marked parts."""
+        """Return up to ``n`` proposals of the proposer: new texts for the marked spans."""
         ask = ProposeAsk(marked=marked, critique=critique, n=n, seed=self.seed("propose", marked.render()))
         return (await self.bus.request(PROPOSE, ask, timeout=TIMEOUT)).proposals
 
     def edit(self, marked: MarkedPrompt, proposal: Proposal, *, step: int = 1) -> Candidate:
-        """Return the prompt that a proposal makes of ``marked``; raises EditRejected if it breaks a placeholder."""
+        """Apply a proposal to ``marked`` and return the new prompt; raises EditRejected if a placeholder is broken."""
         child = splice(marked, proposal.replacements)
         return Candidate(child, step, 0, marked, proposal.note, tuple(proposal.replacements))
 

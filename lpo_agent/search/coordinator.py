@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lpo_agent.core.budget import Reservation
     from lpo_agent.core.events import Event
-    from lpo_agent.search.methods.base import Progress
+    from lpo_agent.search.methods.base import PhasedSearch
     from lpo_agent.search.outcome import SearchOutcome, SearchTask
     from lpo_agent.search.scoring import Scoring
 
@@ -30,7 +30,7 @@ class Coordinator:
 
     def __init__(
         self,
-        method: Progress,
+        method: PhasedSearch,
         outcome: SearchOutcome,
         scoring: Scoring,
         task: SearchTask,
@@ -68,9 +68,9 @@ class Coordinator:
         self.outcome.stopped_by = reason or self.outcome.stopped_by
 
     def _put_aside(self) -> Reservation | None:
-        need = self._task.need
+        cost = self._task.end_cost
         try:
-            return self._task.ledger.reserve(calls=need.calls, tokens=need.tokens, usd=need.usd, aside=True)
+            return self._task.ledger.reserve(calls=cost.calls, tokens=cost.tokens, usd=cost.usd, aside=True)
         except BudgetExceeded:
             return None  # the budget is too small for the test: use all of it for the search
 

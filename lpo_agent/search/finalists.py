@@ -69,7 +69,7 @@ class Finals:
         if sum(differences) < 0:
             outcome.remarks.append(
                 f"the chosen prompt did worse than the seed prompt on {len(differences)} fresh dev items, "
-                "so the seed prompt stays"
+                "so the seed prompt is kept"
             )
             return
         outcome.best = chosen

@@ -1,4 +1,4 @@
-"""The task and the outcome of a search, the protocol of search methods, and two functions that methods share."""
+"""The task and the outcome of a search, and two functions that search methods share."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from lpo_agent.core.budget import Ledger
-    from lpo_agent.core.credit import Record
+    from lpo_agent.core.credit import PlaceRecord
     from lpo_agent.core.events import Event
     from lpo_agent.core.messages import Row
     from lpo_agent.core.result import EditResult, FrontPoint
     from lpo_agent.core.scores import Score
     from lpo_agent.search.candidates import Candidate
-    from lpo_agent.search.plan import Need
+    from lpo_agent.search.plan import EndCost
     from lpo_agent.search.scoring import Scoring
 
 
@@ -48,7 +48,7 @@ class SearchOutcome:
     confirmation: list[float] = field(default_factory=list)
     front: tuple[FrontPoint, ...] = ()
     edits: tuple[EditResult, ...] | None = None
-    records: list[Record] = field(default_factory=list)
+    records: list[PlaceRecord] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     scorings: int | None = None
     optimizer_calls: int | None = None
@@ -58,7 +58,7 @@ class SearchOutcome:
 class SearchTask:
     """The rows, the budget and the gates of a search; a method uses ``train`` and ``dev``, never ``test``.
 
-    ``need``: the cost of confirmation and test, which is reserved before the search. ``calls_each``: model
+    ``end_cost``: the cost of confirmation and test, which is reserved before the search. ``calls_each``: model
     calls for scoring one row. Gates: the best prompt may not score less than the seed on any of the
     ``must_pass`` rows, and its mean score in one class of targets may be lower by at most ``class_gate``.
     """
@@ -67,7 +67,7 @@ class SearchTask:
     dev: Sequence[Row]
     test: Sequence[Row]
     ledger: Ledger
-    need: Need
+    end_cost: EndCost
     calls_each: int = 1
     must_pass: Sequence[Row] = ()
     class_gate: float | None = None

@@ -58,7 +58,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class EndCost:
     """The highest possible cost of the end of a run: confirmation on dev, and test. ``usd`` None: price not known."""
 
     calls: int

@@ -1,4 +1,4 @@
-"""What a search works on: the prompt, the rows, the metric's name, and the numbers that follow from them."""
+"""The task of a run (prompt, rows and metric), and the numbers that are computed from it, such as calls and power."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lpo_agent.core import power
 from lpo_agent.core.choosing import selection_size
 from lpo_agent.core.result import PowerResult
 from lpo_agent.search.candidates import Candidate
-from lpo_agent.search.plan import Need, Plan
+from lpo_agent.search.plan import EndCost, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from lpo_agent.data import Splits
 
 ENDGAME = 0.6
-"""Largest share of a budget that dev confirmation and test may take."""
+"""The highest share of the budget that confirmation on dev and the test may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a run works on. ``metric_name`` and ``max_tokens`` are settled, by hand or by default.
+    """The task of a run; ``metric_name`` and ``max_tokens`` have their final values, given or default.
 
-    ``extracts``: the answer is asked for in a second call.
+    ``extracts``: the answer is extracted in a second call.
     """
 
     prompt: Prompt
@@ -45,21 +45,22 @@ class Task:
 
 
 def call_tokens(task: Task) -> int:
-    """Return a generous estimate of one scoring call's tokens, answer included."""
+    """Return a high estimate of the tokens of one scoring call, including the answer."""
     rows = [*task.splits.dev, *task.splits.test]
     longest = max((sum(map(len, row.variables.values())) for row in rows), default=0)
     return (2 * len(task.prompt.text) + longest) // 3 + 60 + task.max_tokens
 
 
 def calls_each(task: Task) -> int:
-    """Return the calls that scoring one row takes: extraction and a judge are further ones."""
+    """Return the number of calls for scoring one row: one, plus one for extraction and one for a judge."""
     return 1 + task.extracts + (task.metric_name == "judge")
 
 
 def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
-    """Shrink the end of a run to what its budget of calls can pay, and say so in the notes.
+    """Reduce the confirmation and the test to what the budget of calls allows, and add a note.
 
-    Finalists go first, then dev and test items in proportion; the search keeps 40 % of the calls.
+    First the number of finalists is reduced, then dev and test items in proportion, so that 40 % of the calls are left
+    for the search.
     """
     if budget.calls is None:
         return task, plan
@@ -80,7 +81,7 @@ def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
 
 
 def power_of(task: Task, gain: float) -> PowerResult | None:
-    """Return what the test split can show, None without one."""
+    """Return which gain the test split can show, None without a test split."""
     n = len(task.splits.test)
     if not n:
         return None
@@ -94,7 +95,7 @@ def power_of(task: Task, gain: float) -> PowerResult | None:
 
 
 def warn_of_few(task: Task, gain: float) -> Task:
-    """Return the task with a note if its test split is too small to show the gain that is looked for."""
+    """Return the task, with a note if its test split is too small to show ``gain``."""
     found = power_of(task, gain)
     if found is None or found.test_n >= found.needed:
         return task
@@ -117,13 +118,13 @@ def panel_of(task: Task, plan: Plan) -> tuple[Sequence[Row], Sequence[Row]]:
 
 
 def choosing_items(task: Task, plan: Plan) -> int:
-    """Return how many answers it takes at most to choose among the finalists, the seed prompt among them."""
+    """Return the highest number of answers for the choice among the finalists, including the seed prompt."""
     dev, must = len(task.splits.dev), len(task.splits.must)
     cut = selection_size(dev) if plan.confirms else dev
     return dev + cut * plan.finalists + (dev - cut) + must * (1 + plan.finalists)
 
 
-def need(task: Task, plan: Plan, price: float | None) -> Need:
-    """Return what the end of the run may cost; ``price`` is USD for one scoring call, if known."""
+def end_cost(task: Task, plan: Plan, price: float | None) -> EndCost:
+    """Return the highest cost of the end of the run; ``price``: USD for one scoring call, if known."""
     calls = calls_each(task) * (choosing_items(task, plan) + 2 * len(task.splits.test))
-    return Need(calls=calls, tokens=calls * call_tokens(task), usd=None if price is None else calls * price)
+    return EndCost(calls=calls, tokens=calls * call_tokens(task), usd=None if price is None else calls * price)

@@ -1,1 +1,1 @@
-"""Runs whose agents work in other processes, over NATS: the worker's side and the coordinator's side."""
+"""Workers: processes on other machines that make the model calls of runs, over NATS; both sides are here."""

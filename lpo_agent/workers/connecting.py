@@ -1,4 +1,4 @@
-"""Reaching a NATS server, for a run's requests and for limits that processes share."""
+"""Connects to a NATS server, for the requests of runs and for rate limits that several processes share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def open_network(url: str, *, run: str, most_at_once: int | None = None) -
 
 
 def server_of(url: str) -> NatsAddress:
-    """Return how to reach a server: ``nats://[USER:PASSWORD@]HOST:PORT`` or ``tls://...``, ?creds= and ?ca=."""
+    """Parse the address of a server: ``nats://[USER:PASSWORD@]HOST:PORT`` or ``tls://...``, with ?creds= and ?ca=."""
     try:
         from lpo_agent.bus.nats_connection import NatsAddress  # noqa: PLC0415 - needs the extra
     except ImportError:
@@ -58,7 +58,7 @@ async def shared_limiter(
     slow_start: bool,
     say: Callable[[str], None],
 ) -> SharedLimiter:
-    """Return a limiter whose limits hold together with all other processes of the account at this server."""
+    """Return a limiter whose limits apply to all processes together that use this account and this server."""
     try:
         from lpo_agent.bus.nats_connection import open_clock  # noqa: PLC0415 - needs the extra
     except ImportError:

@@ -1,9 +1,9 @@
-"""What a run asks of workers, and what they answer.
+"""The messages between runs and workers.
 
-A worker does one model call at a time for a request: it is told the answers to the calls before, repeats what the
-agent does with these, makes the next call and returns its answer. The run pays for it, files it, and goes on from there
-itself. So caps, resume and results are those of a run without workers, and no worker is believed about anything but
-what its model said.
+A request to a worker is for one model call. It contains the agent's request and the answers to the agent's earlier
+calls. The worker executes the agent with these answers, makes the next call, and returns the answer. The run counts the
+cost, stores the answer in the journal, and executes the agent itself. So budget, resume and results are the same as
+without workers, and the run relies on a worker only for the answers of its models.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ ROLES: Final[Mapping[str, tuple[Topic[Any, Any], ...]]] = {
     "critique": (CRITIQUE,),
     "propose": (PROPOSE, INDUCE),
 }
-"""What a worker may be started for (``--serve``), with the topics that it then serves."""
+"""The roles of workers (``--serve``), with the topics that each role serves."""
 WORKER_ROLES: Final[Mapping[str, str]] = {
     "score": "answer the items",
     "mark": "choose the words to edit",
     "critique": "say why answers are wrong",
     "propose": "write new words",
 }
-"""What each role of a worker does, by its name."""
+"""The roles of workers, each with a description."""
 
 
-class Work(Message, Generic[Q]):
-    """Make the next model call that answering ``ask`` takes; ``known`` are the answers to the calls before it.
+class CallRequest(Message, Generic[Q]):
+    """Asks a worker for the next model call that the agent needs to answer ``ask``.
 
-    ``setting`` is the name of the agents' setting at the server.
+    ``known``: the answers to the agent's earlier calls. ``setting``: the name of the settings of the run's agents on
+    the server.
     """
 
     setting: str
@@ -44,7 +45,7 @@ class Work(Message, Generic[Q]):
 
 
 class PaidAnswer(Message):
-    """A model's answer, to be booked and filed by the run that asked."""
+    """A model's answer and its tokens; the run that asked records the cost and stores the answer."""
 
     model: str
     text: str
@@ -53,15 +54,15 @@ class PaidAnswer(Message):
     output_tokens: int
 
 
-class Answered(Message):
-    """The answer to the next call, or why there is none. Neither: no further call is needed."""
+class CallReply(Message):
+    """The answer to the call, or its failure; both are None if the agent made no further call."""
 
     answer: PaidAnswer | None = None
     failed: Failure | None = None
 
 
-def topic_at_workers(topic: Topic[Any, Any], model: str) -> Topic[Work[Any], Answered]:
-    """Return where requests of a topic go, so that workers with other models may share the server."""
+def topic_at_workers(topic: Topic[Any, Any], model: str) -> Topic[CallRequest[Any], CallReply]:
+    """Return the topic of the workers with this model, so that workers with different models can share a server."""
     from lpo_agent.bus.nats_connection import token  # noqa: PLC0415 - needs the extra
 
-    return Topic(f"{topic.name}-{token(model)}", Work[topic.request], Answered)  # type: ignore[name-defined]
+    return Topic(f"{topic.name}-{token(model)}", CallRequest[topic.request], CallReply)  # type: ignore[name-defined]

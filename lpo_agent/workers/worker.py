@@ -1,4 +1,4 @@
-"""A worker: makes model calls for the runs of other processes, at a pace that all workers share."""
+"""A worker: a process that makes model calls for runs of other processes, within rate limits that all workers share."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from lpo_agent.plugins import OWN
 from lpo_agent.search.methods.base import METHODS
 from lpo_agent.search.methods.choosing import full
 from lpo_agent.workers.connecting import open_network, server_of, shared_limiter
-from lpo_agent.workers.coordinator import OUTAGE
-from lpo_agent.workers.messages import ROLES, Answered, PaidAnswer, Work, topic_at_workers
+from lpo_agent.workers.messages import ROLES, CallReply, CallRequest, PaidAnswer, topic_at_workers
+from lpo_agent.workers.worker_bus import OUTAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -42,30 +42,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Turn:
-    """The calls of one request: the first are answered from what is known, the next one is made, then it ends.
+class RequestState:
+    """The state of one request: known answers are used for the first calls, the next call is made, then it ends.
 
-    ``scope`` is cancelled as soon as there is an answer: what follows from it is the run's to find out.
+    ``scope`` is cancelled as soon as there is an answer, because the run itself continues from there. ``at``: the
+    number of calls so far.
     """
 
     known: tuple[str, ...]
     scope: anyio.CancelScope
-    answered: Answered = field(default_factory=Answered)
+    reply: CallReply = field(default_factory=CallReply)
     at: int = 0
 
-    async def end(self, answered: Answered) -> None:
+    async def end(self, reply: CallReply) -> None:
         """End the request; does not return."""
-        self.answered = answered
+        self.reply = reply
         self.scope.cancel()
         await anyio.sleep_forever()
 
 
 @dataclass(frozen=True, slots=True)
-class TurnModel:
-    """A model as one request calls it: asked once. Whether to ask again is for the run to say, which pays."""
+class SingleCallModel:
+    """The model that the agent of one request calls; it makes one call, because the run decides about retries."""
 
     paced: Paced
-    turn: Turn
+    state: RequestState
 
     @property
     def name(self) -> str:
@@ -74,10 +75,10 @@ class TurnModel:
 
     async def complete(self, call: Call) -> Completion:
         """Return a known answer, or make the call and end the request; raises OutageError."""
-        turn = self.turn
-        number, turn.at = turn.at, turn.at + 1
-        if number < len(turn.known):
-            return Completion(turn.known[number])
+        state = self.state
+        number, state.at = state.at, state.at + 1
+        if number < len(state.known):
+            return Completion(state.known[number])
         found = await self._once(call)
         if isinstance(found, Completion):
             answer = PaidAnswer(
@@ -87,13 +88,13 @@ class TurnModel:
                 input_tokens=found.usage.input_tokens,
                 output_tokens=found.usage.output_tokens,
             )
-            await turn.end(Answered(answer=answer))
+            await state.end(CallReply(answer=answer))
         else:
-            await turn.end(Answered(failed=self._failure(found)))
-        raise AssertionError("a turn that has ended does not go on")
+            await state.end(CallReply(failed=self._failure(found)))
+        raise AssertionError("a request that has ended does not continue")
 
     async def _once(self, call: Call) -> Completion | ProviderError:
-        """Ask once; a server that never answered may be about to start, so it is given a moment."""
+        """Make the call; a server that has never answered may be starting, so it is tried a few times."""
         for _ in range(FIRST_TRIES - 1):
             found = await self.paced.once(call)
             if isinstance(found, Completion) or not self._never_there(found):
@@ -105,7 +106,7 @@ class TurnModel:
         return isinstance(found, UnreachableError) and not self.paced.shared.answered
 
     def _failure(self, problem: ProviderError) -> Failure:
-        """Describe the problem; raises OutageError where the service has been silent for too long."""
+        """Describe the problem; raises OutageError if the service has not answered for too long."""
         out_for = self.paced.shared.limiter.outage_seconds if problem.retry is not None else 0.0
         if out_for > PATIENCE:
             raise OutageError(f"{problem}; it has been so for {out_for / 60:.0f} minutes") from None
@@ -119,18 +120,18 @@ class TurnModel:
 
 @dataclass(frozen=True, slots=True)
 class Unjudged:
-    """Stands in for a metric: answers are judged by the run, so no worker ever runs code of others."""
+    """Replaces the metric in a worker, because the run judges the answers; so no worker executes a metric."""
 
     name: str = "unjudged"
 
     async def judge(self, output: str, row: Row) -> Judgement:  # noqa: ARG002 - a metric's
-        """Return nothing that is used."""
+        """Return a score that nobody uses."""
         return Judgement(0.0)
 
 
 @dataclass(slots=True)
 class Worker:
-    """Answers requests of any run whose setting it can find at the server."""
+    """Answers the requests of all runs that have their settings on the server."""
 
     network: NatsBus
     task: Paced
@@ -138,16 +139,16 @@ class Worker:
     _settings: dict[str, AgentSetting] = field(init=False, default_factory=dict)
     _lock: anyio.Lock = field(init=False, default_factory=anyio.Lock)
 
-    async def answer(self, topic: Topic[Any, Any], work: Work[Any]) -> Answered:
-        """Make the next call of a request; raises what no other request could escape either."""
+    async def answer(self, topic: Topic[Any, Any], work: CallRequest[Any]) -> CallReply:
+        """Make the next call of a request; raises errors that all other requests would have too."""
         setting = await self._setting(work.setting)
         with anyio.CancelScope() as scope:
-            turn = Turn(work.known, scope)
-            models = Models(TurnModel(self.task, turn), TurnModel(self.optimizer, turn))
+            state = RequestState(work.known, scope)
+            models = Models(SingleCallModel(self.task, state), SingleCallModel(self.optimizer, state))
             own = OwnAgents(metric=None if setting.metric == "judge" else Unjudged())
             method = full(METHODS.load("lpo" if setting.method == OWN else setting.method))
             await Team(setting, method.writers, own).handler(topic.name, models)(work.ask)
-        return turn.answered
+        return state.reply
 
     async def _setting(self, name: str) -> AgentSetting:
         async with self._lock:
@@ -170,10 +171,10 @@ async def serve_worker(
     ready: Callable[[str], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Work for runs on other machines until cancelled, with the models, the bus and the limits of ``spec``.
+    """Make model calls for runs on other machines until cancelled, with the models, bus and limits of ``spec``.
 
-    ``serve``: names of :data:`WORKER_ROLES`. ``most_at_once``: requests of a topic at the same time at all workers
-    together. ``ready`` is told the server's address when work can begin. Raises ConfigError.
+    ``serve``: names of :data:`WORKER_ROLES`. ``most_at_once``: the highest number of requests of a topic in progress at
+    all workers together. ``ready`` is called with the server's address when the worker is ready. Raises ConfigError.
     """
     if not serve:
         raise ConfigError(f"--serve: name at least one of {', '.join(ROLES)}")
@@ -200,7 +201,7 @@ async def serve_worker(
 
 
 def _unpaid(shared: SharedModel) -> Paced:
-    """Return a model whose calls are paid for and filed by somebody else."""
+    """Return a model whose calls are not counted here: the run that asked for them records the cost."""
     return Paced(shared.adapter, shared, Billing((), Prices({})))
 
 

@@ -9,7 +9,7 @@ import pytest
 from lpo_agent.agents.critic import CountingCritic, Critic
 from lpo_agent.agents.marker import InfluenceMarker, ManualMarker, RandomMarker, TokenMarker
 from lpo_agent.agents.operators import OperatorProposer, fragments
-from lpo_agent.agents.proposer import Proposer, slotted
+from lpo_agent.agents.proposer import ModelProposer, slotted
 from lpo_agent.agents.scorer import Scorer, place
 from lpo_agent.core.messages import Critique, CritiqueAsk, Effect, MarkAsk, ProposeAsk, Row, ScoreAsk, Trace
 from lpo_agent.core.scores import Scored, Unscored
@@ -66,7 +66,7 @@ async def test_the_critic_and_the_proposer_see_a_single_input_named_once(variabl
     critic, proposer = replies("It chats."), replies('<option><slot number="1">Now sort</slot></option>')
     await Critic(critic).critique(CritiqueAsk(prompt=PROMPT, failures=(failure,)))
     marked = MarkedPrompt(prompt=PROMPT, spans=(Span(0, 4),))
-    await Proposer(proposer).propose(ProposeAsk(marked=marked, critique=NOTHING, failures=(failure,)))
+    await ModelProposer(proposer).propose(ProposeAsk(marked=marked, critique=NOTHING, failures=(failure,)))
     for model in (critic, proposer):
         assert model.calls[0].turns[0].content.count(shown) == 1
         assert f"\n{shown}" in model.calls[0].turns[0].content
@@ -124,7 +124,7 @@ async def test_the_manual_marker_marks_what_the_author_marked() -> None:
 async def test_the_proposer_sees_slots_and_returns_replacements() -> None:
     marked = MarkedPrompt(prompt=PROMPT, spans=(Span(30, 39), Span(50, 50)))
     model = replies('<option><slot number="1">Name one team.</slot></option>' * 3)
-    proposals = await Proposer(model).propose(ProposeAsk(marked=marked, critique=NOTHING, n=2))
+    proposals = await ModelProposer(model).propose(ProposeAsk(marked=marked, critique=NOTHING, n=2))
     assert len(proposals.proposals) == 2
     assert splice(marked, proposals.proposals[0].replacements).text == PROMPT.text.replace(
         "Be quick.", "Name one team."

@@ -139,10 +139,10 @@ async def test_a_silent_service_is_given_up_in_time(adapter: Adapter) -> None:
     assert raised.value.unsure
 
 
-async def test_half_a_character_is_refused_before_it_is_sent(adapter: Adapter) -> None:
+async def test_a_lone_surrogate_is_refused_before_it_is_sent(adapter: Adapter) -> None:
     with fake_server() as server:
         async with adapter("m", base_url=address(adapter, server.url)) as model:
-            with pytest.raises(RequestRejected, match="half a character"):
+            with pytest.raises(RequestRejected, match="lone surrogate"):
                 await model.complete(Call((Turn("user", "\ud800"),)))
         assert not server.calls
 

@@ -17,7 +17,7 @@ from lpo_agent.core.text import Prompt
 from lpo_agent.search.candidates import Candidate
 from lpo_agent.search.finalists import Finals
 from lpo_agent.search.outcome import SearchOutcome, SearchTask
-from lpo_agent.search.plan import Need
+from lpo_agent.search.plan import EndCost
 from lpo_agent.search.scoring import Scoring
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ async def settled(
 ) -> tuple[SearchOutcome, list[tuple[str, str]]]:
     asked: list[tuple[str, str]] = []
     outcome = SearchOutcome(SEED, SEED)
-    task = SearchTask((), rows("dev", dev), (), Ledger(Budget()), Need(0, 0, None), **limits)
+    task = SearchTask((), rows("dev", dev), (), Ledger(Budget()), EndCost(0, 0, None), **limits)
     async with served(right, asked) as scoring:
         await Finals(scoring, task, outcome, (), lambda _: None).settle(finalists)
     return outcome, asked

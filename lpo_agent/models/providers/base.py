@@ -1,4 +1,4 @@
-"""What a provider is: it opens models by name."""
+"""The interface of a provider, which opens models by name, and the values that it uses."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a provider may need to open a model.
+    """The data that a provider may need to open a model.
 
-    ``api_key`` and ``base_url`` come from the caller or from ``NAME_API_KEY`` and ``NAME_BASE_URL`` of the
-    environment, NAME being the provider's. ``timeout`` is in seconds for one answer, None: by its length.
-    ``concurrency``: calls that are made at the same time at most. ``home``: the package's state folder.
-    ``on_headers`` is told the headers about limits that came with an answer; ``say`` is told what a user should
-    know, such as a download.
+    ``api_key`` and ``base_url`` come from the caller or from the environment variables ``NAME_API_KEY`` and
+    ``NAME_BASE_URL``, where NAME is the name of the provider. ``timeout``: seconds for one answer, None: depends on its
+    length. ``concurrency``: the highest number of calls at the same time. ``home``: the package's state folder.
+    ``on_headers`` is called with the rate-limit headers of an answer, ``say`` with messages for the user.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -43,12 +42,12 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What the package has to know about a provider's service.
+    """The properties of a provider that the package needs.
 
-    ``remote``: it is a service that limits its callers, so calls start gently where no limit is known.
-    ``free``: its calls cost no money. ``most_at_once``: calls that it takes at the same time, None: any number.
-    ``address``: where it answers if no base URL is given. ``limit_headers``: headers of answers that tell a limit
-    a minute, with its kind: requests, tokens, input_tokens or output_tokens.
+    ``remote``: it is a service with rate limits, so calls start slowly if no limit is known. ``free``: its calls cost
+    no money. ``most_at_once``: the highest number of calls at the same time, None: no limit. ``address``: its address
+    if no base URL is given. ``limit_headers``: headers of answers that contain a limit per minute, each with the kind
+    of the limit: requests, tokens, input_tokens or output_tokens.
     """
 
     remote: bool = True
@@ -62,9 +61,9 @@ class Provider(Protocol):
     """Opens models by name. A provider may also have ``traits``, of type :class:`Traits`."""
 
     def open(self, name: str, connection: Connection) -> AbstractAsyncContextManager[Model]:
-        """Return a block in which the model ``name`` (without the provider's) can be called.
+        """Return a context manager that opens the model ``name`` (without the name of the provider) and closes it.
 
-        Raises ConfigError or AuthError for what is wrong before any call.
+        Raises ConfigError or AuthError before any call.
         """
         ...
 
@@ -73,13 +72,13 @@ PROVIDERS: Final[Table[Provider]] = plugins.PROVIDERS
 
 
 def traits_of(provider: Provider) -> Traits:
-    """Return a provider's traits, the usual ones if it tells none."""
+    """Return a provider's traits, or the default ones if it has none."""
     traits = getattr(provider, "traits", None)
     return traits if isinstance(traits, Traits) else Traits()
 
 
 def split_model(name: str) -> tuple[str, str]:
-    """Return provider and name of ``PROVIDER:NAME``; raises ConfigError."""
+    """Split ``PROVIDER:NAME`` into provider and name; raises ConfigError."""
     provider, colon, rest = name.partition(":")
     if not colon or not provider or not rest:
         known = ", ".join(f"{known}:NAME" for known in PROVIDERS.names())

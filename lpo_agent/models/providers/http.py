@@ -147,9 +147,7 @@ class Endpoint:
         try:
             content = json.dumps(body, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise RequestRejected(
-                f"{self.url}: half a character (an unpaired surrogate) in the text, which cannot be sent"
-            ) from None
+            raise RequestRejected(f"{self.url}: the text has a lone surrogate, which cannot be sent") from None
         timeout = TIMEOUT + max_tokens / TOKENS_PER_SECOND if self.timeout is None else self.timeout
         options = {"timeout": timeout, **OPTIONS}
         try:

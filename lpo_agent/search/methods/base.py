@@ -1,7 +1,7 @@
-"""What a search method is, and the table of those that are known by name.
+"""The interface of search methods, and the table of methods by name.
 
-A method of the caller's own needs one method, ``search``. The built-in ones also say how many calls they need, bring
-agents of their own and choose their answer themselves (:class:`FullMethod`).
+A method of the caller only needs the method ``search``. The built-in methods also estimate their calls, create their
+own agents, and choose the best prompt themselves (:class:`FullMethod`).
 """
 
 from __future__ import annotations
@@ -26,62 +26,62 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """A way to search for a better prompt. One object serves any number of runs at the same time.
 
-    It may also have ``name``, which results show (default: its class).
+    It may also have a ``name``, which results show (default: the name of its class).
     """
 
     async def search(self, search: Search) -> Sequence[Candidate]:
-        """Return the prompts that are worth choosing from, best first.
+        """Return the finalists: the best prompts that were found, best first.
 
-        What follows is not the method's: the first few are scored on the dev rows, the best of them is compared
-        with the prompt at the start on the test rows, and what each of its edits is worth is measured.
+        The package does the rest: it scores the first few on the dev rows, compares the best of these with the seed
+        prompt on the test rows, and measures the worth of each edit.
         """
         ...
 
 
-class Progress(Protocol):
-    """A search under way. Each part may end early by RequestFailed when the budget is spent."""
+class PhasedSearch(Protocol):
+    """A search in three phases. Each phase may raise RequestFailed when the budget is spent."""
 
     async def search(self) -> None:
-        """Look for better prompts."""
+        """Search for better prompts."""
         ...
 
     async def confirm(self) -> None:
-        """Settle which one is the answer, on the dev split."""
+        """Choose the best prompt on the dev split."""
         ...
 
     async def explain(self) -> None:
-        """Find out why the answer is better, if the method can; after the test, so that it changes nothing."""
+        """Measure why the best prompt is better, if the method can; runs after the test and does not affect it."""
         ...
 
 
 @runtime_checkable
 class FullMethod(Protocol):
-    """A method that also plans, counts, and brings its own agents. ``reads``: options that not all methods have."""
+    """A method with everything that a run needs: plan, number of calls, agents, and search."""
 
     @property
     def name(self) -> str:
-        """What the method is called."""
+        """The name of the method."""
         ...
 
     @property
     def reads(self) -> Collection[str]:
-        """The fields of :data:`OPTIONAL` that the method reads."""
+        """The fields of :data:`OPTIONAL` that the method uses."""
         ...
 
     def plan(self, spec: RunSpec) -> Plan:
-        """Return the numbers of a search; raises ConfigError for options that make no sense."""
+        """Return the numbers of a search; raises ConfigError for invalid options."""
         ...
 
     def calls(self, spec: RunSpec, task: Task, plan: Plan) -> tuple[int, int]:
-        """Return the fewest and the most model calls of a run, its test included."""
+        """Return the lowest and the highest number of model calls of a run, including its test."""
         ...
 
     def writers(self, setting: AgentSetting, model: Model) -> Writers:
-        """Return the agents that work on prompts, ``model`` being the optimizer model."""
+        """Return the agents that work on prompts; ``model`` is the optimizer model."""
         ...
 
-    def start(self, search: Search) -> Progress:
-        """Return a search that is ready to begin."""
+    def start(self, search: Search) -> PhasedSearch:
+        """Return the search, which has not begun yet."""
         ...
 
 
@@ -98,4 +98,4 @@ OPTIONAL: Final = (
     "locality",
     "method_options",
 )
-"""Fields of a spec that only some methods read."""
+"""The fields of a spec that only some methods use."""

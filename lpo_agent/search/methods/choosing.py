@@ -1,4 +1,4 @@
-"""From the name of a method, or the caller's own object, to a method with all that a run needs of it."""
+"""Turns a method of the caller into a full method, and checks the options of a method."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from lpo_agent.agents.base import AgentSetting, Writers
     from lpo_agent.models.base import Model
     from lpo_agent.search.context import Search
-    from lpo_agent.search.methods.base import Method, Progress
+    from lpo_agent.search.methods.base import Method, PhasedSearch
     from lpo_agent.search.plan import Plan
     from lpo_agent.search.task import Task
     from lpo_agent.spec import RunSpec
 
 
 def full(method: Method | FullMethod) -> FullMethod:
-    """Return a method with all that a run needs of it."""
+    """Return the method itself if it is a full method, otherwise a wrapper that adds the missing parts."""
     return method if isinstance(method, FullMethod) else OwnMethod(method)
 
 
 def check_options(method: FullMethod, spec: RunSpec) -> None:
-    """Raise ConfigError for an option that was given and that the method does not read."""
+    """Raise ConfigError for a given option that the method does not use."""
     for name in OPTIONAL:
         if name in method.reads or name not in spec.model_fields_set:
             continue
@@ -52,32 +52,32 @@ def _listed(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class OwnMethod:
-    """A method of the caller's own, with the rest as ``lpo`` has it."""
+    """Wraps a method of the caller; the parts that it lacks are those of ``lpo``."""
 
     inner: Method
 
     @property
     def name(self) -> str:
-        """Its own name, or its class's."""
+        """The name of the method, or of its class."""
         return str(getattr(self.inner, "name", "") or f"own:{type(self.inner).__name__}")
 
     @property
     def reads(self) -> Collection[str]:
-        """All of them: a method may look at any option in ``search.spec``."""
+        """All fields, because the method can use any option in ``search.spec``."""
         return OPTIONAL
 
     def plan(self, spec: RunSpec) -> Plan:
-        """Return the numbers of ``lpo``."""
+        """Return the plan of ``lpo``."""
         return full(METHODS.load("lpo")).plan(spec)
 
     def calls(self, spec: RunSpec, task: Task, plan: Plan) -> tuple[int, int]:
-        """Return what ``lpo`` would take: what the method itself will ask is not known."""
+        """Return the number of calls of ``lpo``, because the calls of the method are not known."""
         return full(METHODS.load("lpo")).calls(spec, task, plan)
 
     def writers(self, setting: AgentSetting, model: Model) -> Writers:
         """Return the agents of ``lpo``."""
         return full(METHODS.load("lpo")).writers(setting, model)
 
-    def start(self, search: Search) -> Progress:
+    def start(self, search: Search) -> PhasedSearch:
         """Return a search that asks the method for finalists and chooses among them as ``lpo`` does."""
         return OwnSearch(self.inner, search)

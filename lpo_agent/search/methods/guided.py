@@ -1,12 +1,12 @@
-"""The rules of a search that an assistant carries out step by step: pure, and replayable from a log.
+"""The rules of a guided search, which an assistant carries out step by step; the state can be replayed from a log.
 
-The assistant marks, proposes and answers; this side keeps the splits, checks that edits are local, and judges. What
-was submitted is a log, and the state follows from it, so a run survives the process (:mod:`lpo_agent.runs.guided`
-keeps the log). The assistant is shown failures on training rows only. Test inputs are handed out once, at the very
-end, to be answered under both prompts in mixed order; the wanted answers of dev and test rows never are.
+The assistant marks, proposes and answers. This module keeps the splits, checks that edits are local, and decides. The
+state is computed from a log of the submissions, so any process can continue the run (:mod:`lpo_agent.runs.guided`
+stores the log). The assistant sees failures on training rows only. It gets the test inputs once, at the end, and
+answers them with both prompts in mixed order. It never gets the expected answers of dev and test rows.
 
-Which candidate a step goes on with is decided by the mean alone: that only says where to search further, and costs no
-more of the assistant's patience than it must. What the result claims rests on the test rows, by a paired test.
+A step continues with the candidate that has the best mean. No test is made there, because this only decides where to
+search next, and each further answer costs the assistant time. The verdict is a paired test on the test rows.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
 Stage = Literal["answer", "mark", "propose", "done"]
 Phase = Literal["look", "mark", "propose", "race", "dev", "test", "done"]
 STAGES: Final[dict[Phase, Stage]] = {"mark": "mark", "propose": "propose", "done": "done"}
-"""The stage of each phase; in all others inputs are answered."""
+"""The stage of each phase; in the phases that are not listed, the assistant answers inputs."""
 DUE: Final[dict[Stage, str]] = {
     "answer": "call next_inputs",
     "mark": "call submit_marks",
     "propose": "call submit_candidates",
     "done": "the run is done",
 }
-"""What a submission at the wrong time is told."""
+"""The message for a submission at the wrong time, by stage."""
 SHOWN: Final = 3
-"""Failures that the assistant is shown."""
+"""The number of failures that the assistant sees."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuidedSize:
-    """How much the assistant is asked to do: steps, candidates of each, and rows of each phase.
+    """The size of a guided run: steps, candidates of each step, and rows of each phase.
 
-    The journal has these names.
+    The names are those in the journal.
     """
 
     steps: int = 2
@@ -64,7 +64,7 @@ class GuidedSize:
 
 @dataclass(frozen=True, slots=True)
 class GuidedItem:
-    """An input to answer: ``text`` is the prompt with the row in it. ``id`` does not tell which split the row is of."""
+    """An input to answer: ``text`` is the prompt with the row in it. ``id`` does not reveal the split of the row."""
 
     id: str
     text: str
@@ -74,7 +74,7 @@ class GuidedItem:
 
 @dataclass(slots=True)
 class GuidedState:
-    """How far a guided run is. ``scores``: outcomes by prompt and row id; ``tried``, ``rejected``: candidates."""
+    """The state of a guided run. ``scores``: outcomes by prompt and row id; ``tried``, ``rejected``: candidates."""
 
     run_id: str
     seed: Prompt
@@ -99,7 +99,7 @@ class GuidedState:
         return STAGES.get(self.phase, "answer")
 
     def items(self) -> list[GuidedItem]:
-        """Return the inputs that wait for an answer, in an order that does not tell their splits."""
+        """Return the inputs that wait for an answer, in an order that does not reveal their splits."""
         waiting = [
             GuidedItem(self._id(prompt, row), _asked(prompt, row), prompt, row)
             for prompt in self._texts()
@@ -139,9 +139,9 @@ class GuidedState:
         return slotted(self.marked)
 
     def apply(self, submission: dict[str, Any]) -> None:
-        """Take in a submission, in the form that the log has.
+        """Apply a submission, in the form that the log has.
 
-        Raises ConfigError for one that is not due or not usable, ReplyError for marks that change the prompt.
+        Raises ConfigError if it is not due or unusable, and ReplyError for marks that change the prompt.
         """
         match submission["type"]:
             case "marks":
@@ -191,7 +191,7 @@ class GuidedState:
             raise ConfigError(f"{submission} is not due now; {DUE[self.stage]}")
 
     def _go_on(self) -> None:
-        """Move to the next phase while nothing waits for an answer."""
+        """Go to the next phase, as long as no input waits for an answer."""
         while self.stage == "answer" and not self.items():
             self.phase = self._after()
 
@@ -212,7 +212,7 @@ class GuidedState:
         return "done"
 
     def _choose(self) -> None:
-        """Keep the candidate with the best mean on the race's rows, if it beats the parent there."""
+        """Keep the candidate with the best mean on the rows of the race, if it is better than the parent there."""
         rows = self._rows()
         best, mean = self.parent, self._mean(self.parent, rows)
         for child in self.candidates:
@@ -239,7 +239,7 @@ class GuidedState:
         return dict(zip(("seed", "current"), scores, strict=True))
 
     def result(self, usage: UsageResult | None = None) -> RunResult:
-        """Return the result of a finished run. ``usage``: what a model spent; without one, answers count as calls."""
+        """Return the result of a finished run. ``usage``: that of a model; without a model, answers count as calls."""
         found = self.parent.marked is not None
         tested = delta(self._differences(self.splits.test)) if found else None
         judged = verdict(tested, has_test=bool(self.splits.test))

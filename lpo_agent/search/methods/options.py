@@ -1,4 +1,4 @@
-"""The options of single methods (``--set NAME=VALUE``), checked against what a method has."""
+"""Checks the options of a single method (``--set NAME=VALUE``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def checked(model: type[M], given: Mapping[str, Any], method: str) -> M:
-    """Return the options as ``model`` has them; raises ConfigError that names the one that is wrong."""
+    """Return the options as a ``model``; raises ConfigError that names the invalid option."""
     if unknown := sorted(given.keys() - model.model_fields.keys()):
         known = ", ".join(model.model_fields)
         raise ConfigError(f"--set: {unknown[0]!r} is no option of method {method}; it has {known}")

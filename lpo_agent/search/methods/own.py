@@ -1,4 +1,4 @@
-"""A search by a method of the caller's own: it finds, the package chooses, tests and explains."""
+"""A search with a method of the caller: the method returns finalists, and the package chooses, tests and explains."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class OwnSearch:
-    """Implements :class:`lpo_agent.search.methods.base.Progress` around ``method``."""
+    """Implements :class:`lpo_agent.search.methods.base.PhasedSearch` around ``method``."""
 
     method: Method
     context: Search
     finalists: list[Candidate] = field(default_factory=list)
 
     async def search(self) -> None:
-        """Let the method search, and keep its finalists; the seed prompt's own text is none."""
+        """Let the method search, and keep its finalists, without the seed prompt."""
         context = self.context
         context.emit(PhaseStarted(phase="search"))
         await score_seed(context.scoring, context.rows, context.outcome, context.emit)
@@ -38,13 +38,13 @@ class OwnSearch:
         context.outcome.candidates = len(self.finalists)
 
     async def confirm(self) -> None:
-        """Choose among the first finalists on the dev rows."""
+        """Choose the best of the first finalists on the dev rows."""
         context, plan = self.context, self.context.plan
         finals = Finals(context.scoring, context.rows, context.outcome, context.train[: plan.last_rung], context.emit)
         await finals.settle(self.finalists[: plan.finalists])
 
     async def explain(self) -> None:
-        """Measure what each edit of the answer is worth."""
+        """Measure the worth of each edit of the best prompt."""
         context, plan = self.context, self.context.plan
         outcome, rows = context.outcome, context.train[: plan.explained_on]
         if outcome.best is not outcome.seed and unmeasured(context.prompt, outcome.best.prompt.text):
@@ -53,7 +53,7 @@ class OwnSearch:
 
 
 def as_candidates(found: Any, name: str) -> list[Candidate]:
-    """Return what a caller's method returned, checked; raises ConfigError."""
+    """Check the value that a caller's method returned; raises ConfigError."""
     if not isinstance(found, (list, tuple)) or not all(isinstance(each, Candidate) for each in found):
         raise ConfigError(f"method {name}: search must return a list of Candidate (see Search.edit)")
     return list(found)

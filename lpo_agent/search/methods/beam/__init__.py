@@ -1,6 +1,6 @@
 """APE, APO (ProTeGi) and PE2: beam search over whole prompts, with or without marked edits.
 
-Their numbers are options (:class:`lpo_agent.core.beam_options.BeamOptions`); the defaults are the originals'.
+Their settings are :class:`lpo_agent.core.beam_options.BeamOptions`; the defaults are those of the original methods.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BeamMethod:
-    """Implements :class:`lpo_agent.search.methods.base.FullMethod` for one of the three.
+    """Implements :class:`lpo_agent.search.methods.base.FullMethod` for one of the three methods.
 
     ``rules``: how it proposes. ``conversation``: how its agents talk about a prompt.
     """
@@ -55,7 +55,7 @@ class BeamMethod:
     reads: Collection[str] = ("steps", "proposals", "locality", "method_options")
 
     def options(self, given: Mapping[str, bool | int | float | str], locality: str = "nudge") -> BeamOptions:
-        """Return the method's options, those ``given`` in place of its defaults; raises ConfigError."""
+        """Return the method's defaults with the ``given`` options; raises ConfigError."""
         found = checked(BeamOptions, DEFAULTS[self.name] | dict(given), self.name)
         if found.tag_check == "off" and locality == "enforce":
             raise ConfigError("--set tag_check=off cannot be enforced; use it with --locality nudge")
@@ -79,7 +79,7 @@ class BeamMethod:
         )
 
     def calls(self, spec: RunSpec, task: Task, plan: Plan) -> tuple[int, int]:
-        """Return the fewest and the most calls of a run; see :mod:`lpo_agent.search.methods.beam.counting`."""
+        """Return the lowest and the highest number of calls of a run; see ``counting.py``."""
         options, splits, each = self.options(spec.method_options), task.splits, calls_each(task)
         tags = spec.locality in {"nudge", "enforce"} and plan.marker in {"llm", "auto"}
         search = most_calls(
@@ -95,7 +95,7 @@ class BeamMethod:
         return each * (dev + test), each * (2 * test + plan.finalists * dev) + search
 
     def writers(self, setting: AgentSetting, model: Model) -> Writers:
-        """Return the agents, which share the method's conversation."""
+        """Return the agents; they use the method's form of conversation."""
         own_temperatures = setting.optimizer_temperature is None
         shared = self.conversation(self.options(setting.method_options), setting.full, own_temperatures)
         tagging = TaggingMarker(model, shared)
@@ -107,7 +107,7 @@ class BeamMethod:
         return Writers(critic.critique, mark, proposer.propose, Inducer(model, shared).induce)
 
     def start(self, search: Search) -> Beam:
-        """Return the beam search, ready to begin."""
+        """Return the beam search, which has not begun yet."""
         spec, task, plan = search.spec, search.task, search.plan
         options = self.options(spec.method_options)
         editor = Editor(

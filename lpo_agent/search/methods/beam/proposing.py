@@ -17,7 +17,7 @@ from lpo_agent.core.events import Marked, Proposed
 from lpo_agent.core.messages import MARK, PROPOSE, Critique, MarkAsk, Marks, ProposeAsk
 from lpo_agent.core.text import MarkedPrompt, rewritten, splice
 from lpo_agent.errors import RequestFailed
-from lpo_agent.search.ablation import Measured, measure_effects
+from lpo_agent.search.ablation import MeasuredEffects, measure_effects
 from lpo_agent.search.candidates import Candidate
 from lpo_agent.search.scoring import TIMEOUT
 
@@ -148,7 +148,7 @@ class Editor:
         """Mark spans of the parent: by a model, by influence, by both, at random, or as its author marked it."""
         options, reranks = request.options, self.marker == "auto"
         prompt, rows = request.parent.prompt, request.rows
-        measured = Measured()
+        measured = MeasuredEffects()
         if self.marker == "influence":
             measured = await measure_effects(self.scoring, prompt, _drawn(prompt, request.seed), rows)
         ask = MarkAsk(

@@ -52,7 +52,7 @@ INDUCE_TRIES: Final = 2
 
 @dataclass(slots=True)
 class Beam:
-    """The search of a beam method; implements :class:`lpo_agent.search.outcome.Method`.
+    """The search of a beam method; implements :class:`lpo_agent.search.methods.base.PhasedSearch`.
 
     ``nodes``: all prompts so far, in the order in which they were made, beginning with the seed. ``asked``: the
     number of calls of the optimizer model; ``seen``: the scored pairs of prompt text and row id. Both are

@@ -1,7 +1,7 @@
-"""``lpo`` and ``local-search``: concurrent branches of small edits, raced against their parents.
+"""The methods ``lpo`` and ``local-search``: concurrent branches make small edits and race them against their parents.
 
-They are one search with different agents: ``lpo`` asks a model to explain, mark and write; ``local-search`` counts,
-measures and draws edit operators, and so needs no model that follows instructions.
+They are the same search with different agents. In ``lpo`` a model explains failures, marks spans and writes new text.
+``local-search`` counts, measures influence and applies edit operators, so the model need not follow instructions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class LocalOptions(BaseModel):
-    """What ``--set`` may say for these methods."""
+    """The options of these methods for ``--set``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,7 @@ class LocalOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class LocalMethod:
-    """Implements :class:`lpo_agent.search.methods.base.FullMethod`; ``proposer`` is who writes by default."""
+    """Implements :class:`lpo_agent.search.methods.base.FullMethod`; ``proposer``: the name of the default proposer."""
 
     name: str
     numbers: Plan
@@ -57,7 +57,7 @@ class LocalMethod:
     )
 
     def plan(self, spec: RunSpec) -> Plan:
-        """Return the method's numbers with the spec's own in their place; raises ConfigError."""
+        """Return the method's default numbers with those of the spec; raises ConfigError."""
         options = checked(LocalOptions, spec.method_options, self.name)
         plan, proposer = self.numbers, self._proposer(spec)
         if spec.race_items is not None:
@@ -82,20 +82,20 @@ class LocalMethod:
         return self.proposer if spec.proposer in {None, "auto"} else str(spec.proposer)
 
     def _marker(self, spec: RunSpec, proposer: str) -> str:
-        """Return the marker. A model that cannot write cannot mark: with operators, measurement alone is "auto"."""
+        """Return the marker's name. With edit operators, "auto" is "influence": the model probably cannot mark."""
         if spec.marker in {None, "auto"}:
             return "influence" if proposer == "operators" else "auto"
         return str(spec.marker)
 
     def calls(self, spec: RunSpec, task: Task, plan: Plan) -> tuple[int, int]:  # noqa: ARG002 - a method's
-        """Return the fewest and the most calls of a run."""
+        """Return the lowest and the highest number of calls of a run."""
         splits, each = task.splits, calls_each(task)
         dev, test, panel = len(splits.dev), len(splits.test), len(panel_of(task, plan)[0])
         end = choosing_items(task, plan) + 2 * test
         return each * (dev + test + panel), each * (end + search_calls(plan, panel, len(phrases(task.prompt))))
 
     def writers(self, setting: AgentSetting, model: Model) -> Writers:
-        """Return critic, marker and proposer of the kinds that the setting names."""
+        """Return the critic, and the marker and proposer that the setting names."""
         proposer = self.proposer if setting.proposer == OWN else setting.proposer
         marker = "influence" if setting.marker == OWN else setting.marker
         critic: Critic | CountingCritic = Critic(model, setting.optimizer_temperature)
@@ -105,7 +105,7 @@ class LocalMethod:
         return Writers(critic.critique, mark.mark, propose.propose)
 
     def start(self, search: Search) -> Branches:
-        """Return the branches, ready to begin."""
+        """Return the search, which has not begun yet."""
         task, plan, seed, emit = search.task, search.plan, search.outcome.seed, search.emit
         panel, shown = panel_of(task, plan)
         shown = demos.usable(shown)
@@ -130,9 +130,9 @@ class LocalMethod:
 
 
 def search_calls(plan: Plan, panel: int, spans: int) -> int:
-    """Return the most task and optimizer calls that the search, and explaining its answer, make.
+    """Return the highest number of task and optimizer calls of the search and of the explanation.
 
-    ``panel``: training items of a race; ``spans``: phrases of the prompt.
+    ``panel``: the number of training items of a race; ``spans``: the number of phrases of the prompt.
     """
     field, done, race = plan.proposals + 1 + (plan.demos > 0), 0, 0
     for count in policy.rungs(plan.first_rung, panel):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from lpo_agent.core import credit, influence, policy
 from lpo_agent.core.messages import CRITIQUE, MARK, CritiqueAsk, MarkAsk, Marks, Trace
 from lpo_agent.core.scores import Scored
-from lpo_agent.search.ablation import Measured, measure_effects
+from lpo_agent.search.ablation import MeasuredEffects, measure_effects
 from lpo_agent.search.candidates import seed_of
 from lpo_agent.search.scoring import TIMEOUT
 
@@ -55,7 +55,7 @@ class PromptAnalyzer:
         critique = await self._ask_critic(parent, failures, passes, seed)
         rows = [trace.row for trace in (*failures, *passes)]
         # without a right answer, removing a phrase cannot lower the score
-        measured = await self._measure(parent, rows, seed) if passes else Measured()
+        measured = await self._measure(parent, rows, seed) if passes else MeasuredEffects()
         ask = MarkAsk(
             prompt=parent.prompt,
             critique=critique,
@@ -87,17 +87,17 @@ class PromptAnalyzer:
         ask = CritiqueAsk(prompt=parent.prompt, failures=tuple(failures), passes=tuple(passes[:2]), replicate=seed)
         return await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
 
-    async def _measure(self, parent: Candidate, rows: Sequence[Row], seed: int) -> Measured:
+    async def _measure(self, parent: Candidate, rows: Sequence[Row], seed: int) -> MeasuredEffects:
         """Measure the influence of phrases by ablation, of a random sample if there are many."""
         if not self.plan.measures:
-            return Measured()
+            return MeasuredEffects()
         spans = influence.phrases(parent.prompt)
         probed = sorted(random.Random(seed).sample(spans, min(self.plan.probes, len(spans))))
         return await measure_effects(self.scoring, parent.prompt, probed, rows)
 
     async def _rerank(
         self, parent: Candidate, marks: Marks, rows: Sequence[Row], history: SearchHistory, budget: int
-    ) -> tuple[Marks, Measured]:
+    ) -> tuple[Marks, MeasuredEffects]:
         """Keep the ``budget`` best of a model's marks, by measured influence and the credit of earlier edits."""
         spans = [mark.span for mark in marks.marks]
         measured = await measure_effects(self.scoring, parent.prompt, spans, rows)

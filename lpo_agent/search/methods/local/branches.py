@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Branches:
-    """The search of ``lpo`` and ``local-search``; implements :class:`lpo_agent.search.outcome.Method`."""
+    """The search of ``lpo`` and ``local-search``; implements :class:`lpo_agent.search.methods.base.PhasedSearch`."""
 
     def __init__(
         self,

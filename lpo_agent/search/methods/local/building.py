@@ -105,7 +105,7 @@ class CandidateBuilder:
 
     def _refuse(self, prompt: Prompt, known: set[str]) -> str | None:
         if not prompt.text.strip():
-            return "nothing would be left of the prompt"
+            return "the prompt would be empty"
         if prompt.text in known:
             return "the same text was tried before"
         return self.guards.refuse(prompt.text, frozenset(map(demos.block_text, self.shown)))

@@ -24,8 +24,8 @@ from lpo_agent.models.middleware import Allowance, SharedModel, compose
 from lpo_agent.models.prices import load_prices
 from lpo_agent.models.ratelimit.limiter import Limiter
 from lpo_agent.search.methods.local import LPO
-from lpo_agent.workers.coordinator import WorkerBus
-from lpo_agent.workers.messages import Answered, PaidAnswer, Work
+from lpo_agent.workers.messages import CallReply, CallRequest, PaidAnswer
+from lpo_agent.workers.worker_bus import WorkerBus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,10 +40,10 @@ pytestmark = pytest.mark.anyio
 class Network:
     """Stands in for the connection to workers: each request gets the next of ``replies``. ``asked`` keeps requests."""
 
-    replies: list[Answered | Failure]
-    asked: list[Work[Any]] = field(default_factory=list)
+    replies: list[CallReply | Failure]
+    asked: list[CallRequest[Any]] = field(default_factory=list)
 
-    async def request(self, _: object, message: Work[Any], *, timeout: float) -> Answered:  # noqa: ASYNC109
+    async def request(self, _: object, message: CallRequest[Any], *, timeout: float) -> CallReply:  # noqa: ASYNC109
         assert timeout > 3600
         self.asked.append(message)
         reply = self.replies.pop(0)
@@ -62,14 +62,14 @@ class Nobody:
         raise AssertionError(call)
 
 
-def said(text: str, tokens: int = 3) -> Answered:
-    return Answered(
+def said(text: str, tokens: int = 3) -> CallReply:
+    return CallReply(
         answer=PaidAnswer(model="local:m", text=text, truncated=False, input_tokens=tokens, output_tokens=1)
     )
 
 
-def failed(kind: str, *, retryable: bool = True, unsure: bool = False) -> Answered:
-    return Answered(failed=Failure(kind=kind, detail="broken", retryable=retryable, unsure=unsure))
+def failed(kind: str, *, retryable: bool = True, unsure: bool = False) -> CallReply:
+    return CallReply(failed=Failure(kind=kind, detail="broken", retryable=retryable, unsure=unsure))
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Run:
 
 @asynccontextmanager
 async def run(
-    home: Path, *replies: Answered | Failure, extract: str | None = None, allowed: int | None = None, **caps: int
+    home: Path, *replies: CallReply | Failure, extract: str | None = None, allowed: int | None = None, **caps: int
 ) -> AsyncIterator[tuple[Run, Network]]:
     async with open_journal(home / "journal.sqlite3") as journal:
         ledger, network = Ledger(Budget(**caps)), Network(list(replies))

@@ -1,7 +1,8 @@
-"""The run's side of the work with workers: a bus whose requests are answered by workers' model calls.
+"""The run's side of working with workers: a bus that executes agents here and lets workers make the model calls.
 
-The run repeats what an agent does with the answers that the journal holds. Where one is missing, a worker is asked for
-it, within the budget; it is in the journal before it is used. So the run's own process judges every answer.
+For each request, the agent is executed with the answers that are in the journal. If an answer is missing, a worker is
+asked to make this model call, within the budget; the answer is written to the journal, and the agent is executed again.
+So the process of the run judges every answer, and a worker only makes model calls.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from lpo_agent.failure import Failure, Retry
 from lpo_agent.models.base import Completion, Usage
 from lpo_agent.models.middleware import SHORTEST, Tries
 from lpo_agent.workers.connecting import open_network, server_of
-from lpo_agent.workers.messages import ROLES, Work, topic_at_workers
+from lpo_agent.workers.messages import ROLES, CallRequest, topic_at_workers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,14 +46,14 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Call
     from lpo_agent.models.billing import Charge
     from lpo_agent.models.middleware import RunModel
-    from lpo_agent.workers.messages import Answered
+    from lpo_agent.workers.messages import CallReply
 
 LOST: Final = frozenset({"Unavailable", "WorkersLost"})
-"""Failures of the bus after which nobody knows what a worker did."""
+"""Kinds of bus failures after which it is not known whether a worker made the call."""
 OUTAGE: Final = "Outage"
-"""Kind of a failed call at a service that answers nobody at the moment."""
+"""The kind of a failure of a call whose service answers no calls at the moment."""
 MISSED: Final = 3.0
-"""Seconds without a worker until the user is told."""
+"""Seconds without a worker until the user gets a message."""
 
 
 @asynccontextmanager
@@ -66,7 +67,7 @@ async def open_worker_bus(
     concurrency: int,
     say: Callable[[str], None],
 ) -> AsyncIterator[WorkerBus]:
-    """Yield the bus, and let workers know the run's setting meanwhile."""
+    """Yield the bus, and publish the settings of the run's agents to the workers until the block ends."""
     setting = team.setting.model_dump_json()
     name = f"{run_id}.{hashlib.blake2b(setting.encode(), digest_size=6).hexdigest()}"
     async with open_network(url, run=run_id) as network, anyio.create_task_group() as tasks:
@@ -82,7 +83,7 @@ async def open_worker_bus(
 
 
 class Missing(NotKnown):
-    """The journal lacks the answer to ``call``, which goes to ``model`` and is filed under ``key``."""
+    """The journal lacks the answer to ``call`` of ``model``; ``key`` is the key of the answer in the journal."""
 
     def __init__(self, model: RunModel, call: Call, key: bytes) -> None:
         super().__init__(f"{model.name} was not asked yet")
@@ -91,14 +92,17 @@ class Missing(NotKnown):
 
 @dataclass(slots=True)
 class Replay:
-    """The model calls of one request, in order: the answers so far, and why there is no next one."""
+    """The model calls of one request: the answers so far, in order, and the error of the next call if it failed.
+
+    ``at``: the number of calls in the current execution of the agent.
+    """
 
     answers: list[Completion] = field(default_factory=list)
     failed: ProviderError | None = None
     at: int = 0
 
     def answer(self, model: RunModel, call: Call) -> Completion:
-        """Return the answer to the next call of this pass; raises Missing, or the error that came instead of it."""
+        """Return the answer to the next call; raises Missing if it is not known, or the error of the call."""
         number, self.at = self.at, self.at + 1
         if number < len(self.answers):
             return self.answers[number]
@@ -112,7 +116,7 @@ class Replay:
         return self.answers[number]
 
     def recorded(self, model: RunModel, key: bytes) -> bool:
-        """Take the answer from the journal, if it is there."""
+        """Append the answer from the journal, and return whether it is there."""
         found = model.record.journal.get(key)
         if found is not None:
             model.billing.cached()
@@ -122,7 +126,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class ReplayedModel:
-    """A model whose answers come from a replay."""
+    """A model that answers with the known answers of a replay."""
 
     model: RunModel
     replay: Replay
@@ -139,9 +143,9 @@ class ReplayedModel:
 
 @dataclass(slots=True)
 class WorkerBus:
-    """Implements :class:`lpo_agent.bus.base.Bus` for a run whose agents work at workers behind ``network``.
+    """Implements :class:`lpo_agent.bus.base.Bus` for a run whose model calls are made by workers behind ``network``.
 
-    ``setting`` is the name under which workers find the setting of the run's agents.
+    ``setting``: the name under which workers find the settings of the run's agents.
     """
 
     network: NatsBus
@@ -155,7 +159,7 @@ class WorkerBus:
     _asking: dict[str, tuple[int, str]] = field(init=False, default_factory=dict)
 
     async def request(self, topic: Topic[Q, R], message: Q, *, timeout: float) -> R:  # noqa: ASYNC109 - see Bus
-        """Return the reply; see the contract."""
+        """Return the reply; see :meth:`lpo_agent.bus.base.Bus.request`."""
         try:
             with anyio.fail_after(None if math.isinf(timeout) else timeout):
                 async with self.places:
@@ -174,11 +178,11 @@ class WorkerBus:
         concurrency: int = 1,
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve at the network itself; a run's own agents never do."""
+        """Serve a topic of the network; a run does not use this."""
         await self.network.serve(topic, handler, concurrency=concurrency, task_status=task_status)
 
     async def _answer(self, topic: Topic[Any, Any], message: Message) -> Any:
-        """Repeat what the agent does, until it has all answers that it needs."""
+        """Execute the agent again and again, until it has all answers that it needs."""
         replay = Replay()
         handler = self.team.handler(
             topic.name, Models(ReplayedModel(self.task, replay), ReplayedModel(self.optimizer, replay))
@@ -191,7 +195,7 @@ class WorkerBus:
                 await self._fetch(topic, message, replay, missing)
 
     async def _fetch(self, topic: Topic[Any, Any], message: Message, replay: Replay, missing: Missing) -> None:
-        """Have a worker make a call, until there is an answer or asking again is in vain."""
+        """Let a worker make a call; retry until there is an answer, or a failure that is not retried."""
         model, tries = missing.model, Tries()
         async with model.record.in_flight.alone(missing.key):
             if replay.recorded(model, missing.key):
@@ -209,7 +213,7 @@ class WorkerBus:
                 await anyio.sleep(pause)
 
     def _pause(self, failed: Failure, tries: Tries) -> float | None:
-        """Return the seconds until the call is tried again, None for not at all."""
+        """Return the seconds until the next try, None if the call is not retried."""
         if not failed.retryable:
             return None
         if failed.kind == OUTAGE:
@@ -219,13 +223,13 @@ class WorkerBus:
     async def _try(
         self, topic: Topic[Any, Any], message: Message, replay: Replay, missing: Missing
     ) -> Completion | Failure:
-        """Ask a worker once; book and file what came of it. Raises RequestFailed for what concerns other calls too."""
+        """Ask a worker once; record the cost, and store the answer. Raises RequestFailed for fatal failures."""
         model = missing.model
         charge = await model.billing.reserve(model.name, missing.call.max_usage)
         try:
             await charge.announce()
             found = await self._ask(
-                topic, Work(setting=self.setting, ask=message, known=_texts(replay)), missing, charge
+                topic, CallRequest(setting=self.setting, ask=message, known=_texts(replay)), missing, charge
             )
         finally:
             charge.fail(unsure=True)  # a worker that was cut off may have made the call
@@ -234,7 +238,7 @@ class WorkerBus:
         return found
 
     async def _ask(
-        self, topic: Topic[Any, Any], work: Work[Any], missing: Missing, charge: Charge
+        self, topic: Topic[Any, Any], work: CallRequest[Any], missing: Missing, charge: Charge
     ) -> Completion | Failure:
         name = topic_at_workers(topic, missing.model.name)
         count, _ = self._asking.get(name.name, (0, ""))
@@ -250,7 +254,7 @@ class WorkerBus:
         return _told(reply, charge)
 
     async def watch(self, address: str, say: Callable[[str], None]) -> None:
-        """Tell the user where no worker is there for what is asked, and when one is there again."""
+        """Tell the user if no worker serves the pending requests, and when there is one again."""
         missed: set[str] = set()
         while True:
             await anyio.sleep(MISSED)
@@ -273,7 +277,7 @@ def _role(topic: str) -> str:
 
 
 def _refused(exc: RequestFailed, charge: Charge) -> Failure:
-    """Return why a request gave no reply, booked; raises what other requests would meet too."""
+    """Record the cost of a request without a reply, and return the failure; raises a failure that is fatal."""
     failure = exc.failure
     if failure.kind in LOST:
         charge.fail(unsure=True)
@@ -289,8 +293,8 @@ def _refused(exc: RequestFailed, charge: Charge) -> Failure:
     raise exc
 
 
-def _told(reply: Answered, charge: Charge) -> Completion | Failure:
-    """Return what a worker told of a call, booked."""
+def _told(reply: CallReply, charge: Charge) -> Completion | Failure:
+    """Record the cost of a call that a worker made, and return its answer or failure."""
     if reply.answer is not None:
         used = Usage(reply.answer.input_tokens, reply.answer.output_tokens)
         charge.settle(used)
