@@ -99,7 +99,7 @@ class _Sum:
 
 
 class Ledger:
-    """The books of one run.
+    """What one run has spent and reserved, and its caps.
 
     ``already`` is what earlier sessions of the same run spent. ``clock`` counts seconds.
     """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lpo_agent.models.prices import Prices
 
 
-class Books(Protocol):
+class CostStore(Protocol):
     """Keeps what attempts cost beyond this process."""
 
     async def announce(self, most: Spent) -> int:
@@ -39,13 +39,13 @@ class Books(Protocol):
 class Billing:
     """Reserves and records the cost of the calls of one run, in all of ``ledgers``.
 
-    ``books`` are told what each attempt cost, once. Where there is a cap, they are told before the attempt too, so that
-    the cap also holds for a run that goes on after its process was killed.
+    ``costs`` stores what each attempt cost. Where there is a cap, it also stores, before an attempt, the most that the
+    attempt may cost, so that the cap holds even for a run that is resumed after its process was killed.
     """
 
     ledgers: tuple[Ledger, ...]
     prices: Prices
-    books: Books | None = None
+    costs: CostStore | None = None
 
     async def reserve(self, model: str, most: Usage) -> Charge:
         """Reserve the ``most`` that a call to ``model`` can use; wait if calls in progress may still leave enough.
@@ -74,10 +74,10 @@ class Billing:
 
     async def announce(self, reservations: tuple[Reservation, ...]) -> int | None:
         """Record the most that a call may cost before it is made; returns its number, None where no cap needs it."""
-        if self.books is None or not any(ledger.budget.caps_calls for ledger in self.ledgers):
+        if self.costs is None or not any(ledger.budget.caps_calls for ledger in self.ledgers):
             return None
         most = reservations[0]
-        return await self.books.announce(Spent(True, 0, 0, 0.0, most.tokens, most.usd))
+        return await self.costs.announce(Spent(True, 0, 0, 0.0, most.tokens, most.usd))
 
     def cached(self) -> None:
         """Count an answer from the journal, which costs nothing."""
@@ -125,13 +125,13 @@ class Charge:
         if self._close():
             for ledger, reservation in zip(self.billing.ledgers, self.reservations, strict=True):
                 ledger.release(reservation)
-            if self.number is not None and self.billing.books is not None:
-                self.billing.books.withdraw(self.number)
+            if self.number is not None and self.billing.costs is not None:
+                self.billing.costs.withdraw(self.number)
 
     def _close(self) -> bool:
         was, self.open = self.open, False
         return was
 
     def _booked(self, spent: list[Spent]) -> None:
-        if spent and self.billing.books is not None:
-            self.billing.books.book(spent[0], self.number)
+        if spent and self.billing.costs is not None:
+            self.billing.costs.book(spent[0], self.number)

@@ -16,8 +16,8 @@ TOGETHER: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class RunBooks:
-    """Implements :class:`lpo_agent.models.billing.Books` for one run."""
+class JournalCosts:
+    """Implements :class:`lpo_agent.models.billing.CostStore` for one run."""
 
     journal: Journal
     run_id: str
