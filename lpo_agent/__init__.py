@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         optimize,
         resume,
     )
-    from lpo_agent.bus.base import Bus
+    from lpo_agent.bus.base import Bus, failure_from
     from lpo_agent.core.beam_options import LocalityMode
     from lpo_agent.core.budget import Budget
     from lpo_agent.core.events import Event
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Mark,
         MarkAsk,
         Marks,
+        Message,
         Proposal,
         Proposals,
         ProposeAsk,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from lpo_agent.diagnosis import Check, diagnose
     from lpo_agent.environment import Environment, read_environment
     from lpo_agent.errors import LpoError
+    from lpo_agent.failure import Failure, Retry
     from lpo_agent.history import StoredRun, list_runs, read_run, report_page
     from lpo_agent.metrics import Judgement, Metric
     from lpo_agent.model_files import LOCAL_MODELS, pull_model
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "LOCAL_MODELS": "model_files",
+    "NO_MODEL": "spec",
     "WORKER_ROLES": "workers.messages",
     "BestResult": "core.result",
     "Budget": "core.budget",
@@ -107,6 +110,7 @@ _HOMES = {
     "EvaluateResult": "core.result",
     "Event": "core.events",
     "Example": "data",
+    "Failure": "failure",
     "GuidedItem": "search.methods.guided",
     "GuidedRuns": "runs.guided",
     "GuidedState": "search.methods.guided",
@@ -119,11 +123,11 @@ _HOMES = {
     "MarkedPrompt": "core.text",
     "Marker": "agents.base",
     "Marks": "core.messages",
+    "Message": "core.messages",
     "Method": "search.methods.base",
     "Metric": "metrics",
     "Model": "models.base",
     "Option": "core.fields",
-    "NO_MODEL": "spec",
     "PlanEstimate": "runs.estimate",
     "Prompt": "core.text",
     "Proposal": "core.messages",
@@ -132,6 +136,7 @@ _HOMES = {
     "Proposer": "agents.base",
     "Provider": "models.providers.base",
     "Replacement": "core.text",
+    "Retry": "failure",
     "Row": "core.messages",
     "Run": "runs.run",
     "RunResult": "core.result",
@@ -152,11 +157,12 @@ _HOMES = {
     "Turn": "models.base",
     "Unscored": "core.scores",
     "Usage": "models.base",
-    "by_field": "core.fields",
     "argument": "spec",
+    "by_field": "core.fields",
     "compare": "api",
     "diagnose": "diagnosis",
     "evaluate": "api",
+    "failure_from": "bus.base",
     "list_runs": "history",
     "load_config": "spec",
     "make_spec": "spec",
@@ -199,6 +205,7 @@ __all__ = [
     "EvaluateResult",
     "Event",
     "Example",
+    "Failure",
     "GuidedItem",
     "GuidedRuns",
     "GuidedState",
@@ -211,6 +218,7 @@ __all__ = [
     "MarkedPrompt",
     "Marker",
     "Marks",
+    "Message",
     "Method",
     "Metric",
     "Model",
@@ -223,6 +231,7 @@ __all__ = [
     "Proposer",
     "Provider",
     "Replacement",
+    "Retry",
     "Row",
     "Run",
     "RunResult",
@@ -249,6 +258,7 @@ __all__ = [
     "compare",
     "diagnose",
     "evaluate",
+    "failure_from",
     "list_runs",
     "load_config",
     "make_spec",

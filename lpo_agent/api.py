@@ -245,7 +245,9 @@ async def open_resumed(
                 yield bench
             return
         check_resumable(record)
-        common = read_request(record.spec_json).spec.model_copy(update={"budget": Budget()})
+        request = read_request(record.spec_json)
+        own.check_against(request, record.run_id)
+        common = request.spec.model_copy(update={"budget": Budget()})
         async with (
             open_runner(common, env=env, say=say, own=own, journal=journal) as runner,
             runner.open(await runner.reopen(record, budget=budget)) as run,

@@ -89,6 +89,20 @@ async def test_what_attempts_cost_adds_up_over_sessions(tmp_path: Path) -> None:
         assert journal.totals("run").usd is None
 
 
+async def test_an_attempt_that_was_announced_counts_until_it_is_booked_or_withdrawn(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    most = Spent(failed=True, input_tokens=0, output_tokens=0, usd=0.0, unsure_tokens=90, unsure_usd=0.5)
+    async with open_journal(path) as journal:
+        booked, withdrawn, lost = [await journal.announce("run", most) for _ in range(3)]
+        assert len({booked, withdrawn, lost}) == 3
+        journal.book("run", Spent(failed=False, input_tokens=5, output_tokens=2, usd=0.25), booked)
+        journal.withdraw(withdrawn)
+    async with open_journal(path) as journal:
+        totals = journal.totals("run")
+    assert (totals.calls, totals.failed_calls, totals.input_tokens) == (2, 1, 5)
+    assert (totals.usd, totals.unsure_tokens, totals.unsure_usd) == (0.25, 90, 0.5)
+
+
 async def test_a_journal_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "j")
     db.executescript(MIGRATIONS[0] + "PRAGMA user_version=1;")

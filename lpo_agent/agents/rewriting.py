@@ -47,13 +47,12 @@ INDUCED_TOKENS = 50
 
 @dataclass(frozen=True, slots=True)
 class RewritingSetting:
-    """The settings that all agents of a beam method share.
+    """The settings and turns that all agents of a beam method share, here of APE and APO.
 
     ``full`` shows where the input is placed; "{prompt}" in it stands for the prompt. With
     ``use_service_temperatures``, no temperature is sent, as some models require.
     """
 
-    method: str
     options: BeamOptions
     full: str = "{prompt}"
     use_service_temperatures: bool = False
@@ -64,9 +63,6 @@ class RewritingSetting:
 
     def context(self, ask: MarkAsk | ProposeAsk, prompt: Prompt) -> tuple[Turn, ...]:
         """Return the first part of the conversation, before the model tags, thinks or writes."""
-        if self.method == "pe2":
-            asked = Turn("user", self.inspection(prompt, ask.failures, ask.history))
-            return (asked, Turn("assistant", ask.critique.text)) if ask.critique.text else (asked,)
         shown = fenced(prompt.text, limit=LONGEST_PROMPT)
         if ask.purpose == "vary":
             template = load("rewrite_context_vary", {"prompt", "examples"})
@@ -76,7 +72,38 @@ class RewritingSetting:
         text = template.substitute(prompt=shown, examples=_examples(ask.failures), critique=critique)
         return (Turn("user", text),)
 
-    def inspection(self, prompt: Prompt, failures: Sequence[Trace], history: str) -> str:
+    def question(self, ask: CritiqueAsk) -> str:
+        """Return the question for a critique: reasons why the prompt fails."""
+        return load("rewrite_reasons", {"prompt", "examples", "n"}).substitute(
+            prompt=fenced(ask.prompt.text, limit=LONGEST_PROMPT),
+            examples=_examples(ask.failures),
+            n=_several(ask.reasons, "reason"),
+        )
+
+    def critique(self, reply: str, ask: CritiqueAsk) -> Critique:
+        """Return the critique in a reply: its reasons, at most as many as asked for."""
+        found = tuple(reasons(reply)[: ask.reasons])
+        return Critique(text="\n".join(found), reasons=found)
+
+
+@dataclass(frozen=True, slots=True)
+class InspectingSetting(RewritingSetting):
+    """The same for PE2, whose conversation begins with an inspection of the prompt in two steps."""
+
+    def context(self, ask: MarkAsk | ProposeAsk, prompt: Prompt) -> tuple[Turn, ...]:
+        """Return the inspection, and the model's reasoning if there is some."""
+        asked = Turn("user", self._inspection(prompt, ask.failures, ask.history))
+        return (asked, Turn("assistant", ask.critique.text)) if ask.critique.text else (asked,)
+
+    def question(self, ask: CritiqueAsk) -> str:
+        """Return the inspection."""
+        return self._inspection(ask.prompt, ask.failures, ask.history)
+
+    def critique(self, reply: str, ask: CritiqueAsk) -> Critique:  # noqa: ARG002 - the other setting's reads it
+        """Return the whole reply, which is the model's reasoning."""
+        return Critique(text=reply, reasons=(reply,))
+
+    def _inspection(self, prompt: Prompt, failures: Sequence[Trace], history: str) -> str:
         """Return PE2's first turn: its two-step task, the placement of the input, and its checklist."""
         template = load("rewrite_context_pe2", {"prompt", "full", "history", "examples"})
         return template.substitute(
@@ -161,22 +188,11 @@ class ReasoningCritic:
 
     async def critique(self, ask: CritiqueAsk) -> Critique:
         """Return the model's reasons (APO) or its reasoning (PE2); raises ProviderError."""
-        if self.setting.method == "pe2":
-            question = self.setting.inspection(ask.prompt, ask.failures, ask.history)
-        else:
-            question = load("rewrite_reasons", {"prompt", "examples", "n"}).substitute(
-                prompt=fenced(ask.prompt.text, limit=LONGEST_PROMPT),
-                examples=_examples(ask.failures),
-                n=_several(ask.reasons, "reason"),
-            )
         options = self.setting.options
         temperature = self.setting.temperature(options.critique_temperature)
-        call = Call((Turn("user", question),), options.critique_tokens, temperature, ask.replicate)
+        call = Call((Turn("user", self.setting.question(ask)),), options.critique_tokens, temperature, ask.replicate)
         reply = (await self.model.complete(call)).text.strip()
-        if self.setting.method == "pe2":
-            return Critique(text=reply, reasons=(reply,))
-        found = tuple(reasons(reply)[: ask.reasons])
-        return Critique(text="\n".join(found), reasons=found)
+        return self.setting.critique(reply, ask)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lpo_agent.agents.base import Agents
+from lpo_agent.agents.own import OwnMarker, OwnProposer
 from lpo_agent.agents.scorer import Scorer
 from lpo_agent.core.messages import SCORE, ScoreAsk, ScoreReply
 from lpo_agent.metrics import as_metric
@@ -73,8 +74,8 @@ class Team:
     def _writers(self, models: Models) -> Writers:
         writers, own = self.writers_of(self.setting, models.optimizer), self.own
         if own.marker is not None:
-            writers = replace(writers, mark=own.marker.mark)
-        return writers if own.proposer is None else replace(writers, propose=own.proposer.propose)
+            writers = replace(writers, mark=OwnMarker(own.marker).mark)
+        return writers if own.proposer is None else replace(writers, propose=OwnProposer(own.proposer).propose)
 
 
 async def _nobody(ask: ScoreAsk) -> ScoreReply:

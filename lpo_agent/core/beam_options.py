@@ -17,8 +17,6 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-BeamMethodName = Literal["ape", "apo", "pe2"]
-BEAM_METHODS: Final = ("ape", "apo", "pe2")
 LocalityMode = Literal["off", "think", "nudge", "enforce"]
 Selection = Literal["all", "bf", "ucb", "ucb-e", "sr", "s-sr", "sh"]
 

@@ -38,6 +38,11 @@ class Budget(OptionModel):
     tokens: int | None = option(None, "highest number of tokens, input and output", metavar="N", unset="no cap", gt=0)
     seconds: float | None = option(None, "longest time", metavar="N", unit="seconds", unset="no cap", gt=0)
 
+    @property
+    def caps_calls(self) -> bool:
+        """Whether there is a cap that a call can use up."""
+        return not self.usd is self.calls is self.tokens is None
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
@@ -96,7 +101,7 @@ class _Sum:
 
 
 class Ledger:
-    """The books of one run.
+    """What one run has spent and reserved, and its caps.
 
     ``already`` is what earlier sessions of the same run spent. ``clock`` counts seconds.
     """

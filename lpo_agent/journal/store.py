@@ -10,7 +10,9 @@ not put the file on a network file system, where SQLite's locks are not reliable
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import secrets
 import socket
 import sqlite3
 import time
@@ -44,8 +46,8 @@ REPLY: Final = (
     "VALUES (?,?,?,?,?,?,?,?)"
 )
 ATTEMPT: Final = (
-    "INSERT INTO attempts (run, failed, input_tokens, output_tokens, usd, unsure_tokens, unsure_usd) "
-    "VALUES (?,?,?,?,?,?,?)"
+    "INSERT OR REPLACE INTO attempts (id, run, failed, input_tokens, output_tokens, usd, unsure_tokens, unsure_usd) "
+    "VALUES (?,?,?,?,?,?,?,?)"
 )
 OUTCOME: Final = "INSERT INTO outcomes (run, prompt, item, value, output, feedback) VALUES (?,?,?,?,?,?)"
 
@@ -105,6 +107,8 @@ class Journal:
     def __init__(self, db: sqlite3.Connection, writer: Writer, path: Path) -> None:
         self._db, self._writer, self._path = db, writer, path
         self._keys = Keys(db)
+        self._attempts = itertools.count(secrets.randbits(30) << 32)
+        """Numbers of attempts; every process draws another start, so that none takes a number twice."""
 
     def close(self) -> None:
         """Write the queued rows and close the file; blocks the calling thread."""
@@ -134,9 +138,26 @@ class Journal:
             (key, run_id, model, reply.text, int(reply.truncated), used.input_tokens, used.output_tokens, time.time()),
         )
 
-    def book(self, run_id: str, spent: Spent) -> None:
-        """Queue the cost of one attempt at a model call; written with the next commit."""
-        self._writer.add(ATTEMPT, (run_id, *spent), urgent=spent.failed)
+    async def announce(self, run_id: str, most: Spent) -> int:
+        """Record the most that an attempt may cost before it is made, and return the attempt's number.
+
+        If the process dies during the attempt, this is what counts.
+        """
+        number = next(self._attempts)
+        await self._writer.durable(ATTEMPT, (number, run_id, *most))
+        return number
+
+    def book(self, run_id: str, spent: Spent, number: int | None = None) -> None:
+        """Queue the cost of one attempt at a model call; written with the next commit.
+
+        ``number``: the attempt was announced, and this replaces what was recorded then.
+        """
+        number = next(self._attempts) if number is None else number
+        self._writer.add(ATTEMPT, (number, run_id, *spent), urgent=spent.failed)
+
+    def withdraw(self, number: int) -> None:
+        """Queue that an announced attempt was not made; written with the next commit."""
+        self._writer.add("DELETE FROM attempts WHERE id=?", (number,))
 
     def totals(self, run_id: str, *, parts: bool = False) -> Totals:
         """Return what the run has spent so far, over all its sessions; ``parts``: add the runs that are part of it."""

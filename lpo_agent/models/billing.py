@@ -6,34 +6,46 @@ A call counts for several ledgers at once: that of its run, and that of the sess
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from lpo_agent.core.budget import Spent
 from lpo_agent.errors import BudgetTied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lpo_agent.core.budget import Ledger, Reservation, Spent
+    from lpo_agent.core.budget import Ledger, Reservation
     from lpo_agent.models.base import Usage
     from lpo_agent.models.prices import Prices
 
 
-def _nowhere(_: Spent) -> None:
-    """Record nothing outside of the ledgers."""
+class CostStore(Protocol):
+    """Keeps what attempts cost beyond this process."""
+
+    async def announce(self, most: Spent) -> int:
+        """Record the most that an attempt may cost before it is made, and return the attempt's number."""
+        ...
+
+    def book(self, spent: Spent, number: int | None) -> None:
+        """Record what an attempt cost, in place of what was announced for this number."""
+        ...
+
+    def withdraw(self, number: int) -> None:
+        """Record that an announced attempt was not made."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Billing:
     """Reserves and records the cost of the calls of one run, in all of ``ledgers``.
 
-    ``book`` is called once with the cost of each attempt, to store it in the journal.
+    ``costs`` stores what each attempt cost. Where there is a cap, it also stores, before an attempt, the most that the
+    attempt may cost, so that the cap holds even for a run that is resumed after its process was killed.
     """
 
     ledgers: tuple[Ledger, ...]
     prices: Prices
-    book: Callable[[Spent], None] = _nowhere
+    costs: CostStore | None = None
 
     async def reserve(self, model: str, most: Usage) -> Charge:
         """Reserve the ``most`` that a call to ``model`` can use; wait if calls in progress may still leave enough.
@@ -60,6 +72,13 @@ class Billing:
         for ledger in self.ledgers:
             ledger.check_time()
 
+    async def announce(self, reservations: tuple[Reservation, ...]) -> int | None:
+        """Record the most that a call may cost before it is made; returns its number, None where no cap needs it."""
+        if self.costs is None or not any(ledger.budget.caps_calls for ledger in self.ledgers):
+            return None
+        most = reservations[0]
+        return await self.costs.announce(Spent(True, 0, 0, 0.0, most.tokens, most.usd))
+
     def cached(self) -> None:
         """Count an answer from the journal, which costs nothing."""
         for ledger in self.ledgers:
@@ -74,6 +93,11 @@ class Charge:
     model: str
     reservations: tuple[Reservation, ...]
     open: bool = True
+    number: int | None = None
+
+    async def announce(self) -> None:
+        """Have the call counted even if the process dies during it; to be called right before it is made."""
+        self.number = await self.billing.announce(self.reservations)
 
     def settle(self, used: Usage) -> None:
         """Record what the call used."""
@@ -101,11 +125,13 @@ class Charge:
         if self._close():
             for ledger, reservation in zip(self.billing.ledgers, self.reservations, strict=True):
                 ledger.release(reservation)
+            if self.number is not None and self.billing.costs is not None:
+                self.billing.costs.withdraw(self.number)
 
     def _close(self) -> bool:
         was, self.open = self.open, False
         return was
 
     def _booked(self, spent: list[Spent]) -> None:
-        if spent:
-            self.billing.book(spent[0])
+        if spent and self.billing.costs is not None:
+            self.billing.costs.book(spent[0], self.number)

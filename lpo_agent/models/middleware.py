@@ -243,6 +243,7 @@ class Paced:
             charge.release()
             raise
         try:
+            await charge.announce()
             reply = await self.adapter.complete(call)
             charge.settle(reply.usage)
         except ProviderError as exc:

@@ -132,8 +132,9 @@ class OwnModel:
 
     @property
     def name(self) -> str:
-        """The name of the model, the name it was opened with, or the name of its class."""
-        return self.known_as or str(getattr(self.inner, "name", "") or f"own:{type(self.inner).__name__}")
+        """The name that it was opened by or has, else that of its class; without a provider it begins with "own:"."""
+        name = self.known_as or str(getattr(self.inner, "name", "") or type(self.inner).__name__)
+        return name if all(name.partition(":")) else f"own:{name}"
 
     @property
     def identity(self) -> Mapping[str, object] | None:

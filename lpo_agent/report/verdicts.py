@@ -47,7 +47,7 @@ WORSE: Final = VerdictText(
 NOTHING_FOUND: Final = VerdictText(
     "no improvement found",
     (
-        "No candidate has a higher score than the seed prompt on the dev items, so that stays the answer.",
+        "No candidate has a higher score than the seed prompt on the dev items, so the seed prompt stays the answer.",
         "More steps, more data or another optimizer model may find a better one.",
     ),
 )

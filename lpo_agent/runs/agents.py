@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,16 @@ def _full(spec: RunSpec, task: Task) -> str:
 
 
 @asynccontextmanager
-async def open_agents(context: RunContext, setting: AgentSetting, method: FullMethod) -> AsyncIterator[Bus]:
-    """Start the run's agents and yield the bus on which they answer; they end with the block."""
+async def open_agents(
+    context: RunContext, setting: AgentSetting, method: FullMethod, *, built_in: bool = False
+) -> AsyncIterator[Bus]:
+    """Start the run's agents and yield the bus on which they answer; they end with the block.
+
+    ``built_in``: use the package's marker and proposer even if the caller brought some.
+    """
     spec, own = context.spec, context.prepared.own
-    team = Team(setting, method.writers, _with_metric(setting, own.agents()))
+    agents = replace(own.agents(), marker=None, proposer=None) if built_in else own.agents()
+    team = Team(setting, method.writers, _with_metric(setting, agents))
     models = Models(context.models.task, context.models.optimizer)
     if own.bus is not None:
         async with serving(own.bus, team.agents(models), spec.concurrency):
@@ -84,7 +91,7 @@ def _with_metric(setting: AgentSetting, own: OwnAgents) -> OwnAgents:
     """Return the caller's agents with the run's metric, created once, because loading it executes a user's file."""
     if own.metric is not None or setting.metric == "judge":
         return own
-    return OwnAgents(as_metric(setting.metric, labels=setting.labels), own.marker, own.proposer)
+    return replace(own, metric=as_metric(setting.metric, labels=setting.labels))
 
 
 @asynccontextmanager

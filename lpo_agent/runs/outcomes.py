@@ -1,16 +1,38 @@
-"""Stores the outcomes of a run in the journal, so that a resumed run does not score its items again."""
+"""Stores in the journal what a resumed run needs beside replies: the outcomes of items, and the cost of calls."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from lpo_agent.core.budget import Spent
     from lpo_agent.core.scores import Scored
     from lpo_agent.journal import Journal
     from lpo_agent.search.scoring import Outcomes
 
 TOGETHER: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class JournalCosts:
+    """Implements :class:`lpo_agent.models.billing.CostStore` for one run."""
+
+    journal: Journal
+    run_id: str
+
+    async def announce(self, most: Spent) -> int:
+        """Record the most that an attempt may cost."""
+        return await self.journal.announce(self.run_id, most)
+
+    def book(self, spent: Spent, number: int | None) -> None:
+        """Queue what an attempt cost."""
+        self.journal.book(self.run_id, spent, number)
+
+    def withdraw(self, number: int) -> None:
+        """Queue that an announced attempt was not made."""
+        self.journal.withdraw(number)
 
 
 class JournalOutcomes:

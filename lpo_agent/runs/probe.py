@@ -40,11 +40,14 @@ async def choose_method(context: RunContext, wanted: str, why: str = "asked for"
     """
     if wanted != AUTO:
         return MethodChoice(wanted, why)
+    own = context.prepared.own
+    if own.marker is not None and (own.proposer is not None or context.prepared.request.kind == "mark"):
+        return MethodChoice("lpo", "marker and proposer are the caller's")
     spec, lpo = context.spec, full(METHODS.load("lpo"))
     plan = lpo.plan(spec.model_copy(update={"marker": "llm", "proposer": "llm", "method_options": {}}))
     setting = setting_of(spec, context.task, plan, "lpo").model_copy(update={"optimizer_temperature": 0.0})
     name = spec.optimizer_model or spec.model
-    async with open_agents(context, setting, lpo) as bus:
+    async with open_agents(context, setting, lpo, built_in=True) as bus:
         problem = await _problem(bus)
     if problem is None:
         return MethodChoice("lpo", f"{name} marked and filled spans in a probe")

@@ -12,7 +12,7 @@ from lpo_agent.metrics import as_metric
 from lpo_agent.models.pool import OwnModel
 from lpo_agent.plugins import OWN
 from lpo_agent.search.methods.base import METHODS
-from lpo_agent.search.methods.choosing import full
+from lpo_agent.search.methods.choosing import full, without_unread
 from lpo_agent.spec import RunSpec, make_spec
 
 if TYPE_CHECKING:
@@ -59,8 +59,11 @@ def read_request(text: str) -> RunRequest:
     """
     try:
         content: dict[str, Any] = json.loads(text)
-        own = tuple(content.get("own") or (("metric",) if content.get("custom_metric") else ()))
-        return RunRequest(**{**content, "spec": make_spec(content["spec"]), "own": own})
+        spec = make_spec(content["spec"])
+        if "own" not in content:  # version 0.1
+            own = ("metric",) if content.get("custom_metric") else ()
+            return RunRequest(**content | {"spec": without_unread(spec), "own": own})
+        return RunRequest(**content | {"spec": spec, "own": tuple(content["own"])})
     except ConfigError as exc:
         raise ConfigError(f"the run was written by another version of lpo-agent: {exc}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as exc:

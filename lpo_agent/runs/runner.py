@@ -28,7 +28,7 @@ from lpo_agent.models.ratelimit.limiter import Limits
 from lpo_agent.runs.context import RunContext, RunModels
 from lpo_agent.runs.kinds import JOBS
 from lpo_agent.runs.lifecycle import running
-from lpo_agent.runs.outcomes import JournalOutcomes
+from lpo_agent.runs.outcomes import JournalCosts, JournalOutcomes
 from lpo_agent.runs.request import OwnParts, PreparedRun, RunRequest, read_request
 from lpo_agent.runs.run import new_run_id, usage_of
 from lpo_agent.runs.task import check_names, load_task
@@ -219,7 +219,7 @@ class Runner:
     async def _models(self, prepared: PreparedRun, ledger: Ledger, allowance: Allowance | None) -> RunModels:
         """Return the run's two models, including retry, rate limit, budget and journal."""
         spec, own, run_id = prepared.request.spec, prepared.own, prepared.run_id
-        billing = Billing((ledger, self.ledger), self.prices, partial(self.journal.book, run_id))
+        billing = Billing((ledger, self.ledger), self.prices, JournalCosts(self.journal, run_id))
 
         def composed(shared: SharedModel) -> RunModel:
             return compose(shared, self.journal, billing, run_id=run_id, cache=spec.cache, allowance=allowance)

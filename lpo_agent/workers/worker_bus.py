@@ -227,6 +227,7 @@ class WorkerBus:
         model = missing.model
         charge = await model.billing.reserve(model.name, missing.call.max_usage)
         try:
+            await charge.announce()
             found = await self._ask(
                 topic, CallRequest(setting=self.setting, ask=message, known=_texts(replay)), missing, charge
             )

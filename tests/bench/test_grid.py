@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lpo_agent.bench.grid import PRESETS, BenchTask, arm_key, cell_spec, cells, load_splits, make_bench, read_bench
-from lpo_agent.core.beam_options import BEAM_METHODS, beam_options_for
+from lpo_agent.core.beam_options import DEFAULTS, beam_options_for
 from lpo_agent.core.budget import Budget
 from lpo_agent.errors import ConfigError, DataError
 from lpo_agent.search.methods.base import METHODS
@@ -56,8 +56,8 @@ def test_a_cell_for_each_combination_that_means_something() -> None:
 def test_every_cell_of_a_preset_can_be_run(preset: str) -> None:
     bench = read_bench(preset)
     bench = bench.model_copy(update={"options": {"model": "openai:x"} | bench.options})
-    hosts = {(c.method, c.locality) for c in cells(bench) if c.method in BEAM_METHODS}
-    assert hosts == {(method, locality) for method in BEAM_METHODS for locality in bench.localities}
+    hosts = {(c.method, c.locality) for c in cells(bench) if c.method in DEFAULTS}
+    assert hosts == {(method, locality) for method in DEFAULTS for locality in bench.localities}
     for cell in cells(bench):
         assert cell_spec(bench, cell).method == cell.method
 

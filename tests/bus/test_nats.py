@@ -158,8 +158,8 @@ async def test_a_request_whose_reply_is_lost_is_delivered_again_and_settled_once
     async with open_nats(NatsAddress(server.url), run="r", ack_wait=1.0) as bus, anyio.create_task_group() as tasks:
         _lose_replies(bus, 1)
         await tasks.start(bus.serve, DOUBLE, forgetful)
-        with anyio.fail_after(20):
-            assert (await bus.request(DOUBLE, Ask(n=3), timeout=20)).n == 6
+        with anyio.fail_after(60):
+            assert (await bus.request(DOUBLE, Ask(n=3), timeout=60)).n == 6
         tasks.cancel_scope.cancel()
     assert asked == 2
 
@@ -175,8 +175,8 @@ async def test_a_request_that_nobody_ever_answers_ends_among_the_dead_letters(se
 
         _lose_replies(bus, MAX_DELIVERIES)
         await tasks.start(bus.serve, DOUBLE, double)
-        with anyio.fail_after(30), pytest.raises(RequestFailed) as failed:
-            await bus.request(DOUBLE, Ask(n=3), timeout=30)
+        with anyio.fail_after(60), pytest.raises(RequestFailed) as failed:
+            await bus.request(DOUBLE, Ask(n=3), timeout=60)
         tasks.cancel_scope.cancel()
     assert failed.value.failure.kind == "WorkersLost"
     assert str(MAX_DELIVERIES) in failed.value.failure.detail
@@ -197,10 +197,10 @@ async def test_nothing_is_done_for_a_caller_that_died(server: Server) -> None:
         gone.client.options["allow_reconnect"] = False
         gone.client._transport.close()  # type: ignore[union-attr] # it is connected
         async with open_nats(NatsAddress(server.url), run="alive") as bus, anyio.create_task_group() as tasks:
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await _forgotten(bus, "dead")
                 await tasks.start(bus.serve, DOUBLE, note)
-                assert (await bus.request(DOUBLE, Ask(n=2), timeout=10)).n == 4
+                assert (await bus.request(DOUBLE, Ask(n=2), timeout=60)).n == 4
             tasks.cancel_scope.cancel()
         callers.cancel_scope.cancel()
     assert done == [2]
@@ -217,7 +217,7 @@ async def test_a_withdrawn_request_is_never_done(bus: NatsBus) -> None:
         await bus.request(DOUBLE, Ask(n=1), timeout=0.2)
     async with anyio.create_task_group() as tasks:
         await tasks.start(bus.serve, DOUBLE, note)
-        assert (await bus.request(DOUBLE, Ask(n=2), timeout=5)).n == 4
+        assert (await bus.request(DOUBLE, Ask(n=2), timeout=60)).n == 4
         tasks.cancel_scope.cancel()
     assert done == [2]
 
@@ -244,16 +244,16 @@ async def test_all_workers_together_are_at_no_more_than_the_cap(server: Server) 
     ):
         for each in (one, other):
             await tasks.start(partial(each.serve, concurrency=8), DOUBLE, slow)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async with anyio.create_task_group() as callers:
                 for n in range(24):
-                    callers.start_soon(partial(other.request, timeout=20), DOUBLE, Ask(n=n))
+                    callers.start_soon(partial(other.request, timeout=60), DOUBLE, Ask(n=n))
         tasks.cancel_scope.cancel()
     assert peak == 3
 
 
 async def test_a_server_that_is_not_there_is_said_at_once() -> None:
-    with anyio.fail_after(20), pytest.raises(ConfigError, match="cannot connect to a NATS server"):
+    with anyio.fail_after(60), pytest.raises(ConfigError, match="cannot connect to a NATS server"):
         async with open_nats(NatsAddress(f"nats://127.0.0.1:{free_port()}"), run="r"):
             pass
 
@@ -272,8 +272,8 @@ async def test_any_name_will_do_for_a_run(server: Server) -> None:
     async with open_nats(address, run=name) as bus, anyio.create_task_group() as tasks:
         await tasks.start(bus.serve, DOUBLE, double)
         await bus.run_settings.put(name, "rules")
-        with anyio.fail_after(10):
-            assert (await bus.request(DOUBLE, Ask(n=4), timeout=10)).n == 8
+        with anyio.fail_after(60):
+            assert (await bus.request(DOUBLE, Ask(n=4), timeout=60)).n == 8
             assert await bus.run_settings.get(name) == "rules"
             assert await bus.run_settings.get("bench-1_two words.lpo>*") is None
         tasks.cancel_scope.cancel()
@@ -284,8 +284,8 @@ async def test_a_run_that_goes_on_asks_anew_what_it_had_asked_before(server: Ser
     for _ in range(2):
         async with open_nats(NatsAddress(server.url), run="r" * 80) as bus, anyio.create_task_group() as tasks:
             await tasks.start(bus.serve, DOUBLE, double)
-            with anyio.fail_after(10):
-                assert (await bus.request(DOUBLE, Ask(n=4), timeout=10)).n == 8
+            with anyio.fail_after(60):
+                assert (await bus.request(DOUBLE, Ask(n=4), timeout=60)).n == 8
             tasks.cancel_scope.cancel()
 
 
@@ -319,10 +319,10 @@ async def test_a_message_too_large_for_the_server_fails_alone(bus: NatsBus) -> N
     topic = Topic("blob", Blob, Blob)
     async with anyio.create_task_group() as tasks:
         await tasks.start(bus.serve, topic, long)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             for text, unsure in (("x" * 2_000_000, False), ("short", True)):
                 with pytest.raises(RequestFailed) as failed:
-                    await bus.request(topic, Blob(text=text), timeout=10)
+                    await bus.request(topic, Blob(text=text), timeout=60)
                 assert (failed.value.failure.kind, failed.value.failure.unsure) == ("TooLarge", unsure)
-            assert (await bus.request(topic, Blob(text="fits"), timeout=10)).text == "fits"
+            assert (await bus.request(topic, Blob(text="fits"), timeout=60)).text == "fits"
         tasks.cancel_scope.cancel()

@@ -192,7 +192,7 @@ def test_a_prompt_without_placeholder_gets_examples_at_its_end() -> None:
         move = draw_edit(at, reviews(2), 2, random.Random(4))
         assert move is not None
         at = made(at, move)
-        assert len(blocks(at.text, reviews(2))) == count or move.note != "add an example"
+        assert (move.note, len(blocks(at.text, reviews(2)))) == ("add an example", count)
     assert at.text.startswith("Classify.\n\nExample:\nInput: review")
 
 

@@ -63,7 +63,7 @@ def served(home: Path, *command: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(60)
 
 
 REVISIONS = [pytest.param("2025-11-25", marks=pytest.mark.slow), "2026-07-28"]
@@ -93,7 +93,7 @@ def fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}/mcp"
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(60)
         process.stdout.close()
 
 

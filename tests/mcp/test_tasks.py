@@ -78,7 +78,7 @@ def server(home: Path, model: str = MODEL, **more: str) -> Iterator[Raw]:
         yield Raw(process)
     finally:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 def test_a_long_call_becomes_a_task_that_ends_with_the_tools_result(tmp_path: Path, provider: FakeServer) -> None:

@@ -65,7 +65,7 @@ def stdio(home: Path, *words: str, **more: str) -> Iterator[subprocess.Popen[str
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         for stream in (process.stdin, process.stdout, process.stderr):
             assert stream is not None
             with contextlib.suppress(BrokenPipeError):
@@ -111,7 +111,7 @@ async def test_however_the_server_ends_its_runs_go_on_later(tmp_path: Path, prov
             process.stdin.close()
         else:
             process.send_signal({"sigterm": signal.SIGTERM, "sigint": signal.SIGINT, "kill": signal.SIGKILL}[end])
-        code = process.wait(10)
+        code = process.wait(60)
         assert code == (-signal.SIGKILL if end == "kill" else 0)
     provider.release()
     run = await resumed(tmp_path, run_id, **variables)
@@ -128,7 +128,7 @@ def test_standard_output_holds_json_and_nothing_else(tmp_path: Path) -> None:
         answers = {json.loads(process.stdout.readline())["id"] for _ in range(3)}
         process.stdin.close()
         rest = process.stdout.read()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert answers == {1, 2, 3}
     assert rest == ""
 
@@ -172,7 +172,7 @@ def http(home: Path, *words: str, **more: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         process.terminate()
-        process.communicate(timeout=15)
+        process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")

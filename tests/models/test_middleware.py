@@ -183,40 +183,80 @@ async def test_an_outage_that_lasts_ends_the_run() -> None:
     assert raised.group_contains(OutageError, match="10 minutes")
 
 
+class Booked:
+    """Costs in a list."""
+
+    def __init__(self) -> None:
+        self.announced: list[Spent] = []
+        self.booked: list[Spent] = []
+        self.open = set[int]()
+
+    async def announce(self, most: Spent) -> int:
+        self.announced.append(most)
+        self.open.add(len(self.announced))
+        return len(self.announced)
+
+    def book(self, spent: Spent, number: int | None) -> None:
+        self.booked.append(spent)
+        self.open -= {number}
+
+    def withdraw(self, number: int) -> None:
+        self.open.remove(number)
+
+
+@pytest.mark.parametrize("capped", [True, False])
+async def test_where_there_is_a_cap_a_call_is_announced_before_it_is_made(*, capped: bool) -> None:
+    costs, ledger = Booked(), Ledger(Budget(tokens=10_000) if capped else Budget(seconds=100))
+    seen: list[int] = []
+
+    def answer(_: Call) -> str:
+        seen.append(len(costs.open))
+        return "ok"
+
+    layer = paced(ScriptedModel(answer), FakeTime(), billing=Billing((Ledger(), ledger), Prices({}), costs))
+    await layer.complete(call("1"))
+    await layer.complete(call("2"))
+    assert seen == [int(capped)] * 2
+    most = call("1").max_usage
+    assert [spent.unsure_tokens for spent in costs.announced] == [most.input_tokens + most.output_tokens] * 2 * capped
+    assert not costs.open
+    assert len(costs.booked) == 2
+
+
 async def test_attempts_are_paid_for_and_refused_before_they_are_made() -> None:
-    booked: list[Spent] = []
+    costs = Booked()
     ledger = Ledger(Budget(calls=2))
     model = flaky(TransientError("x", retry=Retry()))
-    layer = paced(model, FakeTime(), billing=Billing((ledger,), Prices({model.name: (1.0, 2.0)}), booked.append))
+    layer = paced(model, FakeTime(), billing=Billing((ledger,), Prices({model.name: (1.0, 2.0)}), costs))
     assert isinstance(await layer.once(call()), TransientError)
     assert isinstance(await layer.once(call()), Completion)
     with pytest.raises(BudgetExceeded):
         await layer.once(call())
     assert (ledger.totals.calls, ledger.totals.failed_calls, len(model.calls)) == (2, 1, 2)
-    assert [spent.failed for spent in booked] == [True, False]
+    assert [spent.failed for spent in costs.booked] == [True, False]
 
 
 async def test_a_call_counts_for_all_ledgers_and_the_first_cap_holds() -> None:
-    booked: list[Spent] = []
+    costs = Booked()
     run, session = Ledger(Budget(calls=5)), Ledger(Budget(calls=3))
-    layer = paced(flaky(), FakeTime(), billing=Billing((run, session), Prices({}), booked.append))
+    layer = paced(flaky(), FakeTime(), billing=Billing((run, session), Prices({}), costs))
     for number in range(3):
         await layer.complete(call(str(number)))
     with pytest.raises(BudgetExceeded, match="budget of 3 calls"):
         await layer.complete(call("4"))
-    assert (run.totals.calls, session.totals.calls, len(booked)) == (3, 3, 3)
+    assert (run.totals.calls, session.totals.calls, len(costs.booked)) == (3, 3, 3)
     assert run.reserve(calls=2).calls == 2  # nothing is left reserved for the call that was refused
 
 
 async def test_a_call_that_may_have_been_charged_for_stays_in_the_cap() -> None:
     most = call().max_usage
     room = most.input_tokens + most.output_tokens
-    booked: list[Spent] = []
+    costs = Booked()
     ledger = Ledger(Budget(tokens=2 * room - 1))
     model = flaky(TransientError("cut off", retry=Retry(), unsure=True))
-    layer = paced(model, FakeTime(), billing=Billing((ledger,), Prices({}), booked.append))
+    layer = paced(model, FakeTime(), billing=Billing((ledger,), Prices({}), costs))
     assert isinstance(await layer.once(call()), TransientError)
-    assert ledger.totals.unsure_tokens == booked[0].unsure_tokens == room
+    assert ledger.totals.unsure_tokens == costs.booked[0].unsure_tokens == room
     assert ledger.totals.input_tokens == 0
     with pytest.raises(BudgetExceeded):
         await layer.once(call())

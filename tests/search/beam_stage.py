@@ -1,4 +1,35 @@
-"""Whole runs of the hosts on a stage, and what was seen there, as short texts."""
+"""Runs whole searches of the beam methods (APE, ProTeGi, PE2) and turns what happened into short lines of text.
+
+**A stage** is a small world for one search: three data files (20 training, 10 dev, 12 test items, unless a test
+says otherwise), the seed prompt "Name the class (seed).", and two models played by the functions in
+``beam_models``: the optimizer, which writes new prompts, and the task model, which answers items. A test writes
+down beforehand how good every prompt is going to be; the search then runs unchanged, through the public library.
+
+**Names.** Every prompt holds its own name in parentheses, so the functions know which prompt they see. "seed" is
+the first prompt; "2.1.0" was made in step 2, from the parent in place 1 of the beam, as proposal number 0. ProTeGi
+makes several critiques of a parent and edits for each, so its names are longer: "2.1.0.3" is the prompt for
+critique 3, "2.1.0.3/1" the second one for it, "2.1.0.3.v1" a paraphrase of that, and "2.1.v0" a paraphrase of the
+parent itself. "1.0.0@A" was written from a set of examples (APE); A is the set of the prompt that was scored first.
+
+**Levels** say how many items of a split a prompt gets right, by its name::
+
+    {"dev": {"seed": 3, "1.0.0": 5, "else": 2}, "train": {"1.0.0": 19}}
+
+Here the seed prompt gets 3 of the 10 dev items right, prompt 1.0.0 gets 5, all others 2. ``beam_models`` has more.
+
+**What comes out**, as a :class:`Played`, is compared with tables that were written by hand from the papers:
+
+- ``told()``: the search's events, one a line. ``1 propose mend off: seed -> 1.0.0``: in step 1, a prompt that mends
+  errors of the seed prompt was proposed, with locality "off". ``1 score 1.0.0 0.5 of 10 @34``: it got half of 10
+  items right, and the search had made 34 calls by then. ``1 beam 1.0.0 seed``: these two prompts are parents of the
+  next step, best first. ``1 best 1.0.0 0.5``: this one is the answer so far.
+- ``chains()``: what the optimizer was asked for each new prompt, in order. ``inspect seed 2 > write seed 2``: first
+  to go through 2 examples that the seed prompt got wrong, then to write the new prompt with those 2 in view.
+- ``answered()``: how many items of each split were answered under each prompt.
+- ``settings()``: kind, temperature and longest answer of the optimizer's calls.
+
+One table often serves four runs, with each kind of locality; ``test_beam_methods`` says how ("WRITE", "34|36").
+"""
 
 from __future__ import annotations
 
@@ -100,7 +131,7 @@ class Played:
 
 
 class Stage:
-    """Where a host plays: three splits in files, levels of prompts, a log."""
+    """A folder in which searches are run: three splits in files, levels of prompts, a log of all calls."""
 
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.home = home

@@ -5,7 +5,7 @@ The traces are written from the descriptions of the algorithms, not from the pro
 et al. 2024, Algorithm 1 and section 4), and Local Prompt Optimization, which puts one turn before
 each writing (Jain and Chowdhary 2025, section 2.2).
 
-Prompts are called by the proposal that made them, see ``beam_models``. "inspect seed 2" reads: PE2's
+``beam_stage`` explains the tables. Prompts are called by the proposal that made them. "inspect seed 2" reads: PE2's
 first turn about the prompt "seed", with 2 wrong examples. "1 score 1.0.0 0.5 of 10 @34|36" reads: in
 step 1, prompt 1.0.0 has 0.5 on 10 items, and 34 calls were made by then, 36 with tags or thoughts.
 Levels say how many of the 10 dev, 20 training and 12 test items a prompt gets right.

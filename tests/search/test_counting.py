@@ -8,13 +8,17 @@ import pytest
 
 from lpo_agent.core.beam_options import beam_options_for
 from lpo_agent.runs.estimate import plan_run
-from lpo_agent.search.methods.beam.counting import most_calls, successors
+from lpo_agent.search.methods.base import METHODS
+from lpo_agent.search.methods.beam import BeamMethod
+from lpo_agent.search.methods.beam.counting import most_calls
 from lpo_agent.search.plan import Plan
 from lpo_agent.spec import make_spec
 from tests.search.beam_stage import Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lpo_agent.search.methods.beam.expanding import Rules
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +35,12 @@ SIZES = {"train": 8, "dev": 6, "test": 4}
 # calls: 2 x (1 + 3 x (1 + 2 x 2)) + 2 = 34, or 2 x (1 + 3 x 2 x 5) + 2 x 2 = 66 each:
 # 115 x 6 + 12 + 102 = 804, or 900.
 # apo as in PE2: 1 + 2 + 4 = 7 prompts, 3 parents with 8 items, 2 x 2 or 2 x 3 calls: 42 + 24 + 12 = 78, or 84.
+
+
+def rules_of(method: str) -> Rules:
+    found = METHODS.load(method)
+    assert isinstance(found, BeamMethod)
+    return found.rules
 
 
 class Shape(NamedTuple):
@@ -69,7 +79,7 @@ async def test_the_count_before_a_run_is_the_count_after_it(
         "test": {"else": 4, "seed": 0},
     }
     numbers, plan, tagged = beam_options_for(method, host), Plan(steps=steps, proposals=proposals), locality != "off"
-    most = most_calls(method, numbers, plan, tagged=tagged, train=8, rows=6, calls_each=1)
+    most = most_calls(rules_of(method), numbers, plan, tagged=tagged, train=8, rows=6, calls_each=1)
     assert most == counts[tagged]
     stage = Stage(tmp_path, monkeypatch)
     more: dict[str, Any] = {"host": host, "steps": steps, "proposals": proposals, "locality": locality}
@@ -82,8 +92,8 @@ async def test_the_count_before_a_run_is_the_count_after_it(
 
 def test_scoring_a_row_in_two_calls_doubles_the_scorings_and_nothing_else() -> None:
     numbers, plan = beam_options_for("pe2", {}), Plan(steps=3, proposals=4)
-    one = most_calls("pe2", numbers, plan, tagged=True, train=100, rows=100, calls_each=1)
-    two = most_calls("pe2", numbers, plan, tagged=True, train=100, rows=100, calls_each=2)
+    one = most_calls(rules_of("pe2"), numbers, plan, tagged=True, train=100, rows=100, calls_each=1)
+    two = most_calls(rules_of("pe2"), numbers, plan, tagged=True, train=100, rows=100, calls_each=2)
     # The paper's size: 37 prompts on 100 dev items, 9 parents on up to 100 training items, 36 x 3 calls.
     assert one == 3700 + 900 + 108
     assert two == 2 * 4600 + 108
@@ -101,7 +111,7 @@ def test_scoring_a_row_in_two_calls_doubles_the_scorings_and_nothing_else() -> N
     ],
 )
 def test_a_parent_has_so_many_successors(method: str, host: dict[str, Any], most: int) -> None:
-    assert successors(method, beam_options_for(method, host), 4) == most
+    assert rules_of(method).successors(beam_options_for(method, host), 4) == most
 
 
 @pytest.mark.parametrize("selection", ["bf", "ucb", "ucb-e", "s-sr", "sh"])

@@ -37,6 +37,15 @@ def check_options(method: FullMethod, spec: RunSpec) -> None:
             raise ConfigError(f"{option} is for --method {_listed(others)}, not {method.name}")
 
 
+def without_unread(spec: RunSpec) -> RunSpec:
+    """Return the spec without the options that its method does not read; version 0.1 accepted and ignored them."""
+    if spec.method not in METHODS:
+        return spec
+    reads = full(METHODS.load(spec.method)).reads
+    given = {name: getattr(spec, name) for name in spec.model_fields_set - (set(OPTIONAL) - set(reads))}
+    return type(spec).model_construct(**given)
+
+
 def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 

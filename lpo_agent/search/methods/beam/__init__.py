@@ -9,12 +9,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent.agents.base import MARKERS, Writers
-from lpo_agent.agents.rewriting import Inducer, ReasoningCritic, RewritingProposer, RewritingSetting, TaggingMarker
+from lpo_agent.agents.rewriting import (
+    Inducer,
+    InspectingSetting,
+    ReasoningCritic,
+    RewritingProposer,
+    RewritingSetting,
+    TaggingMarker,
+)
 from lpo_agent.core.beam_options import DEFAULTS, PROPOSALS, STEPS, BeamOptions
 from lpo_agent.errors import ConfigError
 from lpo_agent.plugins import OWN
+from lpo_agent.search.methods.beam.ape import Ape
+from lpo_agent.search.methods.beam.apo import Apo
 from lpo_agent.search.methods.beam.counting import most_calls
 from lpo_agent.search.methods.beam.expanding import Expander
+from lpo_agent.search.methods.beam.pe2 import Pe2
 from lpo_agent.search.methods.beam.proposing import Editor
 from lpo_agent.search.methods.beam.search import Beam
 from lpo_agent.search.methods.options import checked
@@ -27,15 +37,21 @@ if TYPE_CHECKING:
     from lpo_agent.agents.base import AgentSetting
     from lpo_agent.models.base import Model
     from lpo_agent.search.context import Search
+    from lpo_agent.search.methods.beam.expanding import Rules
     from lpo_agent.search.task import Task
     from lpo_agent.spec import RunSpec
 
 
 @dataclass(frozen=True, slots=True)
 class BeamMethod:
-    """Implements :class:`lpo_agent.search.methods.base.FullMethod` for one of the three methods."""
+    """Implements :class:`lpo_agent.search.methods.base.FullMethod` for one of the three methods.
+
+    ``rules``: how it proposes. ``conversation``: how its agents talk about a prompt.
+    """
 
     name: str
+    rules: Rules
+    conversation: type[RewritingSetting]
     reads: Collection[str] = ("steps", "proposals", "locality", "method_options")
 
     def options(self, given: Mapping[str, bool | int | float | str], locality: str = "nudge") -> BeamOptions:
@@ -67,7 +83,7 @@ class BeamMethod:
         options, splits, each = self.options(spec.method_options), task.splits, calls_each(task)
         tags = spec.locality in {"nudge", "enforce"} and plan.marker in {"llm", "auto"}
         search = most_calls(
-            self.name,
+            self.rules,
             options,
             plan,
             tagged=tags or spec.locality == "think",
@@ -81,7 +97,7 @@ class BeamMethod:
     def writers(self, setting: AgentSetting, model: Model) -> Writers:
         """Return the agents; they use the method's form of conversation."""
         own_temperatures = setting.optimizer_temperature is None
-        shared = RewritingSetting(self.name, self.options(setting.method_options), setting.full, own_temperatures)
+        shared = self.conversation(self.options(setting.method_options), setting.full, own_temperatures)
         tagging = TaggingMarker(model, shared)
         marker = "llm" if setting.marker == OWN else setting.marker
         mark = MARKERS.load(marker, {"llm": lambda _s, _m: tagging, "auto": lambda _s, _m: tagging})(
@@ -103,10 +119,10 @@ class BeamMethod:
             search.emit,
             options.word_cap(len(task.prompt.text.split())),
         )
-        expander = Expander(self.name, plan.proposals, plan.seed, search.train, search.bus, search.scoring, editor)
+        expander = Expander(self.rules, plan.proposals, plan.seed, search.train, search.bus, search.scoring, editor)
         return Beam(options, plan.steps, expander, search.scoring, search.bus, search.rows, search.outcome, search.emit)
 
 
-APE: Final = BeamMethod("ape")
-APO: Final = BeamMethod("apo")
-PE2: Final = BeamMethod("pe2")
+APE: Final = BeamMethod("ape", Ape(), RewritingSetting)
+APO: Final = BeamMethod("apo", Apo(), RewritingSetting)
+PE2: Final = BeamMethod("pe2", Pe2(), InspectingSetting)

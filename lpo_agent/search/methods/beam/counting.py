@@ -28,55 +28,33 @@ from lpo_agent.search.methods.beam.bandits import phase_sizes
 
 if TYPE_CHECKING:
     from lpo_agent.core.beam_options import BeamOptions
+    from lpo_agent.search.methods.beam.expanding import Rules
     from lpo_agent.search.plan import Plan
 
 
 def most_calls(
-    method: str, options: BeamOptions, plan: Plan, *, tagged: bool, train: int, rows: int, calls_each: int
+    rules: Rules, options: BeamOptions, plan: Plan, *, tagged: bool, train: int, rows: int, calls_each: int
 ) -> int:
     """Return the highest number of calls of a search in which all replies are usable.
 
     ``tagged``: whether a model is called once more for each proposal, to tag or to think. ``train``: number of
     training rows; ``rows``: number of rows that selection scores on; ``calls_each``: calls to score one row.
     """
-    induced = options.induce * options.induce_each if method == "ape" else 0
+    induced = rules.induced(options)
     nodes, calls = 1 + induced, induced
     scorings = rows * nodes if options.selection == "all" else rows + _selection(options, nodes, rows)
     for _ in range(plan.steps):
         parents = min(options.beam, nodes)
-        new = parents * successors(method, options, plan.proposals)
-        calls += parents * asked(method, options, plan.proposals, tagged=tagged)
-        scorings += parents * _evidence(method, options, train)
+        new = parents * rules.successors(options, plan.proposals)
+        calls += parents * rules.asked(options, plan.proposals, 2 if tagged else 1)
+        scorings += parents * _evidence(rules, options, train)
         scorings += rows * new if options.selection == "all" else _selection(options, parents + new, rows)
         nodes += new
     return scorings * calls_each + calls
 
 
-def successors(method: str, options: BeamOptions, proposals: int) -> int:
-    """Return the highest number of successors of a parent."""
-    if method != "apo":
-        return proposals
-    made = proposals * _gradients(options) * options.edits * (1 + options.paraphrases) + options.paraphrases
-    return min(made, options.expansion) if options.expansion else made
-
-
-def asked(method: str, options: BeamOptions, proposals: int, *, tagged: bool) -> int:
-    """Return the number of calls of the optimizer model for one parent."""
-    each = 2 if tagged else 1
-    if method == "ape":
-        return proposals * each
-    if method == "pe2":
-        return proposals * (1 + each)
-    edits = _gradients(options) * each * (1 + options.edits * options.paraphrases)
-    return proposals * (1 + edits) + options.paraphrases * each
-
-
-def _gradients(options: BeamOptions) -> int:
-    return options.reasons if options.split_reasons else 1
-
-
-def _evidence(method: str, options: BeamOptions, train: int) -> int:
-    if method == "ape" and not options.ape_errors:
+def _evidence(rules: Rules, options: BeamOptions, train: int) -> int:
+    if rules.blind(options):
         return 0
     return min(options.minibatch, train) if options.minibatch else train
 

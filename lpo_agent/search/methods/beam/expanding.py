@@ -1,6 +1,6 @@
-"""Makes the successors of one parent by the rules of APE (paraphrases), APO (gradients) or PE2 (reasoned edits).
+"""Makes the successors of one parent by the rules of APE, APO or PE2 (see the modules of these names).
 
-The functions name the sources that they follow. All random draws are seeded by step, parent and index, so the
+All random draws are seeded by step, parent and index, so the
 result does not depend on the order in which replies arrive.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import random
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from lpo_agent.core.messages import CRITIQUE, Critique, CritiqueAsk, Trace
 from lpo_agent.core.scores import Scored
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from lpo_agent.bus.base import Bus
     from lpo_agent.core.beam_options import BeamOptions
-    from lpo_agent.core.messages import Row
+    from lpo_agent.core.messages import Purpose, Row
     from lpo_agent.search.candidates import Candidate
     from lpo_agent.search.methods.beam.proposing import Editor, Tagged
     from lpo_agent.search.scoring import Scoring
@@ -59,11 +60,47 @@ class Ancestry:
     history: str = ""
 
 
+class Rules(ABC):
+    """What one beam method does differently from the others: how it proposes, and how much that costs.
+
+    ``purpose``: the purpose of its proposals.
+    """
+
+    purpose: ClassVar[Purpose] = "mend"
+
+    def blind(self, options: BeamOptions) -> bool:
+        """Return whether proposals are made without looking for wrong answers."""
+        return False
+
+    def induced(self, options: BeamOptions) -> int:
+        """Return the number of prompts that are induced from examples before step 1."""
+        return 0
+
+    def successors(self, options: BeamOptions, proposals: int) -> int:
+        """Return the highest number of successors of a parent."""
+        return proposals
+
+    @abstractmethod
+    def asked(self, options: BeamOptions, proposals: int, each: int) -> int:
+        """Return the number of calls of the optimizer model for one parent, ``each`` for one new prompt."""
+
+    @abstractmethod
+    async def propose(
+        self, expander: Expander, request: ProposalRequest, number: str, outcomes: list[ProposalOutcome], family: Family
+    ) -> None:
+        """Make one proposal, or one group of them, and add it to ``outcomes``."""
+
+    async def vary(  # noqa: B027 - only one method does it
+        self, expander: Expander, request: ProposalRequest, number: str, outcomes: list[ProposalOutcome]
+    ) -> None:
+        """Paraphrase the parent itself, if the method does that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expander:
     """Expands parents by the rules of one beam method."""
 
-    method: str
+    rules: Rules
     proposals: int
     seed: int
     train: Sequence[Row]
@@ -74,16 +111,16 @@ class Expander:
     async def expand(self, parent: Candidate, at: Ancestry) -> Family:
         """Return the parent's family; raises RequestFailed for a spent budget and for other fatal failures."""
         family = Family(parent)
-        blind = self.method == "ape" and not at.options.ape_errors
+        blind = self.rules.blind(at.options)
         measures = self.editor.marker in {"influence", "auto"} and self.editor.locality in {"nudge", "enforce"}
         wrong, right = ([], []) if blind and not measures else await self._look(family, at)
         request = ProposalRequest(
             step=at.step,
             branch=at.branch,
             parent=parent,
-            purpose="vary" if self.method == "ape" else "mend",
+            purpose=self.rules.purpose,
             options=at.options,
-            seed=self._seed(at, "tags"),
+            seed=self.seed_for(at, "tags"),
             critique=NOTHING,
             failures=() if blind else tuple(wrong[: at.options.errors]),
             rows=tuple(trace.row for trace in (*wrong[:PROBED], *right[:PROBED])),
@@ -93,10 +130,10 @@ class Expander:
             request = replace(request, tagged=await self.editor.tag(request))
         slots: list[list[ProposalOutcome]] = [[] for _ in range(self.proposals + 1)]
         shown = [] if blind else wrong
-        works = [partial(self._propose, request, shown, number, slots, family) for number in range(self.proposals)]
-        if self.method == "apo":
-            works.append(partial(self._paraphrase, request, "seed", slots[self.proposals]))
-        await together(works)
+        works = [
+            partial(self._propose, request, shown, number, slots[number], family) for number in range(self.proposals)
+        ]
+        await together([*works, partial(self.rules.vary, self, request, "seed", slots[self.proposals])])
         outcomes = [outcome for slot in slots for outcome in slot]
         family.calls += sum(outcome.calls for outcome in outcomes)
         family.pairs = {pair for outcome in outcomes for pair in outcome.pairs}
@@ -108,82 +145,37 @@ class Expander:
         request: ProposalRequest,
         wrong: Sequence[Trace],
         number: int,
-        slots: list[list[ProposalOutcome]],
+        outcomes: list[ProposalOutcome],
         family: Family,
     ) -> None:
-        """Make one proposal of APE or PE2, or one group of APO's.
-
-        APE: a paraphrase (Zhou et al. 2022, section 3.3; PE2's iterative variant). PE2: a sample of
-        errors, reasoning, a new prompt (Ye et al. 2024, section 4). APO: a sample of errors, reasons
-        for them, new prompts for each, paraphrases of those (Pryzant et al. 2023, sections 2.1-2.2).
-        """
-        seed = self._seed(request, number)
+        """Make one proposal by the method's rules, with a random sample of the parent's wrong answers."""
+        seed = self.seed_for(request, number)
         sample = random.Random(seed).sample(list(wrong), min(request.options.errors, len(wrong)))
-        request = replace(request, seed=seed, failures=tuple(sample), tagged=_once(request.tagged, first=number == 0))
-        if self.method == "ape":
-            slots[number].append(await self.editor.propose(request))
-            return
+        request = replace(request, seed=seed, failures=tuple(sample), tagged=once(request.tagged, first=number == 0))
+        await self.rules.propose(self, request, str(number), outcomes, family)
+
+    async def criticize(
+        self, request: ProposalRequest, outcomes: list[ProposalOutcome], family: Family
+    ) -> ProposalRequest | None:
+        """Return the request with a critique of its parent, or None if the critic's reply was of no use."""
+        tags_first = request.options.tag_when == "before" and self.editor.locality in {"nudge", "enforce"}
+        if tags_first and request.tagged is None:
+            request = replace(request, tagged=await self.editor.tag(request))
         ask = CritiqueAsk(
             prompt=request.parent.prompt,
             failures=request.failures,
-            replicate=seed,
+            replicate=request.seed,
             reasons=request.options.reasons,
             history=request.history,
         )
-        if (
-            request.options.tag_when == "before"
-            and request.tagged is None
-            and self.editor.locality in {"nudge", "enforce"}
-        ):
-            request = replace(request, tagged=await self.editor.tag(request))
         family.calls += 1
         try:
-            critique = await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
+            return replace(request, critique=await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT))
         except RequestFailed as failed:
             if not failed.single:
                 raise
-            slots[number].append(self.editor.lose(request, failed.failure.detail))
-            return
-        if self.method == "pe2":
-            slots[number].append(await self.editor.propose(replace(request, critique=critique)))
-            return
-        gradients = critique.reasons if request.options.split_reasons else (critique.text,)
-        each: list[list[ProposalOutcome]] = [[] for _ in gradients]
-        await together(
-            partial(self._step_along, replace(request, seed=self._seed(request, f"{number}.{n}")), gradient, each[n], n)
-            for n, gradient in enumerate(gradients)
-        )
-        slots[number] += [outcome for outcomes in each for outcome in outcomes]
-
-    async def _step_along(
-        self, request: ProposalRequest, gradient: str, outcomes: list[ProposalOutcome], number: int
-    ) -> None:
-        """Write APO's new prompts for one gradient, then paraphrase each of them."""
-        request = replace(
-            request,
-            critique=Critique(text=gradient),
-            n=request.options.edits,
-            tagged=_once(request.tagged, first=number == 0),
-        )
-        outcomes.append(await self.editor.propose(request))
-        more: list[list[ProposalOutcome]] = [[] for _ in outcomes[0].candidates]
-        await together(
-            partial(self._paraphrase, replace(request, parent=child, tagged=None), f"{number}.{n}", more[n])
-            for n, child in enumerate(outcomes[0].candidates)
-        )
-        outcomes += [outcome for found in more for outcome in found]
-
-    async def _paraphrase(self, request: ProposalRequest, which: str, outcomes: list[ProposalOutcome]) -> None:
-        """Paraphrase a prompt: the Monte Carlo successors of ProTeGi."""
-        found: list[list[ProposalOutcome]] = [[] for _ in range(request.options.paraphrases)]
-
-        async def one(number: int) -> None:
-            seed = self._seed(request, f"{which}.{request.seed}.vary.{number}")
-            blank = replace(request, purpose="vary", critique=NOTHING, failures=(), n=1, seed=seed)
-            found[number].append(await self.editor.propose(replace(blank, tagged=_once(request.tagged, first=False))))
-
-        await together(partial(one, number) for number in range(request.options.paraphrases))
-        outcomes += [outcome for one_of in found for outcome in one_of]
+            outcomes.append(self.editor.lose(request, failed.failure.detail))
+            return None
 
     def _pick(self, candidates: Sequence[Candidate], family: Family, at: Ancestry) -> list[Candidate]:
         """Return the candidates without duplicates and without the parent's text, or a random sample if too many."""
@@ -194,7 +186,7 @@ class Expander:
         kept = list(unique.values())
         most = at.options.expansion
         if most and len(kept) > most:
-            drawn = random.Random(self._seed(at, "expansion")).sample(range(len(kept)), most)
+            drawn = random.Random(self.seed_for(at, "expansion")).sample(range(len(kept)), most)
             kept = [kept[number] for number in sorted(drawn)]
         return kept
 
@@ -224,11 +216,12 @@ class Expander:
                 break
         return wrong, right
 
-    def _seed(self, at: Ancestry | ProposalRequest, what: object) -> int:
+    def seed_for(self, at: Ancestry | ProposalRequest, what: object) -> int:
+        """Return a seed for a random choice at a place of the search."""
         text = f"{self.seed}:{at.step}:{at.branch}:{what}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
 
 
-def _once(tagged: Tagged | None, *, first: bool) -> Tagged | None:
+def once(tagged: Tagged | None, *, first: bool) -> Tagged | None:
     """Return a parent's tags for one of its proposals; only the ``first`` proposal counts the cost of the tags."""
     return tagged if tagged is None or first else replace(tagged, replies=0, malformed=0, calls=0)

@@ -80,7 +80,7 @@ class Beam:
         await score_seed(self.scoring, self.task, self.outcome, self.emit)
         self._count_scored(self.nodes[0], self.task.dev)
         self._note_best(self.nodes[0])
-        if self.expander.method == "ape" and self.options.induce:
+        if self.expander.rules.induced(self.options):
             self.nodes += self._fresh(await self._induce())
         self.beam = await self._select(0, self.nodes, new=self.nodes[1:])
         for step in range(1, self.steps + 1):

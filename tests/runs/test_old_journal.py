@@ -1,0 +1,102 @@
+"""A journal that version 0.1.0 wrote: this version lists, shows and reports its runs, and resumes what was cut off.
+
+``v0_1_0`` holds it, with the scripted model that its runs ask. What the runs were: an optimize that ended (mdxe), an
+evaluate (gwef), a compare (rdey), an optimize cut off with a budget of 400 calls (etgf), one by method apo that ended
+(jekn), one by ape cut off (dpjg), a session's run cut off (heva), and a benchmark cut off (apcb).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from anyio import to_thread
+
+import lpo_agent
+from lpo_agent import Environment, RunResult
+from lpo_agent.cli import main
+from lpo_agent.results import BenchResult, CompareResult, EvaluateResult
+
+if TYPE_CHECKING:
+    from lpo_agent import StoredRun
+
+pytestmark = pytest.mark.anyio
+
+OLD = Path(__file__).with_name("v0_1_0")
+CUT_OFF = {"etgf": (104, 13), "dpjg": (56, 20), "heva": (27, 16)}
+"""Calls and answers from the journal of each run when version 0.1.0 goes on with it."""
+
+
+@pytest.fixture
+def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """Return the state folder of version 0.1.0, in a folder with what its runs need."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "journal.sqlite3").write_bytes(gzip.decompress((OLD / "journal.sqlite3.gz").read_bytes()))
+    for name in ("models.py", "notes.jsonl"):
+        shutil.copy(OLD / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LPO_HOME", str(home))
+    return Environment(home)
+
+
+def named(runs: list[StoredRun], end: str) -> StoredRun:
+    (found,) = (run for run in runs if run.run_id.endswith(end))
+    return found
+
+
+async def test_its_runs_are_listed(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = await lpo_agent.list_runs(env=env)
+    assert [(run.kind, run.status) for run in reversed(runs) if "." not in run.run_id] == [
+        ("optimize", "completed"),
+        ("evaluate", "completed"),
+        ("compare", "completed"),
+        ("optimize", "interrupted"),
+        ("optimize", "completed"),
+        ("optimize", "interrupted"),
+        ("optimize", "interrupted"),
+        ("bench", "interrupted"),
+    ]
+    assert await to_thread.run_sync(main, ["runs", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [run["run_id"] for run in listed] == [run.run_id for run in runs]
+
+
+async def test_its_runs_are_shown_and_reported(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = {"mdxe": RunResult, "jekn": RunResult, "gwef": EvaluateResult, "rdey": CompareResult}
+    for run in await lpo_agent.list_runs(env=env):
+        shown = await lpo_agent.read_run(run.run_id, env=env)
+        kind = kinds.get(run.run_id[-4:])
+        assert kind is None or isinstance(shown.result, kind)
+        assert await to_thread.run_sync(main, ["show", run.run_id]) == 0
+        assert run.run_id in capsys.readouterr().out
+        if run.kind in {"optimize", "bench"} and run.status == "completed":
+            __, page = await lpo_agent.report_page(run.run_id, env=env)
+            assert "<html" in page
+
+
+@pytest.mark.parametrize("end", CUT_OFF)
+async def test_a_run_that_was_cut_off_goes_on_where_it_was(env: Environment, end: str) -> None:
+    """Answers that were paid for are not asked for again, and the spending goes on from what it was."""
+    run = named(await lpo_agent.list_runs(env=env), end)
+    with closing(sqlite3.connect(env.journal)) as journal:
+        ((spent,),) = journal.execute("SELECT COUNT(*) FROM attempts WHERE run = ?", (run.run_id,))
+    result = await lpo_agent.resume(run.run_id, env=env)
+    assert isinstance(result, RunResult)
+    assert result.status == "completed"
+    assert (result.usage.calls, result.usage.cached_calls) == CUT_OFF[end]
+    assert result.usage.calls > spent
+
+
+async def test_its_benchmark_goes_on(env: Environment) -> None:
+    run = named(await lpo_agent.list_runs(env=env), "apcb")
+    result = await lpo_agent.resume(run.run_id, env=env)
+    assert isinstance(result, BenchResult)
+    assert result.status == "completed"
+    assert len(result.rows) == 3
