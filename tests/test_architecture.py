@@ -1,4 +1,4 @@
-"""Imports point inward, heavy things are imported late, and the house rules hold."""
+"""Tests of the architecture: allowed imports, lazy imports, and the rules for the code."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def broad(tree: ast.AST) -> list[int]:
     return sorted(found)
 
 
-def test_every_room_has_its_layer() -> None:
+def test_every_part_has_a_layer() -> None:
     assert {room_of(name) for name in graph()} == set(LAYER)
 
 
@@ -138,7 +138,7 @@ def test_the_core_never_awaits() -> None:
             assert not [n for n in ast.walk(tree) if isinstance(n, ast.Await | ast.AsyncFunctionDef)], name
 
 
-def test_broad_excepts_stand_only_at_boundaries() -> None:
+def test_broad_excepts_are_only_at_boundaries() -> None:
     found = {name for name, path in modules() if broad(ast.parse(path.read_text(encoding="utf-8")))}
     # Two kinds of boundaries: those of a process or task, whose failures must reach somebody (the bus, the command
     # line, a run that nobody awaits yet), and code of somebody else (modules, packages, agents, metrics, models).
@@ -163,7 +163,7 @@ def test_broad_excepts_stand_only_at_boundaries() -> None:
         ("except OSError:\n    with suppress(Exception):\n        pass\nexcept ValueError:", True),
     ],
 )
-def test_the_rule_of_broad_excepts_sees_them_all(words: str, seen: bool) -> None:  # noqa: FBT001 - a table's column
+def test_the_check_of_broad_excepts_finds_all_forms(words: str, seen: bool) -> None:  # noqa: FBT001 - a table's column
     assert bool(broad(ast.parse(f"try:\n    pass\n{words}\n    pass"))) == seen
 
 

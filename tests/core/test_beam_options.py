@@ -1,4 +1,4 @@
-"""The numbers of the hosts: their originals' defaults, and that the documentation says them all."""
+"""Tests of the beam methods' options: the defaults are those of the originals, and all are documented."""
 
 from __future__ import annotations
 

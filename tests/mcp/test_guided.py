@@ -1,4 +1,4 @@
-"""The guided mode: a client plays the host's model, and no model is configured at all."""
+"""Tests of guided runs: a client acts as the assistant, and no model is configured."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def splits_of(home: Path, run_id: str) -> Splits:
         return data_files.from_json(journal.get_blob(order.rows))
 
 
-async def test_a_host_without_any_model_reaches_improved(tmp_path: Path) -> None:
+async def test_a_client_without_a_model_reaches_improved(tmp_path: Path) -> None:
     async with host(tmp_path) as played:
         view = await played.call("start_guided_run", prompt=PROMPT, examples=EXAMPLES, metric="exact")
         done = await played.play(view)
@@ -207,7 +207,7 @@ async def test_the_calls_of_a_server_side_model_count_for_the_run_and_for_the_se
     assert len((tmp_path / "log").read_text(encoding="utf-8").split()) == 400
 
 
-async def test_without_calls_left_a_server_side_model_says_so_and_the_run_goes_on_later(tmp_path: Path) -> None:
+async def test_a_guided_run_without_calls_left_says_so_and_can_be_continued_later(tmp_path: Path) -> None:
     examples = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 200)]
     start = {"prompt": "Say something.", "examples": examples, "metric": "exact", "model": MODEL, "steps": 1}
     async with host(tmp_path, models=(MODEL,), server_calls=20) as played:
@@ -223,7 +223,7 @@ async def test_without_calls_left_a_server_side_model_says_so_and_the_run_goes_o
         assert (await played.play(view))["stage"] == "done"
 
 
-async def test_a_guided_run_that_version_0_1_0_began_goes_on(tmp_path: Path) -> None:
+async def test_a_guided_run_of_version_0_1_0_can_be_continued(tmp_path: Path) -> None:
     """The file is what version 0.1.0 (commit 96c2ff3) wrote after half of the answers to its first candidates."""
     old = json.loads(OLD.read_text(encoding="utf-8"))
     async with open_journal(Environment(tmp_path).journal) as journal:
@@ -239,7 +239,7 @@ async def test_a_guided_run_that_version_0_1_0_began_goes_on(tmp_path: Path) -> 
     assert done["verdict"] == run["verdict"]
 
 
-async def test_a_guided_run_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_guided_run_is_visible_to_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asking = ["alice"]
     monkeypatch.setattr("lpo_mcp.guided_tools.owner_of", lambda: asking[0])
     async with host(tmp_path) as played:

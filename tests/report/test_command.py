@@ -1,4 +1,4 @@
-"""`lpo report` from the outside: a file or standard output, and what it says where there is nothing."""
+"""Tests of `lpo report`: its output, and its errors for runs without a report."""
 
 from __future__ import annotations
 
