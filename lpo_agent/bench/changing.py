@@ -47,10 +47,10 @@ def _replace_options(
     numbers = {name.replace("-", "_"): value for name, value in options.get(NUMBERS, {}).items()}
     rest = {name: value for name, value in options.items() if name != NUMBERS}
     content["options"] = by_field(RunSpec, bench.options) | rest
-    content["host"] = bench.host | numbers
-    content["hosts"] = {
+    content["settings"] = bench.settings | numbers
+    content["method_settings"] = {
         method: {name: value for name, value in own.items() if name not in numbers}
-        for method, own in bench.hosts.items()
+        for method, own in bench.method_settings.items()
     }
     replaced = rest.keys() | ({"marker"} if "markers" in lists else set())
     content["method_options"] = {

@@ -56,8 +56,8 @@ def test_there_is_a_cell_for_each_meaningful_combination() -> None:
 def test_every_cell_of_a_preset_can_be_run(preset: str) -> None:
     bench = read_bench(preset)
     bench = bench.model_copy(update={"options": {"model": "openai:x"} | bench.options})
-    hosts = {(c.method, c.locality) for c in cells(bench) if c.method in DEFAULTS}
-    assert hosts == {(method, locality) for method in DEFAULTS for locality in bench.localities}
+    found = {(c.method, c.locality) for c in cells(bench) if c.method in DEFAULTS}
+    assert found == {(method, locality) for method in DEFAULTS for locality in bench.localities}
     for cell in cells(bench):
         assert cell_spec(bench, cell).method == cell.method
 
@@ -81,7 +81,7 @@ def test_the_papers_settings(preset: str) -> None:
 
 
 def test_settings_of_one_method_win_over_those_of_all_beam_methods() -> None:
-    bench = grid(methods=["pe2", "apo"], host={"beam": 2, "errors": 1}, hosts={"apo": {"beam": 3}})
+    bench = grid(methods=["pe2", "apo"], settings={"beam": 2, "errors": 1}, method_settings={"apo": {"beam": 3}})
     found = {cell.method: cell_spec(bench, cell).method_options for cell in cells(bench)}
     assert found == {"pe2": {"beam": 2, "errors": 1}, "apo": {"beam": 3, "errors": 1}}
 
@@ -161,7 +161,7 @@ def test_a_missing_option_of_a_cell_is_named() -> None:
     bench = grid(prompt=None)
     with pytest.raises(ConfigError, match="task one has no prompt"):
         cell_spec(bench, next(cells(bench)))
-    bench = grid(host={"bem": 1})
+    bench = grid(settings={"bem": 1})
     with pytest.raises(ConfigError, match="'bem' is no option of method"):
         cell_spec(bench, next(cells(bench)))
 
@@ -236,3 +236,11 @@ def test_the_packages_own_tasks_can_be_read() -> None:
         splits = load_splits(bench, task, None)
         assert splits is not None
         assert [len(part) for part in (splits.train, splits.dev, splits.test)] == list(bench.rows.values())
+
+
+def test_settings_may_be_written_as_tables_or_with_their_names_of_version_0_1() -> None:
+    new = grid(methods=["pe2", "apo"], settings={"beam": 2, "apo": {"beam": 3}})
+    old = grid(methods=["pe2", "apo"], host={"beam": 2}, hosts={"apo": {"beam": 3}})
+    assert new == old
+    assert (new.settings, new.method_settings) == ({"beam": 2}, {"apo": {"beam": 3}})
+    assert type(new).model_validate_json(new.model_dump_json()) == new

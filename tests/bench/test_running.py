@@ -42,8 +42,8 @@ def grid(folder: Path, *, model: str = "obliging", **changes: Any) -> Bench:
         "prompt": "Say it.",
         "rows": {"train": 15, "dev": 15, "test": 30},
         "options": options | changes.pop("options", {}),
-        "host": {"selection": "all", "minibatch": 0},
-        "hosts": {"ape": {"induce": 0}},
+        "settings": {"selection": "all", "minibatch": 0},
+        "method_settings": {"ape": {"induce": 0}},
         "tasks": [{"name": "pears", "data": str(data)}],
     }
     return make_bench(content | changes)
@@ -108,7 +108,7 @@ def equal(folder: Path, **changes: Any) -> Bench:
     content: dict[str, Any] = {
         "methods": ["lpo", "pe2"],
         "localities": ["off"],
-        "host": {"selection": "all", "minibatch": 5},
+        "settings": {"selection": "all", "minibatch": 5},
         "search_calls": CALLS,
         "options": {"steps": 20, "lpo": lpo, **changes.pop("options", {})},
     }
@@ -119,8 +119,8 @@ def one_by_one(folder: Path, **options: Any) -> Bench:
     """Return a grid whose searches do one thing after another, so that their last call is always the same."""
     lpo = {"proposer": "operators", "marker": "influence", "branches": 1}
     options |= {"concurrency": 1, "proposals": 1, "steps": 200, "lpo": lpo}
-    host = {"selection": "all", "minibatch": 5, "beam": 1, "stop_at_perfect": False}
-    return equal(folder, options=options, host=host, seeds=[0, 1])
+    settings = {"selection": "all", "minibatch": 5, "beam": 1, "stop_at_perfect": False}
+    return equal(folder, options=options, settings=settings, seeds=[0, 1])
 
 
 def rows_of(result: BenchResult) -> list[object]:

@@ -406,7 +406,7 @@ def test_new_prompts_have_a_cap_of_fifty_words_or_half_more_than_the_seed(
 
 
 def test_the_defaults_of_the_beam_methods_are_those_of_the_originals() -> None:
-    ape, apo, pe2 = (beam_options_for(host, {}) for host in ("ape", "apo", "pe2"))
+    ape, apo, pe2 = (beam_options_for(method, {}) for method in ("ape", "apo", "pe2"))
     # simple_ape: 5 sets of 5 examples, 10 instructions each, temperature 0.9.
     assert (ape.induce, ape.induce_items, ape.induce_each, ape.induce_temperature) == (5, 5, 10, 0.9)
     # ProTeGi's main.py: beam 4, minibatch 64, 4 errors a gradient, 1 gradient, 1 step, 2 Monte-Carlo
