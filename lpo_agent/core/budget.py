@@ -219,4 +219,4 @@ def _check(unit: str, cap: float, spent: float, wanted: float, *, held: float, a
     if least > cap + SLACK:
         kept = f", {aside:g} kept for the final test" if aside else ""
         raise BudgetExceeded(f"the budget of {cap:g} {unit} is used up ({spent:g} spent{kept})")
-    raise BudgetTied(f"the budget of {cap:g} {unit} is reserved for calls under way")
+    raise BudgetTied(f"the budget of {cap:g} {unit} is reserved for calls in progress")
