@@ -51,7 +51,7 @@ def build_parser(words: Container[str] | None = None) -> Parser:
     """
     parser = Parser(
         prog="lpo",
-        description="Local Prompt Optimization: better prompts by small, proven-local edits, measured on your data.",
+        description="Local Prompt Optimization: improves prompts by small local edits, measured on your data.",
         epilog="Exit codes: 0 done, 2 wrong input, 3 refused by a provider, 4 budget spent before any result, "
         "130 interrupted.",
     )
