@@ -158,6 +158,7 @@ def _peers(ours: float) -> Iterator[Row]:
 def limits(scale: float, *, timed: bool) -> Iterator[Row]:
     """Use up a limit of 100 requests a second, known, told, and believed to be twice as high."""
     calls = int(3000 * scale)
+    ways: dict[str, tuple[tuple[str, ...], tuple[str | int, ...], float | None]]
     ways = {"given": ((), ("--rpm", 6000), 0.01), "told in headers": (("--headers",), (), 0.01)}
     ways |= {"given twice too high": ((), ("--rpm", 12_000), 0.03), "not known": ((), (), None)}
     ways |= {"given, no burst allowed": (("--window",), ("--rpm", 6000), 0.01)}
