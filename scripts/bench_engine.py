@@ -158,8 +158,9 @@ def _peers(ours: float) -> Iterator[Row]:
 def limits(scale: float, *, timed: bool) -> Iterator[Row]:
     """Measure the used share of a limit of 100 requests/s that is given, in headers, given too high, or unknown."""
     calls = int(3000 * scale)
-    ways = {"given": ((), ("--rpm", 6000), 0.01), "limit in headers": (("--headers",), (), 0.01)}
-    ways |= {"given limit twice too high": ((), ("--rpm", 12_000), 0.03), "not known": ((), (), None)}
+    ways: dict[str, tuple[tuple[str, ...], tuple[str | int, ...], float | None]]
+    ways = {"given": ((), ("--rpm", 6000), 0.01), "in headers": (("--headers",), (), 0.01)}
+    ways |= {"given, twice too high": ((), ("--rpm", 12_000), 0.03), "not known": ((), (), None)}
     ways |= {"given, no burst allowed": (("--window",), ("--rpm", 6000), 0.01)}
     for name, (server_options, options, refused) in ways.items():
         shape = ("--latency", 0.4, "--shape", "lognormal", "--rps", 100)

@@ -18,7 +18,7 @@ import random
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -38,7 +38,7 @@ MODEL = f"scripted:{Path(__file__).resolve()}:poet"
 BARREN = "Kindly have a look at the note that is given below. Take all the time that you need."
 PLANTED = "Write a long and lovely poem about it."
 PROMPT = f"{BARREN} {PLANTED} Thank you for all that you do.\n\nNote: {{input}}"
-SIZES = {"branches": 3, "steps": 4, "proposals": 4, "race_items": 24}
+SIZES: Final[dict[str, Any]] = {"branches": 3, "steps": 4, "proposals": 4, "race_items": 24}
 ITEMS = 120
 RACED, PAYS, GAIN = 16, 0.25, 0.4
 """The items of a race, and how often and how much an edit at the planted place helps."""

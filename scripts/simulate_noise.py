@@ -14,7 +14,7 @@ import argparse
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MODEL = f"scripted:{Path(__file__).resolve()}:coin"
 PROMPT = "Read the note with care. Say what it is about, in few words.\n\nNote: {input}\nAnswer:"
-SIZES = {"branches": 2, "steps": 3, "proposals": 4, "race_items": 24}
+SIZES: Final[dict[str, Any]] = {"branches": 2, "steps": 3, "proposals": 4, "race_items": 24}
 ITEMS = 150
 RIGHT_IN_16 = 8
 """The number of correct answers out of 16, for every prompt."""

@@ -18,6 +18,7 @@ import math
 import random
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent.models.ratelimit.shared import MAX_LEASE, clock_count
@@ -154,7 +155,7 @@ class World:
             worker.leasing, worker.stood = False, start
             worker.seen[part] = start + len(lot) * turn
             for place, request in enumerate(lot):
-                self.at(max(0.0, start + place * turn - self.now), lambda request=request: self.ask(number, request))
+                self.at(max(0.0, start + place * turn - self.now), partial(self.ask, number, request))
             self.lease(number)
 
         part = min(range(self.parts), key=lambda part: (worker.seen.get(part, 0.0), self.rng.random()))
@@ -216,7 +217,7 @@ class World:
             worker.alive = False
             held = sorted(worker.held)
             self.again += len(held)
-            self.at(ACK_WAIT, lambda held=held: self.give_again(held))
+            self.at(ACK_WAIT, partial(self.give_again, held))
 
     def give_again(self, requests: list[int]) -> None:
         """Put the requests of a lost worker at the front of the queue."""
