@@ -481,7 +481,7 @@ def test_the_help_of_the_worker_says_what_it_can_serve(capsys: pytest.CaptureFix
         main(["worker", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert all(f"{name} ({meaning})" in text for name, meaning in WORKER_ROLES.items())
-    assert "no longer needed: answers are judged where the search runs" in text
+    assert "ignored: the run judges the answers itself" in text
 
 
 def store(home: Path, run_id: str, kind: str, result: str | None, events: Sequence[tuple[str, str]] = ()) -> None:
