@@ -163,22 +163,22 @@ async def _running(
     async with opening as runner:
 
         async def job(run: Run[BenchResult], emit: Callable[[Event], None], stop: anyio.Event) -> BenchResult:
-            floor = _Floor(runner, request, emit, stop)
-            rows = await floor.run(specs)
-            return _result(floor, rows, common, stop=stop, usage=run.usage())
+            cell_runner = _CellRunner(runner, request, emit, stop)
+            rows = await cell_runner.run(specs)
+            return _result(cell_runner, rows, common, stop=stop, usage=run.usage())
 
         async with running(journal, run_id, runner.ledger, job) as run:
             yield run
 
 
 def _result(
-    floor: _Floor, rows: Sequence[CellRow], common: RunSpec, *, stop: anyio.Event, usage: UsageResult
+    cell_runner: _CellRunner, rows: Sequence[CellRow], common: RunSpec, *, stop: anyio.Event, usage: UsageResult
 ) -> BenchResult:
-    request = floor.request
-    tested = {row.cell: floor.tested(row) for row in rows if row.status == "completed"}
+    request = cell_runner.request
+    tested = {row.cell: cell_runner.tested(row) for row in rows if row.status == "completed"}
     ended = "asked to stop" if stop.is_set() else _shortfall(rows)
     return BenchResult(
-        run_id=floor.runner.session_id,
+        run_id=cell_runner.runner.session_id,
         status="stopped" if ended else "completed",
         stop_reason=ended or "all cells done",
         name=request.name,
@@ -203,7 +203,7 @@ def _shortfall(rows: Sequence[CellRow]) -> str:
 
 
 @dataclass(slots=True)
-class _Floor:
+class _CellRunner:
     """Runs the cells of a benchmark, and collects their rows."""
 
     runner: Runner
