@@ -100,8 +100,8 @@ def warn_of_few(task: Task, gain: float) -> Task:
     if found is None or found.test_n >= found.needed:
         return task
     note = (
-        f"{found.test_n} test items show a gain of {found.shows:.2f} or more; to show one of {gain:.2f} in 4 runs "
-        f"of 5, about {found.needed} would do"
+        f"with {found.test_n} test items, a gain of {found.shows:.2f} or more is found significant in 4 of 5 runs; "
+        f"a gain of {gain:.2f} needs about {found.needed} test items"
     )
     return replace(task, notes=(*task.notes, note))
 

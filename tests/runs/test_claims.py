@@ -88,7 +88,7 @@ async def test_too_few_test_items_give_a_note_with_the_needed_number(tmp_path: P
     result, _ = await finish(tmp_path)
     assert result.power is not None
     assert (result.power.test_n, result.power.needed) == (48, items_needed(0.1))
-    assert f"about {items_needed(0.1)} would do" in result.notes[0]
+    assert f"needs about {items_needed(0.1)} test items" in result.notes[0]
     modest, _ = await finish(tmp_path, gain=0.6)
     assert modest.notes == ()
 
