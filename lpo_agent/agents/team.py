@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lpo_agent.agents.base import Agents
+from lpo_agent.agents.own import checked
 from lpo_agent.agents.scorer import Scorer
-from lpo_agent.core.messages import SCORE, ScoreAsk, ScoreReply
+from lpo_agent.core.messages import SCORE, Marks, Proposals, ScoreAsk, ScoreReply
 from lpo_agent.metrics import as_metric
 
 if TYPE_CHECKING:
@@ -73,8 +74,12 @@ class Team:
     def _writers(self, models: Models) -> Writers:
         writers, own = self.writers_of(self.setting, models.optimizer), self.own
         if own.marker is not None:
-            writers = replace(writers, mark=own.marker.mark)
-        return writers if own.proposer is None else replace(writers, propose=own.proposer.propose)
+            mark = checked(own.marker.mark, Marks, f"marker {type(own.marker).__name__}")
+            writers = replace(writers, mark=mark)
+        if own.proposer is not None:
+            propose = checked(own.proposer.propose, Proposals, f"proposer {type(own.proposer).__name__}")
+            writers = replace(writers, propose=propose)
+        return writers
 
 
 async def _nobody(ask: ScoreAsk) -> ScoreReply:

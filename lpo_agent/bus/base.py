@@ -32,9 +32,6 @@ TOO_LARGE = Failure(kind="TooLarge", detail="a message is larger than the bus ta
 """The request or the reply is too large to send. ``unsure`` is set for a reply: the handler has run, and may have
 paid for model calls."""
 
-TOO_LARGE = Failure(kind="TooLarge", detail="a message is larger than the bus takes (NATS: max_payload)")
-"""A request that could not be sent; ``unsure`` where it is the reply, because the work was done."""
-
 
 class Bus(Protocol):
     """Sends requests to topics and serves topics; see the module's docstring for the guarantees."""

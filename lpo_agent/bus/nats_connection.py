@@ -5,6 +5,7 @@ The message stream of requests is in :mod:`lpo_agent.bus.nats`.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 import re
@@ -75,6 +76,10 @@ async def connect(address: NatsAddress) -> Client:
 
     If the connection is lost later, the client reconnects by itself, as often as needed.
     """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigError("the bus over NATS needs asyncio; on trio, use the bus memory") from None
     options: dict[str, Any] = {"user_credentials": address.credentials} if address.credentials else {}
     errors: list[Exception] = []
 

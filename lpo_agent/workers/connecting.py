@@ -32,6 +32,14 @@ async def open_network(url: str, *, run: str, most_at_once: int | None = None) -
         yield bus
 
 
+async def check_address(url: str) -> None:
+    """Connect to the NATS server at ``url`` and leave again; raises ConfigError without the extra, or a server."""
+    address = server_of(url)
+    from lpo_agent.bus.nats_connection import connect  # noqa: PLC0415 - needs the extra
+
+    await (await connect(address)).close()
+
+
 def server_of(url: str) -> NatsAddress:
     """Return how to reach a server: ``nats://[USER:PASSWORD@]HOST:PORT`` or ``tls://...``, ?creds= and ?ca=."""
     try:
@@ -39,6 +47,8 @@ def server_of(url: str) -> NatsAddress:
     except ImportError:
         raise ConfigError(MISSING) from None
     parts = urlsplit(url)
+    if parts.scheme not in {"nats", "tls"}:
+        raise ConfigError(f"--bus: write memory, nats://HOST:PORT or tls://HOST:PORT (got {url!r})")
     given = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if unknown := given.keys() - {"creds", "ca"}:
         raise ConfigError(f"--bus: {min(unknown)!r} is not known; creds=FILE and ca=FILE are")
