@@ -23,12 +23,15 @@ MISSING = "the bus over NATS needs the extra: pip install 'lpo-agent[nats]'"
 
 @asynccontextmanager
 async def open_network(url: str, *, run: str, most_at_once: int | None = None) -> AsyncIterator[NatsBus]:
-    """Connect to the NATS server at ``url``; raises ConfigError without the extra, or a server."""
+    """Connect to the NATS server at ``url``; raises ConfigError without the extra, or a server.
+
+    A request of a worker that is lost fails: it may have made the call, so the run has to pay before it asks again.
+    """
     try:
         from lpo_agent.bus.nats import open_nats  # noqa: PLC0415 - needs the extra
     except ImportError:
         raise ConfigError(MISSING) from None
-    async with open_nats(server_of(url), run=run, max_in_flight=most_at_once) as bus:
+    async with open_nats(server_of(url), run=run, max_in_flight=most_at_once, max_deliveries=1) as bus:
         yield bus
 
 

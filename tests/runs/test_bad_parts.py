@@ -1,4 +1,4 @@
-"""What a caller may do wrong with objects of their own: said in one sentence, and before a run is created if it can be."""
+"""What a caller may do wrong with objects of their own: said in one sentence, before a run is created if possible."""
 
 from __future__ import annotations
 
