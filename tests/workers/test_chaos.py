@@ -89,4 +89,5 @@ def test_whatever_dies_every_item_is_scored_once(tmp_path: Path, server: Server,
     asked = len(provider.calls)
     in_flight = PLACES * (kills + WORKERS)  # of the workers killed, and of all when the server died
     assert ITEMS <= asked <= ITEMS + in_flight
-    assert result["usage"]["calls"] <= asked
+    booked, unknown = result["usage"]["calls"], PLACES * WORKERS  # calls that the server forgot when it died
+    assert asked - unknown <= booked <= ITEMS + in_flight
