@@ -80,7 +80,7 @@ async def optimize(
         bus=bus,
         providers=providers,
     )
-    spec = make_spec({"prompt": prompt, "examples": tuple(rows), **names, **options})
+    spec = make_spec({"prompt": prompt, "examples": rows, **names, **options})
     async with _opened(spec, "optimize", own, env=env, say=say) as run:
         result: RunResult = await run.wait()
     return result
@@ -101,7 +101,7 @@ async def evaluate(
 ) -> EvaluateResult:
     """Score one prompt on every row; raises LpoError. With the metric "judge", ``optimizer_model`` is the judge."""
     names, own = split_parts(model=model, optimizer_model=optimizer_model, metric=metric, bus=bus, providers=providers)
-    spec = make_spec({"prompt": prompt, "examples": tuple(rows), **names, **options})
+    spec = make_spec({"prompt": prompt, "examples": rows, **names, **options})
     async with _opened(spec, "evaluate", own, env=env, say=say) as run:
         result: EvaluateResult = await run.wait()
     return result
@@ -123,7 +123,7 @@ async def compare(
 ) -> CompareResult:
     """Score two prompts on the same rows, and test whether ``b`` is better than ``a``; raises LpoError."""
     names, own = split_parts(model=model, optimizer_model=optimizer_model, metric=metric, bus=bus, providers=providers)
-    spec = make_spec({"prompt": a, "examples": tuple(rows), **names, **options})
+    spec = make_spec({"prompt": a, "examples": rows, **names, **options})
     async with _opened(spec, "compare", own, other_prompt=b, env=env, say=say) as run:
         result: CompareResult = await run.wait()
     return result
@@ -154,7 +154,7 @@ async def mark(
         bus=bus,
         providers=providers,
     )
-    spec = make_spec({"prompt": prompt, "examples": tuple(rows), **names, **options})
+    spec = make_spec({"prompt": prompt, "examples": rows, **names, **options})
     async with _opened(spec, "mark", own, env=env, say=say) as run:
         result: MarkResult = await run.wait()
     return result

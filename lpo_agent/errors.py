@@ -239,13 +239,20 @@ def leaves(exc: BaseException) -> Iterator[BaseException]:
         yield exc
 
 
+def only(group: ExceptionGroup) -> Exception:
+    """Return the only exception of a (nested) group, or the group if there are several."""
+    found = {id(leaf): leaf for leaf in leaves(group)}
+    (first, *others) = found.values()
+    return group if others or not isinstance(first, Exception) else first
+
+
 @contextmanager
 def ungrouped() -> Iterator[None]:
     """Raise the only exception of a group that leaves the block without the group; larger groups stay as they are."""
     try:
         yield
     except BaseExceptionGroup as group:
-        only = list(leaves(group))
+        only = list({id(leaf): leaf for leaf in leaves(group)}.values())
         if len(only) == 1:
             raise only[0] from None
         raise

@@ -206,7 +206,7 @@ class Session:
         if clash := options.keys() & SHARED:
             raise ConfigError(f"{min(clash)} belongs to the session; give it to open_session")
         shared = {name: getattr(self._common, name) for name in (*_fields(SHARED), "model", "optimizer_model")}
-        given = {"prompt": prompt, "examples": tuple(rows)}
+        given = {"prompt": prompt, "examples": rows}
         spec = make_spec({**shared, **given, **names, **options})
         prepared = await self._runner.prepare(kind, spec, self._own(own, spec), other_prompt=other_prompt)
         return await self._runner.start(prepared)

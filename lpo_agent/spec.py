@@ -7,6 +7,7 @@ The command line, the TOML file, the arguments of MCP tools, ``lpo_agent/options
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -24,8 +25,6 @@ from lpo_agent.errors import ConfigError
 from lpo_agent.plugins import AUTO, MARKERS, METHODS, METRICS, PROPOSERS, PROVIDERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pydantic.fields import FieldInfo
 
 # The commands of `lpo` that have an option.
@@ -199,6 +198,14 @@ class RunSpec(OptionModel):
     budget: Budget = _limits(Budget(), "caps of the run", commands=ALL)
     cache: bool = _limits(default=True, text="use replies of other runs", commands=ALL)
     bus: str = _limits("memory", "memory, or nats://HOST:PORT to let workers make the model calls", metavar="BUS")
+
+    @field_validator("examples", mode="before")
+    @classmethod
+    def _read_rows(cls, given: Any) -> Any:
+        if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+            wanted = "give a list of rows with input and target"
+            raise ValueError(f"{wanted}, not a {type(given).__name__}")  # noqa: TRY004 - pydantic reports this one
+        return tuple(given)
 
     @field_validator("temperature", "optimizer_temperature", mode="before")
     @classmethod

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 import nats.errors
-import sniffio
 from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
@@ -91,19 +90,19 @@ async def open_nats(
     prefix: str = PREFIX,
     max_in_flight: int | None = None,
     ack_wait: float = ACK_WAIT,
+    max_deliveries: int = MAX_DELIVERIES,
 ) -> AsyncIterator[NatsBus]:
     """Connect to a NATS server, yield the bus, and disconnect.
 
     ``run`` is part of the subjects of this caller's requests and replies. Two settings matter only for
     ``serve``: ``max_in_flight`` limits how many requests of a topic all workers together work on;
-    ``ack_wait`` is the time in seconds after which a silent worker is considered dead.
+    ``ack_wait`` is the time in seconds after which a silent worker is considered dead. ``max_deliveries``: how many
+    workers may work on a request, one after another, before it fails with WorkersLost.
 
     Raises ConfigError if the server cannot be reached or has no JetStream, or on trio.
     """
-    if sniffio.current_async_library() != "asyncio":
-        raise ConfigError("the bus over NATS needs asyncio; on trio, use the memory bus")
     client = await connect(address)
-    bus = NatsBus(client, run=token(run), prefix=prefix, max_in_flight=max_in_flight, ack_wait=ack_wait)
+    bus = NatsBus(client, token(run), prefix, max_in_flight, ack_wait, max_deliveries)
     try:
         await bus.open()
         yield bus
@@ -126,6 +125,7 @@ class NatsBus:
     prefix: str = PREFIX
     max_in_flight: int | None = None
     ack_wait: float = ACK_WAIT
+    max_deliveries: int = MAX_DELIVERIES
     _jetstream: JetStreamContext = field(init=False)
     _session: str = field(init=False, default_factory=lambda: secrets.token_hex(4))
     _pending: dict[str, _PendingRequest] = field(init=False, default_factory=dict)
@@ -309,7 +309,7 @@ class NatsBus:
         """Answer one request, unless it was delivered too often or its caller is gone."""
         headers = message.headers or {}
         request_id, run = headers[ID], headers[RUN]
-        if message.metadata.num_delivered > MAX_DELIVERIES:
+        if message.metadata.num_delivered > self.max_deliveries:
             await self._send_to_dead_letters(topic.name, run, request_id, message)
             return
         if not await self._caller_is_alive(run):
@@ -362,7 +362,8 @@ class NatsBus:
 
     async def _send_to_dead_letters(self, topic: str, run: str, request_id: str, message: Msg) -> None:
         """Make a request that was delivered too often a dead letter, and fail it."""
-        lost = Failure(kind="WorkersLost", detail=f"{MAX_DELIVERIES} workers took this request and none answered")
+        workers = "a worker" if self.max_deliveries == 1 else f"{self.max_deliveries} workers"
+        lost = Failure(kind="WorkersLost", detail=f"{workers} took this request without an answer")
         with suppress(nats.errors.Error, TimeoutError, OSError):
             await self.client.publish(f"{self.prefix}.dead.{topic}.{run}", message.data, headers=message.headers)
             await self._reply(run, request_id, lost, "")

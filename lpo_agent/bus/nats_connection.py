@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import anyio
 import nats
 import nats.errors
+import sniffio
 from nats.js import api
 from nats.js.errors import (
     APIError,
@@ -71,10 +72,12 @@ class NatsAddress:
 
 
 async def connect(address: NatsAddress) -> Client:
-    """Connect to the server; raises ConfigError if that fails.
+    """Connect to the server; raises ConfigError if that fails, and on trio.
 
     If the connection is lost later, the client reconnects by itself, as often as needed.
     """
+    if sniffio.current_async_library() != "asyncio":
+        raise ConfigError("the bus over NATS needs asyncio; on trio, use the memory bus")
     options: dict[str, Any] = {"user_credentials": address.credentials} if address.credentials else {}
     errors: list[Exception] = []
 

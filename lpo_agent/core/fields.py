@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cache
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args, get_origin
@@ -286,7 +287,7 @@ def _complaints(model: type[OptionModel], problem: ValidationError) -> list[str]
     found: dict[str, str] = {}
     for error in problem.errors():
         where = _place(model, known, error["loc"])
-        found.setdefault(where, _complaint(where, error))
+        found.setdefault(where, _complaint(model, where, error))
     return list(found.values())
 
 
@@ -303,11 +304,20 @@ def _place(model: type[OptionModel], known: Mapping[str, Option], place: tuple[i
     return " ".join([flag, *(f"row {part + 1}" if isinstance(part, int) else part for part in rest)])
 
 
-def _complaint(where: str, error: ErrorDetails) -> str:
+def _near(model: type[OptionModel], error: ErrorDetails) -> str:
+    """Return the option that was probably meant, as part of a sentence."""
+    *above, name = error["loc"]
+    known = {found.path[-1]: found.key for found in options_of(model) if found.path[:-1] == tuple(above)}
+    close = get_close_matches(str(name), known, 1)
+    prefix = f"{model.prefix}-" if model.prefix and not above else ""
+    return f"; did you mean {f'{prefix}{known[close[0]]}'!r}?" if close else ""
+
+
+def _complaint(model: type[OptionModel], where: str, error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{where} is required"
     if error["type"] == "extra_forbidden":
-        return f"unknown option {where.removeprefix('--')!r}"
+        return f"unknown option {where.removeprefix('--')!r}{_near(model, error)}"
     text = error["msg"].removeprefix("Value error, ")
     if not where:
         return text

@@ -43,7 +43,7 @@ class Custom:
                 value = await value if inspect.isawaitable(value) else value
         except LpoError:
             raise
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise MetricError(short(f"{self.name} raised {type(exc).__name__}: {exc}")) from exc
         return _checked(value, self.name)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from lpo_agent.errors import LpoError, ProviderError, RequestRejected
-from lpo_agent.models.base import Completion
+from lpo_agent.errors import ConfigError, LpoError, RequestRejected
+from lpo_agent.models.base import Completion, Usage
 from lpo_agent.models.middleware import SharedModel
 from lpo_agent.models.providers.base import PROVIDERS, Connection, split_model, traits_of
 from lpo_agent.models.ratelimit.limiter import Limiter, Limits
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from lpo_agent.models.providers.base import Provider, Traits
 
     OpenLimiter = Callable[..., Awaitable[Limiter]]
+
+
+MOST_TOKENS: Final = 10**12
+"""No call uses more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,17 @@ class ModelPool:
             on_headers=(lambda headers: limiter.observe(headers, traits.limit_headers)) if learns else None,
             say=self.say,
         )
-        model = await self.stack.enter_async_context(provider.open(rest, connection))
+        try:
+            model = await self.stack.enter_async_context(provider.open(rest, connection))
+        except LpoError:
+            raise
+        except Exception as exc:
+            raise ConfigError(f"{name}: provider {provider_name!r} raised {type(exc).__name__}: {exc}") from exc
+        if not callable(getattr(model, "complete", None)):
+            raise ConfigError(
+                f"{name}: provider {provider_name!r} opened a {type(model).__name__}, which has no method complete; "
+                "open must yield a Model"
+            )
         named = hasattr(model, "name") and hasattr(model, "identity")
         adapter: Any = model if provider_name in PROVIDERS.built_in and named else OwnModel(model, name)
         return SharedModel(adapter, limiter)
@@ -146,11 +160,26 @@ class OwnModel:
         """Answer the call; an exception of the caller's code becomes RequestRejected, so that other calls continue."""
         try:
             found: object = await self.inner.complete(call)
-        except (ProviderError, LpoError):
+        except LpoError:
             raise
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise RequestRejected(f"{self.name} raised {type(exc).__name__}: {exc}", unsure=True) from exc
         if not isinstance(found, Completion):
             kind = type(found).__name__
             raise RequestRejected(f"{self.name}: complete returned a value of type {kind}; return a Completion")
+        if problem := problem_of(found):
+            raise RequestRejected(f"{self.name}: complete returned a Completion whose {problem}", unsure=True)
         return found
+
+
+def problem_of(found: Completion) -> str | None:
+    """Return what is wrong with a completion, None if nothing is."""
+    text, used = found.text, found.usage
+    if not isinstance(text, str):
+        return f"text is a {type(text).__name__}; it must be a str"
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        return "text is not valid Unicode (it has a lone surrogate)"
+    counts = (used.input_tokens, used.output_tokens) if isinstance(used, Usage) else ()
+    if not counts or not all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in counts):
+        return "usage is not a Usage with two counts of tokens"
+    return None if isinstance(found.truncated, bool) else "truncated is not a bool"

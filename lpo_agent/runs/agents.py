@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lpo_agent.agents.base import Agents
     from lpo_agent.bus.base import Bus
     from lpo_agent.runs.context import RunContext
+    from lpo_agent.runs.request import OwnParts
     from lpo_agent.search.methods.base import FullMethod
     from lpo_agent.search.plan import Plan
     from lpo_agent.search.task import Task
@@ -85,6 +86,14 @@ async def open_agents(
             spec.bus, context.run_id, team, task, optimizer, concurrency=spec.concurrency, say=context.say
         ) as bus:
             yield bus
+
+
+async def check_bus(spec: RunSpec, own: OwnParts) -> None:
+    """Raise ConfigError if the bus of a run cannot be reached, before the run is in the journal."""
+    if own.bus is None and spec.bus != MEMORY:
+        from lpo_agent.workers.connecting import check_address  # noqa: PLC0415 - needs the extra
+
+        await check_address(spec.bus)
 
 
 def _with_metric(setting: AgentSetting, own: OwnAgents) -> OwnAgents:

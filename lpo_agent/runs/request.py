@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lpo_agent.agents.team import OwnAgents
 from lpo_agent.errors import ConfigError
 from lpo_agent.metrics import as_metric
 from lpo_agent.models.pool import OwnModel
-from lpo_agent.plugins import OWN
-from lpo_agent.search.methods.base import METHODS
+from lpo_agent.plugins import OWN, PROVIDERS
+from lpo_agent.search.methods.base import METHODS, FullMethod
 from lpo_agent.search.methods.choosing import full, without_unread
 from lpo_agent.spec import RunSpec, make_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lpo_agent.agents.base import Marker, Proposer
     from lpo_agent.bus.base import Bus
     from lpo_agent.metrics import Metric
     from lpo_agent.models.base import Model
     from lpo_agent.models.providers.base import Provider
-    from lpo_agent.search.methods.base import FullMethod, Method
+    from lpo_agent.search.methods.base import Method
     from lpo_agent.search.task import Task
 
 Kind = Literal["optimize", "evaluate", "compare", "mark"]
@@ -122,10 +121,55 @@ def split_parts(
         if isinstance(value, str):
             names[name] = value
         elif value is not None:
+            check_part(name, value)
             objects[name] = as_metric(value) if name == "metric" else value
             if shown := _name_of(name, objects[name]):
                 names[name] = shown
-    return names, OwnParts(**objects, providers=providers or {})
+    return names, OwnParts(**objects, providers=checked_providers(providers))
+
+
+METHODS_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "model": ("complete",),
+    "optimizer_model": ("complete",),
+    "method": ("search",),
+    "marker": ("mark",),
+    "proposer": ("propose",),
+    "bus": ("request", "serve"),
+    "provider": ("open",),
+}
+"""The methods that an object of the caller's own must have, by the part that it is."""
+
+
+def check_part(name: str, value: object) -> None:
+    """Raise ConfigError for an object that cannot be this part of a run."""
+    if isinstance(value, type) and name != "metric":
+        raise ConfigError(f"{name}: {value.__name__} is a class; give an object of it")
+    missing = [each for each in METHODS_OF.get(name, ()) if not callable(getattr(value, each, None))]
+    if missing and not (name == "method" and isinstance(value, FullMethod)):
+        wanted = f"{'' if name == 'provider' else 'a name or '}an object with async {' and '.join(METHODS_OF[name])}"
+        raise ConfigError(
+            f"{name}: a {type(value).__name__} has no method {missing[0]}; give {wanted.replace('async open', 'open')}"
+        )
+    if name in {"model", "optimizer_model"}:
+        _check_identity(name, value)
+
+
+def _check_identity(name: str, model: object) -> None:
+    try:
+        dict(json.loads(json.dumps(getattr(model, "identity", None))) or {})
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name}: the identity of a model is a mapping of JSON values, or None") from None
+
+
+def checked_providers(given: Mapping[str, Provider] | None) -> Mapping[str, Provider]:
+    """Return the caller's providers; raises ConfigError for what is none, or has a name of the package's own."""
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError("providers: give a mapping of names to providers")
+    for name, provider in (given or {}).items():
+        if name in PROVIDERS.built_in:
+            raise ConfigError(f"providers: {name!r} is a provider of the package itself; choose another name")
+        check_part("provider", provider)
+    return given or {}
 
 
 def _name_of(part: str, value: Any) -> str | None:

@@ -25,6 +25,7 @@ from lpo_agent.models.pool import Rates, open_pool
 from lpo_agent.models.prices import load_prices
 from lpo_agent.models.providers.base import split_model
 from lpo_agent.models.ratelimit.limiter import Limits
+from lpo_agent.runs.agents import check_bus
 from lpo_agent.runs.context import RunContext, RunModels
 from lpo_agent.runs.kinds import JOBS
 from lpo_agent.runs.lifecycle import running
@@ -104,6 +105,7 @@ class Runner:
         parts = own or self.own
         task = task or load_task(spec, kind, own=parts)
         self.check_prices(spec)
+        await check_bus(spec, parts)
         rows = await self.journal.put_blob(data_files.to_json(task.splits))
         kept = spec.model_copy(update=FILES)
         request = RunRequest(kind, kept, rows, other_prompt, owner=owner, own=parts.given())
@@ -131,6 +133,7 @@ class Runner:
         if budget is not None:
             prepared = prepared.with_spec(budget=budget)
         self.check_prices(prepared.request.spec)
+        await check_bus(prepared.request.spec, parts)
         with anyio.CancelScope(shield=True):
             await self.journal.reopen_run(record.run_id)
         return prepared

@@ -23,13 +23,24 @@ MISSING = "the bus over NATS needs the extra: pip install 'lpo-agent[nats]'"
 
 @asynccontextmanager
 async def open_network(url: str, *, run: str, most_at_once: int | None = None) -> AsyncIterator[NatsBus]:
-    """Connect to the NATS server at ``url``; raises ConfigError without the extra, or a server."""
+    """Connect to the NATS server at ``url``; raises ConfigError without the extra, or a server.
+
+    A request of a worker that is lost fails: it may have made the call, so the run has to pay before it asks again.
+    """
     try:
         from lpo_agent.bus.nats import open_nats  # noqa: PLC0415 - needs the extra
     except ImportError:
         raise ConfigError(MISSING) from None
-    async with open_nats(server_of(url), run=run, max_in_flight=most_at_once) as bus:
+    async with open_nats(server_of(url), run=run, max_in_flight=most_at_once, max_deliveries=1) as bus:
         yield bus
+
+
+async def check_address(url: str) -> None:
+    """Connect to the NATS server at ``url`` and leave again; raises ConfigError without the extra, or a server."""
+    address = server_of(url)
+    from lpo_agent.bus.nats_connection import connect  # noqa: PLC0415 - needs the extra
+
+    await (await connect(address)).close()
 
 
 def server_of(url: str) -> NatsAddress:
@@ -39,6 +50,8 @@ def server_of(url: str) -> NatsAddress:
     except ImportError:
         raise ConfigError(MISSING) from None
     parts = urlsplit(url)
+    if parts.scheme not in {"nats", "tls"}:
+        raise ConfigError(f"--bus: write memory, nats://HOST:PORT or tls://HOST:PORT (got {url!r})")
     given = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if unknown := given.keys() - {"creds", "ca"}:
         raise ConfigError(f"--bus: {min(unknown)!r} is not known; creds=FILE and ca=FILE are")

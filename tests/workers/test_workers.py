@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +21,12 @@ from lpo_agent.core.result import EvaluateResult, RunResult
 from lpo_agent.environment import Environment
 from lpo_agent.spec import make_spec
 from tests.bus.nats_server import shared_server
+from tests.mcp.models import answer_text
+from tests.models.fake_server import Asked, FakeServer, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from lpo_agent.runs.request import Kind
 
 pytestmark = pytest.mark.anyio
 
@@ -46,12 +49,18 @@ def model(name: str = "capable", file: Path = MODELS) -> str:
 @pytest.fixture
 def hire(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start workers at the shared server; they are dismissed after the test."""
+    with hiring(tmp_path) as start:
+        yield start
+
+
+@contextmanager
+def hiring(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(name: str = model(), *words: str, bus: str = "") -> subprocess.Popen[str]:
-        home = tmp_path / f"worker{len(started)}"
+    def start(name: str = model(), *words: str, bus: str = "", **given: Mapping[str, str]) -> subprocess.Popen[str]:
+        home = folder / f"worker{len(started)}"
         command = [sys.executable, "-m", "lpo_agent", "worker", "--bus", bus or shared_server().url, "--model", name]
-        env = {"LPO_HOME": str(home), "PYTHONPATH": str(HERE.parent), "PATH": ""}
+        env = {"LPO_HOME": str(home), "PYTHONPATH": str(HERE.parent), "PATH": "", **given.get("keys", {})}
         process = subprocess.Popen([*command, *words], env=env, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         assert process.stderr.readline().startswith("worker: ")
@@ -66,11 +75,23 @@ def hire(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.stderr.close()
 
 
-async def finish(home: Path, kind: Kind = "optimize", say: Callable[[str], None] = print, **changes: Any) -> Any:
-    given = {"examples": ROWS, "model": model(), "metric": "numeric", "cache": False, "bus": shared_server().url}
-    if kind == "optimize":
+async def finish(
+    home: Path,
+    kind: Any = "optimize",
+    say: Callable[[str], None] = print,
+    *,
+    other_prompt: str | None = None,
+    env: Environment | None = None,
+    whole: bool = False,
+    **changes: Any,
+) -> Any:
+    """Return a run's result; ``whole``: the options are given, none is added."""
+    given: dict[str, Any] = {"examples": ROWS, "model": model(), "metric": "numeric", "cache": False}
+    given["bus"] = shared_server().url
+    if kind == "optimize" and not whole:
         given |= {"prompt": SEED, "branches": 2, "steps": 2, "proposals": 4, "race_items": 16}
-    async with open_run(make_spec(given | changes), kind=kind, env=Environment(home), say=say) as run:
+    env = env or Environment(home)
+    async with open_run(make_spec(given | changes), kind=kind, other_prompt=other_prompt, env=env, say=say) as run:
         return await run.wait()
 
 
@@ -84,6 +105,77 @@ async def test_a_search_over_nats_gives_the_same_result(tmp_path: Path, hire: Ca
     assert there.model_dump(exclude={"run_id", "usage"}) == here.model_dump(exclude={"run_id", "usage"})
     timed = {"wall_s"}
     assert there.usage.model_dump(exclude=timed) == here.usage.model_dump(exclude=timed)
+
+
+@pytest.fixture(scope="module")
+def staff(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Start workers whose roles are split, and one with another model, which must not be asked."""
+    roles = [(model(), "score"), (model(), "score"), (model(), "mark,critique"), (model(), "propose")]
+    with hiring(tmp_path_factory.mktemp("staff")) as start:
+        for name, serve in [(model("weak"), "score,mark,critique,propose"), *roles]:
+            start(name, "--serve", serve)
+        yield
+
+
+def without_ids_and_times(result: Any) -> str:
+    content = result.model_dump(mode="json", exclude={"run_id", "calls_per_s"})
+    content["usage"].pop("wall_s")
+    return json.dumps(content, sort_keys=True)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    **{method: {"method": method} for method in ("auto", "lpo", "local-search", "ape", "apo", "pe2")},
+    "examples and a second call": {"method": "lpo", "demos": 2, "extract": "So the answer is"},
+    "evaluate": {"kind": "evaluate", "prompt": GOOD},
+    "compare": {"kind": "compare", "prompt": SEED, "other_prompt": GOOD},
+    "mark": {"kind": "mark", "prompt": SEED, "method": "lpo"},
+}
+
+
+@pytest.mark.usefixtures("staff")
+@pytest.mark.parametrize("given", KINDS.values(), ids=KINDS.keys())
+async def test_workers_with_split_roles_give_the_same_result(tmp_path: Path, given: dict[str, Any]) -> None:
+    kind = given.get("kind", "optimize")
+    beam = given.get("method") in {"ape", "apo", "pe2"}
+    plan = {"prompt": SEED, "steps": 2} | ({} if beam or kind != "optimize" else {"branches": 2, "proposals": 4})
+    options: dict[str, Any] = plan | {name: value for name, value in given.items() if name != "kind"}
+    here = await finish(tmp_path / "here", kind, bus="memory", whole=True, **options)
+    there = await finish(tmp_path / "there", kind, whole=True, **options)
+    assert without_ids_and_times(there) == without_ids_and_times(here)
+    assert there.usage.calls > 0
+
+
+async def test_a_search_goes_on_when_a_worker_is_killed_in_the_middle(
+    tmp_path: Path, provider: FakeServer, hire: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """The calls that it was making are made again by the other one, and count."""
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(answer_text(asked.text), held=asked.number >= 40)
+
+    provider.reply_with(answer)
+    words = ("openai:any", "--base-url", f"{provider.url}/v1", "--concurrency", "8")
+    doomed = hire(*words, keys={"OPENAI_API_KEY": "k"})
+    given: dict[str, Any] = {"model": "openai:any", "method": "local-search", "base_url": f"{provider.url}/v1"}
+    found: list[RunResult] = []
+
+    async def search() -> None:
+        found.append(await finish(tmp_path / "there", **given))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(search)
+        await anyio.to_thread.run_sync(provider.wait_for_calls, 45)
+        hire(*words, keys={"OPENAI_API_KEY": "k"})
+        doomed.kill()
+        provider.release()
+    env = Environment(tmp_path / "here", keys={"openai": "k"})
+    here = await finish(tmp_path / "here", env=env, bus="memory", **given)
+    (there,) = found
+    made = len(provider.calls) - here.usage.calls
+    assert there.verdict == "improved"
+    assert (there.best, there.search, there.test_delta) == (here.best, here.search, here.test_delta)
+    assert there.usage.calls - there.usage.failed_calls == here.usage.calls
+    assert here.usage.calls < made <= there.usage.calls
 
 
 async def test_answers_of_workers_are_in_the_journal_and_not_requested_again(

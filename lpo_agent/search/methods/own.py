@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lpo_agent.core.events import PhaseStarted
-from lpo_agent.errors import ConfigError
+from lpo_agent.errors import ConfigError, LpoError, leaves
 from lpo_agent.search.attribution import attribute, unmeasured
 from lpo_agent.search.candidates import Candidate
 from lpo_agent.search.finalists import Finals
@@ -30,12 +30,23 @@ class OwnSearch:
         context = self.context
         context.emit(PhaseStarted(phase="search"))
         await score_seed(context.scoring, context.rows, context.outcome, context.emit)
-        found = as_candidates(await self.method.search(context), type(self.method).__name__)
+        found = await self._found()
         unique = {each.prompt.text: each for each in reversed(found) if each.prompt.text != context.prompt.text}
         self.finalists = [
             each for each in found if unique.get(each.prompt.text) is each and context.checks.admits(each)
         ]
         context.outcome.candidates = len(self.finalists)
+
+    async def _found(self) -> list[Candidate]:
+        """Return what the method finds; raises ConfigError where it has a bug."""
+        name = type(self.method).__name__
+        try:
+            return as_candidates(await self.method.search(self.context), name)
+        except Exception as exc:
+            if all(isinstance(leaf, LpoError) for leaf in leaves(exc)):
+                raise
+            bug = next(leaf for leaf in leaves(exc) if not isinstance(leaf, LpoError))
+            raise ConfigError(f"method {name} raised {type(bug).__name__}: {bug}") from exc
 
     async def confirm(self) -> None:
         """Choose the best of the first finalists on the dev rows."""
