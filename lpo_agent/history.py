@@ -173,7 +173,7 @@ def _optimized(journal: Journal, record: RunRecord) -> RunResult:
     if unreadable is not None:
         raise JournalError(unreadable)
     if not isinstance(result, RunResult):
-        hint = "wait for its end" if record.status == "running" else f"go on with: lpo resume {run_id}"
+        hint = "wait for its end" if record.status == "running" else f"continue with: lpo resume {run_id}"
         raise ConfigError(f"run {run_id} has no result yet; it is {record.status}; {hint}")
     return result
 

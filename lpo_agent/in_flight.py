@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class InFlight:
-    """The keys of work in progress. Use ``async with in_flight.alone(key)``."""
+    """The keys of work in progress. Use ``async with in_flight.exclusive(key)``."""
 
     _keys: dict[Hashable, anyio.Event | None] = field(init=False, default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def alone(self, key: Hashable) -> _Alone:
+    def exclusive(self, key: Hashable) -> _Exclusive:
         """Return a context manager that only one task per key can be in at a time."""
-        return _Alone(self._keys, key)
+        return _Exclusive(self._keys, key)
 
 
 @dataclass(slots=True)
-class _Alone:
-    """The context manager of :meth:`InFlight.alone`; an event is created only if a second task has to wait."""
+class _Exclusive:
+    """The context manager of :meth:`InFlight.exclusive`; an event is created only if a second task has to wait."""
 
     keys: dict[Hashable, anyio.Event | None]
     key: Hashable

@@ -1,4 +1,4 @@
-"""What a run is told to do: each option declared once, beside its field, and checked.
+"""The specification of a run: declares and checks each option once, as a field with help text, unit and range.
 
 The command line, the TOML file, the arguments of MCP tools, ``lpo_agent/options.py`` and
 ``docs/options.md`` are made from these declarations (see :mod:`lpo_agent.core.fields`).
@@ -44,52 +44,54 @@ _data = partial(option, metavar="FILE", group=DATA, commands=SEARCHING)
 _search = partial(option, group=SEARCH, commands=SEARCHING)
 _models = partial(option, group=MODELS, commands=ALL)
 _limits = partial(option, metavar="N", group=LIMITS, commands=ALL_AND_WORKER)
-OWN: Final = "the method's own"
+OWN: Final = "depends on the method"
 
 NO_MODEL: Final = "local:none"
-"""A name for no model, where nothing will be asked of it: an assistant answers, or each run names its own."""
+"""The name for no model: an assistant answers instead, or each run of a session names its own model."""
 
 OF_SESSION: Final = (
     *("base_url", "optimizer_base_url", "prices", "rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout"),
     *("budget", "cache"),
 )
-"""Options that a session has in common for all of its runs."""
+"""The options that all runs of a session share."""
 
 
 class RunSpec(OptionModel):
-    """Everything that defines a run; what it finds depends on this and the models' answers only.
+    """Everything that defines a run; its result depends only on this and on the answers of the models.
 
-    None leaves a choice to the program, which says what it chose. Raises ConfigError that names the option.
+    With None the package chooses a value and reports it. Raises ConfigError that names the option.
     """
 
     prompt: Annotated[
-        str, option(..., "the prompt, exactly; it may hold <edit> and <keep> tags", metavar="PROMPT", group="prompt")
+        str, option(..., "the prompt, exactly; it may contain <edit> and <keep> tags", metavar="PROMPT", group="prompt")
     ]
 
-    examples: tuple[Example, ...] = option((), "rows with input and target, beside those of files", group=DATA)
+    examples: tuple[Example, ...] = option((), "rows with input and target, in addition to those of files", group=DATA)
     data: Path | None = _data(
-        None, "items; a search splits them by the seed into train, dev and test", commands=SCORING
+        None, "items; a search splits them into train, dev and test, depending on the seed", commands=SCORING
     )
-    train: Path | None = _data(None, "items to learn from")
-    dev: Path | None = _data(None, "items to choose by")
-    test: Path | None = _data(None, "items to judge by, once, at the end")
+    train: Path | None = _data(None, "items for the search")
+    dev: Path | None = _data(None, "items to choose the best prompt")
+    test: Path | None = _data(None, "items for the final test")
 
     method: str = _search(
         "auto", "how to search; auto tests what the optimizer model can do", choices=(AUTO, *METHODS.built_in)
     )
     locality: LocalityMode = _search(
         "enforce",
-        "how marks bind in ape, apo and pe2: not made (off), thought in their place (think), advice as in the paper "
-        "(nudge), nothing else can change (enforce)",
+        "how ape, apo and pe2 use marks: no marks (off), reasoning instead of marks (think), marks as advice, as in "
+        "the paper (nudge), only marked text can change (enforce)",
     )
-    marker: str | None = _search(None, "who chooses the words to edit", choices=tuple(MARKERS.built_in), unset=OWN)
+    marker: str | None = _search(None, "what chooses the words to edit", choices=tuple(MARKERS.built_in), unset=OWN)
     proposer: str | None = _search(
         None,
-        "who writes new words: a model, or edit operators that need none",
+        "what writes new words: a model, or edit operators, which need no model",
         choices=(AUTO, *PROPOSERS.built_in),
         unset=OWN,
     )
-    branches: int | None = _search(None, "searches side by side", metavar="N", unset=OWN, ge=1, le=256)
+    branches: int | None = _search(
+        None, "branches of the search, which run at the same time", metavar="N", unset=OWN, ge=1, le=256
+    )
     steps: int | None = _search(
         None, "steps of each branch", metavar="N", unset=OWN, commands=SEARCHING_ALL, ge=1, le=1000
     )
@@ -99,13 +101,13 @@ class RunSpec(OptionModel):
     race_items: int | None = _search(
         None, "training items that the best candidates are compared on", metavar="N", unset=OWN, ge=2, le=100_000
     )
-    demos: int = _search(0, "most few-shot examples that the search may put in", metavar="N", ge=0, le=64)
+    demos: int = _search(0, "highest number of few-shot examples that the search may add", metavar="N", ge=0, le=64)
     must_pass: Path | None = _search(
-        None, "examples on which the answer may not do worse than the seed prompt", metavar="FILE"
+        None, "examples on which the best prompt may not score less than the seed prompt", metavar="FILE"
     )
     class_gate: float | None = _search(
         None,
-        "most of the mean score that the answer may lose in one class of targets",
+        "highest loss of mean score that is allowed in one class of targets",
         metavar="X",
         unset="any",
         ge=0.0,
@@ -113,14 +115,14 @@ class RunSpec(OptionModel):
     )
     gain: float = _search(
         0.1,
-        "gain on test that is looked for; a note says where test is too small to show it",
+        "gain on test that you look for; a note says if test is too small to show it",
         metavar="X",
         gt=0.0,
         le=1.0,
     )
     method_options: dict[str, bool | int | float | str] = _search(
         {},
-        "numbers of the method that differ from its defaults, such as beam=4",
+        "settings of the method, such as beam=4",
         flag="set",
         metavar="NAME=VALUE",
         formerly="host",
@@ -150,44 +152,52 @@ class RunSpec(OptionModel):
         None,
         f"how answers are scored: {', '.join(METRICS.built_in)}, FILE.py:FUNCTION or MODULE:FUNCTION",
         metavar="NAME",
-        unset="by the data",
+        unset="depends on the data",
     )
-    placement: Placement = _models("before", "where a prompt without {input} stands")
+    placement: Placement = _models("before", "where a prompt without {input} is put")
     max_tokens: int | None = _models(
-        None, "longest answer", metavar="N", unit="tokens", unset="by the data", ge=1, le=100_000
+        None, "longest answer", metavar="N", unit="tokens", unset="depends on the data", ge=1, le=100_000
     )
-    extract: str | None = _models(None, "words that ask for the answer alone, in a second call", metavar="WORDS")
+    extract: str | None = _models(None, "words that ask for the final answer only, in a second call", metavar="WORDS")
     extract_tokens: int = _models(10, "longest answer of that second call", metavar="N", unit="tokens", ge=1, le=10_000)
     temperature: float | None = _models(
         0.0,
-        "temperature of the answers; `default` is the service's own",
+        "temperature of the answers; `default`: that of the service",
         metavar="T",
-        unset="the service's own",
+        unset="that of the service",
         ge=0.0,
         le=2.0,
     )
     optimizer_temperature: float | None = _models(
         0.7,
-        "temperature of the optimizer model; `default` is the service's own",
+        "temperature of the optimizer model; `default`: that of the service",
         metavar="T",
-        unset="the service's own",
+        unset="that of the service",
         ge=0.0,
         le=2.0,
     )
     prices: Path | None = _models(None, "TOML file with prices of models", metavar="FILE")
 
-    seed: int = _limits(0, "seed of every random choice, the split included", commands=SCORING)
-    rpm: float | None = _limits(None, "most requests a minute to a model", unset="found out", gt=0)
-    tpm: float | None = _limits(None, "most tokens a minute to a model", unset="found out", gt=0)
-    input_tpm: float | None = _limits(None, "most input tokens a minute, where they are counted apart", gt=0)
-    output_tpm: float | None = _limits(None, "most output tokens a minute, where they are counted apart", gt=0)
-    concurrency: int = _limits(128, "most calls at the same time", ge=1, le=4096)
+    seed: int = _limits(0, "seed of all random choices, including the split", commands=SCORING)
+    rpm: float | None = _limits(
+        None, "highest number of requests per minute to a model", unset="found automatically", gt=0
+    )
+    tpm: float | None = _limits(
+        None, "highest number of tokens per minute to a model", unset="found automatically", gt=0
+    )
+    input_tpm: float | None = _limits(
+        None, "highest number of input tokens per minute, if they are counted separately", gt=0
+    )
+    output_tpm: float | None = _limits(
+        None, "highest number of output tokens per minute, if they are counted separately", gt=0
+    )
+    concurrency: int = _limits(128, "highest number of calls at the same time", ge=1, le=4096)
     timeout: float | None = _limits(
         None, "longest wait for one answer", metavar="S", unit="seconds", unset="60, more for long answers", gt=0
     )
     budget: Budget = _limits(Budget(), "caps of the run", commands=ALL)
     cache: bool = _limits(default=True, text="use replies of other runs", commands=ALL)
-    bus: str = _limits("memory", "memory, or nats://HOST:PORT to have workers score", metavar="BUS")
+    bus: str = _limits("memory", "memory, or nats://HOST:PORT to let workers make the model calls", metavar="BUS")
 
     @field_validator("examples", mode="before")
     @classmethod
@@ -239,7 +249,7 @@ class RunSpec(OptionModel):
 
 
 def make_spec(options: Mapping[str, Any]) -> RunSpec:
-    """Return a checked spec; raises ConfigError that names the option that is wrong."""
+    """Return a checked spec; raises ConfigError that names the invalid option."""
     return RunSpec.model_validate(dict(options))
 
 
@@ -260,7 +270,7 @@ def argument(name: str, text: str | None = None, *, unset: str | None = None, **
 def load_config(path: Path, model: type[OptionModel] = RunSpec) -> dict[str, Any]:
     """Return the options of a TOML file under the names of a spec's fields (see :func:`fields.by_field`).
 
-    What is no option of a run is returned as it is, dashes as underscores. Raises ConfigError.
+    Keys that are not options of a run are returned too, with underscores for dashes. Raises ConfigError.
     """
     try:
         return fields.by_field(model, tomllib.loads(path.read_text(encoding="utf-8")))

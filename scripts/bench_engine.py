@@ -1,12 +1,12 @@
-"""How fast and how careful the engine is: everything measured in one run, against a server of its own.
+"""Measures the speed and the reliability of the engine, in one run, against a test server on this machine.
 
     .venv/bin/python scripts/bench_engine.py             all of it (about 15 minutes), a table
     .venv/bin/python scripts/bench_engine.py --only faults --only kills
     .venv/bin/python scripts/bench_engine.py --short     a minute; counts only, no times
 
-The server is a process of its own that speaks real HTTP (scripts/fake_provider.py). Rows that have
-a bound fail the program when they miss it; --short has bounds for counts only. GEPA and DSPy are
-measured beside it where they are installed: pip install "lpo-agent[peers]".
+The server is another process that uses real HTTP (scripts/fake_provider.py). If a measurement misses its bound, the
+exit code is 1; with --short only counts have bounds. GEPA and DSPy are measured too if they are installed:
+pip install "lpo-agent[peers]".
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Provider:
     url: str
 
     def stats(self, query: str = "") -> dict[str, Any]:
-        """Return what it saw."""
+        """Return the server's statistics."""
         with urllib.request.urlopen(f"{self.url}/stats?{query}", timeout=30) as answer:  # noqa: S310 - our own address
             content: dict[str, Any] = json.load(answer)
         return content
@@ -67,7 +67,7 @@ class Provider:
 
 @contextmanager
 def provider(*options: object) -> Iterator[Provider]:
-    """Run a server for the block."""
+    """Run a server until the block ends."""
     words = [sys.executable, str(HERE / "fake_provider.py"), *map(str, options)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -108,14 +108,14 @@ class Lab:
         return content
 
     def check(self, result: dict[str, Any], name: str) -> Row:
-        """Return how many items are neither scored nor listed as unscored; each must be, once."""
+        """Return the number of items that are neither scored nor listed as unscored, which must be 0."""
         listed = result["score"]["n"] + len(result["unscored"])
         return Row(f"{name}: items unaccounted for", abs(self.items - listed), high=0)
 
 
 @contextmanager
 def lab(server: Provider, items: int, sizes: Callable[[int], int] = lambda _: 20) -> Iterator[Lab]:
-    """Make a lab for the block."""
+    """Create a lab for the block."""
     with tempfile.TemporaryDirectory() as folder:
         yield Lab(Path(folder), server, items, sizes)
 
@@ -124,7 +124,7 @@ def lab(server: Provider, items: int, sizes: Callable[[int], int] = lambda _: 20
 
 
 def throughput(scale: float, *, timed: bool) -> Iterator[Row]:
-    """Compare `lpo evaluate` with everything on to a bare loop over the SDK's own fast path."""
+    """Compare `lpo evaluate`, with all features on, to a plain loop over the SDK's fast path."""
     calls = int(12_000 * scale)
     for latency in (0.0, 0.05):
         for width in (32, 256):
@@ -156,11 +156,11 @@ def _peers(ours: float) -> Iterator[Row]:
 
 
 def limits(scale: float, *, timed: bool) -> Iterator[Row]:
-    """Use up a limit of 100 requests a second, known, told, and believed to be twice as high."""
+    """Measure the used share of a limit of 100 requests/s that is given, in headers, given too high, or unknown."""
     calls = int(3000 * scale)
     ways: dict[str, tuple[tuple[str, ...], tuple[str | int, ...], float | None]]
-    ways = {"given": ((), ("--rpm", 6000), 0.01), "told in headers": (("--headers",), (), 0.01)}
-    ways |= {"given twice too high": ((), ("--rpm", 12_000), 0.03), "not known": ((), (), None)}
+    ways = {"given": ((), ("--rpm", 6000), 0.01), "in headers": (("--headers",), (), 0.01)}
+    ways |= {"given, twice too high": ((), ("--rpm", 12_000), 0.03), "not known": ((), (), None)}
     ways |= {"given, no burst allowed": (("--window",), ("--rpm", 6000), 0.01)}
     for name, (server_options, options, refused) in ways.items():
         shape = ("--latency", 0.4, "--shape", "lognormal", "--rps", 100)
@@ -181,7 +181,7 @@ def _of_limit(
 
 
 def tokens(scale: float, *, timed: bool) -> Iterator[Row]:
-    """Use up a limit of tokens with calls of very different sizes, nobody waiting much longer than due."""
+    """Use a limit of tokens with calls of very different sizes, and measure the longest wait."""
     calls, rng = int(1500 * scale), random.Random(5)
     sizes = [rng.choice((5, 20, 80, 600)) for _ in range(calls)]
     limit = 3_000_000.0
@@ -199,7 +199,7 @@ def tokens(scale: float, *, timed: bool) -> Iterator[Row]:
 
 
 def tail(scale: float, *, timed: bool) -> Iterator[Row]:
-    """Let eight branches go on at their own pace although one call in a hundred takes twenty times as long."""
+    """Run eight branches in which one call in 100 takes 20 times as long, and compare with the critical path."""
     steps = max(2, int(12 * scale))
     with provider("--latency", 0.1, "--shape", "heavy") as server:
         took, critical, barriers = child("branches", server.url, steps, 8, raw=True)
@@ -208,7 +208,7 @@ def tail(scale: float, *, timed: bool) -> Iterator[Row]:
 
 
 def flat(scale: float, *, timed: bool) -> Iterator[Row]:
-    """Make 1,000 and 100,000 calls; stop the long one near its end and resume it."""
+    """Make runs of 1,000 and of 100,000 calls; stop the long run near its end and resume it."""
     long, short = int(100_000 * scale), int(1000 * scale)
     with provider() as server:
         with lab(server, short) as place:
@@ -233,7 +233,7 @@ def flat(scale: float, *, timed: bool) -> Iterator[Row]:
 
 
 def faults(scale: float, *, timed: bool) -> Iterator[Row]:  # noqa: ARG001 - counts only
-    """Break one call in five in every way, and cancel at random moments."""
+    """Let one call in five fail in various ways, and cancel at random moments."""
     calls = int(2000 * scale)
     storm = ("--latency", 0.02, "--shape", "lognormal", "--faults", 0.2)
     with provider(*storm) as server, lab(server, calls) as place:
@@ -262,7 +262,7 @@ def faults(scale: float, *, timed: bool) -> Iterator[Row]:  # noqa: ARG001 - cou
 
 
 def kills(scale: float, *, timed: bool) -> Iterator[Row]:  # noqa: ARG001 - counts only
-    """Kill an evaluation outright at random moments; count what is asked for again."""
+    """Kill an evaluation at random moments, and count the repeated calls."""
     times, rng, items = max(3, int(20 * scale)), random.Random(7), max(400, int(2000 * scale))
     with provider("--latency", 0.2, "--shape", "lognormal") as server, lab(server, items) as place:
         process, flying = place.evaluate("--concurrency", 32), 0
@@ -293,7 +293,7 @@ def _peak_memory(pid: int) -> float:
 
 
 def child(kind: str, url: str, calls: int, width: int, *, raw: bool = False) -> Any:
-    """Run a loop in a fresh process; return its calls a second, or what it printed."""
+    """Run a loop in a new process; return its calls per second, or the text that it printed."""
     words = [sys.executable, str(HERE / "bench_loops.py"), kind, url, str(calls), str(width)]
     with tempfile.TemporaryDirectory() as folder:
         env = os.environ | {"DSPY_CACHEDIR": folder}
@@ -314,7 +314,7 @@ PARTS = {
 
 
 def main() -> int:
-    """Measure, print a table, write JSON; 1 if a bound is missed."""
+    """Measure, print a table, write JSON; return 1 if a bound is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=sorted(PARTS), help="measure this part (may be repeated)")
     parser.add_argument("--short", action="store_true", help="small, with bounds for counts only")

@@ -1,4 +1,4 @@
-"""The loops that scripts/bench_engine.py compares, each run in a fresh process: KIND URL CALLS WIDTH."""
+"""The loops that scripts/bench_engine.py compares, each in a new process. Arguments: KIND URL CALLS WIDTH."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def question(number: int) -> str:
 
 
 async def loop(url: str, calls: int, width: int, *, fast: bool) -> float:
-    """Ask through the OpenAI SDK: its fast path (the request method, on aiohttp), or its typed one."""
+    """Make calls with the OpenAI SDK: its fast path (the request method, on aiohttp), or its typed methods."""
     import httpx2
     import openai
 
@@ -60,7 +60,7 @@ def gepa_speed(url: str, calls: int, width: int) -> float:
 
 
 def dspy_speed(url: str, calls: int, width: int, *, cache: bool) -> float:
-    """Evaluate a one-step DSPy program; as it comes, it keeps answers in a cache of its own."""
+    """Evaluate a one-step DSPy program; by default DSPy uses its own cache of answers."""
     import dspy
 
     dspy.configure(lm=dspy.LM("openai/fake", api_base=f"{url}/v1", api_key="x", cache=cache))

@@ -1,6 +1,6 @@
-"""How long `lpo-mcp` takes until it has answered `tools/list`, beside what importing the MCP SDK's server alone takes.
+"""Compares the time until `lpo-mcp` has answered `tools/list` with the time of importing the MCP SDK's server alone.
 
-Prints the medians of seven starts of each, in seconds, and their ratio. Run it on a machine that does nothing else.
+Prints the medians of seven starts of each, in seconds, and their ratio. Run it on a machine without other work.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What scoring over NATS costs, and whether many processes keep to one limit: measured in one run, on loopback.
+"""Measures the overhead of workers over NATS, and whether several processes keep a common rate limit, on loopback.
 
     .venv/bin/python scripts/bench_workers.py            about two minutes, a table
     .venv/bin/python scripts/bench_workers.py --only limit
 
-A nats-server (from lpo-agent[nats] or the PATH), workers (`lpo worker`) and a server that speaks real HTTP
-(scripts/fake_provider.py) are processes of their own. Rows that have a bound fail the program when they miss it.
+It starts a nats-server (from lpo-agent[nats] or the PATH), workers (`lpo worker`) and a server with real HTTP
+(scripts/fake_provider.py) as processes. If a measurement misses its bound, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WINDOW = 2.0
-"""Seconds over which a limit must hold at every moment."""
+"""The length in seconds of the windows in which the limit must hold."""
 
 
 @contextmanager
 def nats_server() -> Iterator[str]:
-    """Run a server for the block and yield its address."""
+    """Run a server until the block ends, and yield its address."""
     beside = Path(sys.executable).with_name("nats-server")
     program = str(beside) if beside.exists() else shutil.which("nats-server")
     if program is None:
@@ -63,7 +63,7 @@ def _wait_until_it_listens(port: int) -> None:
 
 @contextmanager
 def workers(count: int, bus: str, server: Provider, *, places: int) -> Iterator[None]:
-    """Run so many workers for the block, each with so many places."""
+    """Run ``count`` workers until the block ends, each with ``places`` requests at a time."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         for number in range(count):
             env = os.environ | {"LPO_HOME": f"{folder}/{number}", "OPENAI_API_KEY": "not-needed"}
@@ -96,7 +96,7 @@ def _rate(own: Lab, *options: object) -> float:
 
 
 def limit() -> Iterator[Row]:
-    """Let 4 processes work under one limit of 100 requests a second, and look at when requests arrived."""
+    """Let 4 processes share a limit of 100 requests per second, and check when the requests arrive."""
     allowed, items = 100.0, 3000
     with provider("--latency", 0.2) as server, nats_server() as bus, workers(4, bus, server, places=64):
         with lab(server, items) as own:
@@ -108,7 +108,7 @@ def limit() -> Iterator[Row]:
 
 
 def _most(times: list[float]) -> int:
-    """Return the most requests in any window."""
+    """Return the highest number of requests in any window."""
     most = first = 0
     for last, moment in enumerate(times):
         while times[first] <= moment - WINDOW:
@@ -121,7 +121,7 @@ PARTS = {"overhead": overhead, "limit": limit}
 
 
 def main() -> int:
-    """Measure and print a table; 1 if a bound is missed."""
+    """Measure and print a table; return 1 if a bound is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=sorted(PARTS), help="measure this part (may be repeated)")
     missed = []

@@ -1,8 +1,8 @@
-"""A stand-in for a model provider: real HTTP, no model. For benchmarks and for trying things out.
+"""A fake model provider for benchmarks and experiments: a real HTTP server without a model.
 
-Speaks OpenAI's chat completions at /v1/chat/completions and Anthropic's messages at /v1/messages,
-with the latency, limits and faults that it is told. GET /stats says what it saw. The answer to a
-question is its last word, so a metric has something to judge.
+It has OpenAI's chat completions at /v1/chat/completions and Anthropic's messages at /v1/messages. Options set its
+latency, limits and faults. GET /stats returns statistics. The answer to a question is the last word of the question,
+so that a metric can judge it.
 
     python scripts/fake_provider.py --port 8900 --latency 0.4 --rps 100
 """
@@ -29,7 +29,7 @@ BREAK = struct.pack("ii", 1, 0)
 
 @dataclass(slots=True)
 class Bucket:
-    """A limit per second with a burst, as a provider enforces it; ``per_second`` 0 is no limit."""
+    """A limit per second with a burst, as a provider enforces it; 0 for ``per_second`` means no limit."""
 
     per_second: float
     burst: float
@@ -40,7 +40,7 @@ class Bucket:
         self.level = self.burst
 
     def lacks(self, amount: float) -> float:
-        """Return the seconds until ``amount`` is there, 0 if it is."""
+        """Return the seconds until ``amount`` is available, 0 if it is already."""
         now = time.monotonic()
         self.level = min(self.burst, self.level + (now - self.last) * self.per_second)
         self.last = now
@@ -49,7 +49,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class Provider:
-    """The server's behaviour and its memory of what happened."""
+    """The server's behaviour and its statistics."""
 
     options: argparse.Namespace
     seen: Counter[str] = field(default_factory=Counter)
@@ -103,7 +103,7 @@ class Provider:
         return web.json_response(_reply(request.path, _answer(text), into, out), headers=self._headers())
 
     def _refusal(self, tokens: int) -> float | None:
-        """Return the seconds to wait if a limit is reached, else take from both buckets."""
+        """Return the seconds to wait if a limit is reached; otherwise count the call in both buckets."""
         if self.options.window:
             now = time.monotonic()
             while self.arrivals and self.arrivals[0] <= now - 1:
@@ -149,7 +149,7 @@ class Provider:
         return web.Response(text=whole[:40] if fault == "truncated" else empty, content_type="application/json")
 
     async def stats(self, request: web.Request) -> web.Response:
-        """Say what happened so far; with ``?full`` also when each question came first; ``?reset`` forgets times."""
+        """Return the statistics; ``?full`` adds when each question came first; ``?reset`` deletes the times."""
         repeats = sum(self.questions.values()) - len(self.questions)
         body: dict[str, Any] = {"seen": dict(self.seen), "first": self.first, "last": self.last, "repeats": repeats}
         body |= {"peak": self.peak, "in_flight": self.in_flight, "tokens": self.tokens}
@@ -161,7 +161,7 @@ class Provider:
 
 
 def latency(options: argparse.Namespace, text: str) -> float:
-    """Return the seconds that a question takes: the same ones each time, so that others can work them out."""
+    """Return the latency of a question in seconds; it is always the same, so that other programs can compute it."""
     base = float(options.latency)
     if options.shape == "constant":
         return base
@@ -179,7 +179,7 @@ def _break(request: web.Request) -> None:
 
 
 def _answer(text: str) -> str:
-    """Return the last word, or for DSPy the last word of its question, in DSPy's form."""
+    """Return the last word of the text; for DSPy, the last word of its question in DSPy's format."""
     if "[[ ## answer ## ]]" not in text:
         return text.rsplit(maxsplit=1)[-1]
     question = text.partition("[[ ## question ## ]]")[2].partition("Respond with")[0]
@@ -202,7 +202,7 @@ def _reply(path: str, text: str, into: int, out: int) -> dict[str, object]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the options."""
+    """Return the parser of the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0, help="0: any free one; it is printed")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds")

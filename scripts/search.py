@@ -1,15 +1,14 @@
-"""A large concurrent search from a program: many tasks x methods x seeds, one rate limit, one budget.
+"""An example of a program with a large concurrent search: many tasks x methods x seeds, one rate limit, one budget.
 
-Written only against the public library (``import lpo_agent``), as an example of embedding it. All
-searches go on at the same time; the session keeps them under the account's limit and under one cap
-on all spending. Stop it with Ctrl-C and start it again: answers that were paid for are in the
-journal and cost nothing the second time.
+It uses only the public API (``import lpo_agent``). All searches run at the same time; the session keeps them within the
+rate limit of the account and within one budget. If you stop it with Ctrl-C and start it again, the answers that were
+paid for come from the journal and cost nothing.
 
     python scripts/search.py --model openai:gpt-5.4-mini --rpm 5000 --budget-usd 20 tasks/*.jsonl
-    python scripts/search.py --model local:smollm2 --methods local-search --seeds 2   # needs nothing else
+    python scripts/search.py --model local:smollm2 --methods local-search --seeds 2   # needs no other files
 
-A task is a file of JSON lines with ``input`` and ``target``; beside ``NAME.jsonl``, ``NAME.txt``
-may hold its seed prompt. Without any file, two small tasks of the package are searched.
+A task is a file ``NAME.jsonl`` of JSON lines with ``input`` and ``target``; its seed prompt can be in ``NAME.txt``.
+Without files, the program uses two small tasks of the package.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ EXAMPLES = {
 
 @dataclass(frozen=True)
 class Task:
-    """Something to find a better prompt for."""
+    """A seed prompt and the examples for it."""
 
     name: str
     prompt: str
@@ -110,7 +109,9 @@ def main() -> None:
     parser.add_argument("--rpm", type=float, help="requests a minute, for all searches together")
     parser.add_argument("--budget-usd", type=float, help="US dollars, for all searches together")
     parser.add_argument("--budget-calls", type=int, help="calls, for all searches together")
-    parser.add_argument("--bus", default="memory", help="nats://HOST:PORT to have workers score (default: memory)")
+    parser.add_argument(
+        "--bus", default="memory", help="nats://HOST:PORT to let workers make the model calls (default: memory)"
+    )
     options = parser.parse_args()
     tasks = [read_task(path) for path in options.tasks]
     if not tasks:
@@ -121,7 +122,7 @@ def main() -> None:
     except lpo_agent.LpoError as problem:
         sys.exit(f"search: {problem}")
     except KeyboardInterrupt:
-        sys.exit("search: interrupted; start it again, and what was paid for is not asked for again")
+        sys.exit("search: interrupted; if you start it again, answers that were paid for cost nothing")
     for line in lines:
         print(json.dumps(line))
 

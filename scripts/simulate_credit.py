@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Plants one edit that pays and looks whether the search can tell: by attribution, and by credit.
+"""Checks by simulation whether attribution and credit find the only place of a prompt where an edit helps.
 
-Attribution: whole searches with a scripted model that rewards one known place of the prompt and nothing
-else; other edits are kept by luck. Is the edit that is said to be worth most at that place?
+Attribution: complete searches with a scripted model whose score depends on one known place of the prompt; other edits
+are accepted by chance only. Is the edit with the highest measured worth at that place?
 
-Credit: one place of many pays, in a quarter of the edits made there. How many answers does it take until three
-edits there have paid, if places are chosen by learned credit, and if they are chosen uniformly?
+Credit: edits help at one place only, and there in a quarter of the cases. How many answers are needed until three edits
+there have helped, if places are chosen by learned credit, and if they are chosen uniformly?
 
     python scripts/simulate_credit.py [--runs 100]
 """
@@ -41,11 +41,11 @@ PROMPT = f"{BARREN} {PLANTED} Thank you for all that you do.\n\nNote: {{input}}"
 SIZES: Final[dict[str, Any]] = {"branches": 3, "steps": 4, "proposals": 4, "race_items": 24}
 ITEMS = 120
 RACED, PAYS, GAIN = 16, 0.25, 0.4
-"""Items of a race, and how often and how much an edit at the planted place pays."""
+"""The items of a race, and how often and how much an edit at the planted place helps."""
 
 
 def poet(call: Call) -> str:
-    """Answer rightly nine times of ten once the call for a long poem is broken up, else three times of ten."""
+    """Answer 90 % of the items correctly if the request for a long poem was changed, otherwise 30 %."""
     text = "\n".join(turn.content for turn in call.turns)
     toss = hashlib.blake2b(text.encode()).digest()[0] / 256
     number = text.rpartition("Note: ")[2].partition("\n")[0].rpartition(" ")[2]
@@ -53,7 +53,7 @@ def poet(call: Call) -> str:
 
 
 async def named(runs: int, home: Path) -> tuple[int, int, int]:
-    """Return in how many runs the planted place was found, and named as worth most; and other edits kept."""
+    """Return the runs that edited the planted place, those that rank it highest, and the other accepted edits."""
     found = right = others = 0
     start = PROMPT.index("long and lovely poem")
     end = start + len("long and lovely poem")
@@ -71,7 +71,7 @@ async def named(runs: int, home: Path) -> tuple[int, int, int]:
 
 
 async def answers_until_found(marker: InfluenceMarker | RandomMarker, seed: int, *, paying: int = 3) -> int:
-    """Return the answers that it takes until ``paying`` edits at the planted place have paid."""
+    """Return the number of answers until ``paying`` edits at the planted place have helped."""
     prompt, rng = Prompt(text=PROMPT), random.Random(seed)
     planted = next(span for span in phrases(prompt) if "lovely" in span.of(PROMPT))
     tries: list[Try] = []
@@ -93,7 +93,7 @@ async def _marked(marker: InfluenceMarker | RandomMarker, prompt: Prompt, tries:
 
 
 async def compared(runs: int) -> tuple[list[int], list[int]]:
-    """Return the answers needed by credit and by uniform choice, run by run."""
+    """Return the answers needed with credit and with uniform choice, for each run."""
     by_credit = [await answers_until_found(InfluenceMarker(), seed) for seed in range(runs)]
     uniform = [await answers_until_found(RandomMarker(), seed) for seed in range(runs)]
     return by_credit, uniform

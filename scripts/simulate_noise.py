@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs whole searches where nothing can be gained: how many report `improved` all the same?
+"""Runs complete searches in which no prompt is better than another, and counts the runs that report `improved`.
 
-The model answers right by a coin that prompt and input toss together, so no prompt is better than
-another one. Every run is a full one: marks, edits, races, choice, confirmation, test, verdict. A verdict
-at the 5 % level, two-sided, is wrong in favour of the new prompt in at most 2.5 % of the runs.
+Whether an answer is correct is random for each pair of prompt and input. Every run is complete: marks, edits, races,
+choice, confirmation, test, verdict. A two-sided verdict at the 5 % level is wrong in favour of the new prompt in
+at most 2.5 % of the runs.
 
     python scripts/simulate_noise.py [--runs 200] [--method local-search] [--rate 0.5]
 """
@@ -29,11 +29,11 @@ PROMPT = "Read the note with care. Say what it is about, in few words.\n\nNote: 
 SIZES: Final[dict[str, Any]] = {"branches": 2, "steps": 3, "proposals": 4, "race_items": 24}
 ITEMS = 150
 RIGHT_IN_16 = 8
-"""How often of 16 times an answer is right, whatever the prompt."""
+"""The number of correct answers out of 16, for every prompt."""
 
 
 def coin(call: Call) -> str:
-    """Answer an example right or wrong by a coin that its whole text tosses."""
+    """Answer an example correctly or not, decided by a hash of the whole text."""
     text = "\n".join(turn.content for turn in call.turns)
     toss = hashlib.blake2b(text.encode()).digest()[0] % 16
     number = text.rpartition("Note: ")[2].partition("\n")[0].rpartition(" ")[2]
@@ -41,7 +41,7 @@ def coin(call: Call) -> str:
 
 
 def examples(seed: int) -> list[dict[str, str]]:
-    """Return examples that no other seed has."""
+    """Return examples that differ from those of all other seeds."""
     return [{"input": f"lot {seed} holds {number}", "target": str(number)} for number in range(ITEMS)]
 
 

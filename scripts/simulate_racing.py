@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""Simulates races among candidates whose true rates are known: are good ones dropped, and what is saved?
+"""Simulates races of candidates with known true scores: how often are good ones dropped, how many answers are saved?
 
-A wrong drop is a candidate that is dropped although it is not worse than the parent; a family is one
-race. "share" is the answers asked for over those of full scoring (every candidate and the parent on
-every item). Wrong drops and evidence are checked with nobody outrun, so nothing but evidence ends a
-race; the last table adds successive halving, as searches use it. Takes about ten minutes.
+A wrong drop is a candidate that is dropped although it is not worse than the parent. "share" is the number of answers
+relative to full scoring (every candidate and the parent on every item). In the first tables, candidates are dropped by
+statistical evidence only; the last table adds successive halving, as searches use it. Takes about ten minutes.
 
     python scripts/simulate_racing.py [--races N] [--items N] [--runners N]
 """
@@ -24,14 +23,14 @@ PARENT = 0.6
 
 @dataclass
 class World:
-    """Items of different difficulty, and prompts that answer them with known mean rates."""
+    """Items of different difficulty, and prompts with known mean scores on them."""
 
     rng: random.Random
     items: list[str]
     hardness: dict[str, float]
 
     def scores(self, rate: float, *, graded: bool) -> dict[str, float]:
-        """Return a prompt's scores; items matter more than the prompt, so prompts mostly agree."""
+        """Return a prompt's scores; they depend more on the item than on the prompt, so prompts mostly agree."""
         shift = self._shift(rate)
         found = {}
         for item in self.items:
@@ -59,7 +58,7 @@ def make_world(seed: str, items: int) -> World:
 
 @dataclass
 class Tally:
-    """What races add up to."""
+    """The totals over all races."""
 
     races: int = 0
     wrong: int = 0
@@ -75,10 +74,10 @@ class Tally:
 
 
 def run_race(world: World, gaps: list[float], tally: Tally, *, graded: bool, weighted: bool, first: int | None) -> None:
-    """Race candidates at these true gaps to the parent, and count what happened.
+    """Race candidates with these true differences to the parent, and count the results.
 
-    "Not worse" is judged by what the race is about: for a plain order the true rates, for a weighted
-    one the mean over all of the course's items.
+    "Not worse" refers to the true rates for a plain order of items, and to the mean over all items of the race for a
+    weighted order.
     """
     parent = world.scores(PARENT, graded=graded)
     runners = [world.scores(PARENT + gap, graded=graded) for gap in gaps]
@@ -100,7 +99,7 @@ def run_race(world: World, gaps: list[float], tally: Tally, *, graded: bool, wei
 
 
 def world_course(world: World, *, weighted: bool) -> ItemOrder:
-    """Return an order of the items; a weighted one has learned from six earlier prompts which discriminate."""
+    """Return an order of the items; in a weighted one, items on which six earlier prompts differed come first."""
     if not weighted:
         return draw_item_order(world.items, {}, str(world.rng.random()))
     earlier = [world.scores(PARENT + world.rng.uniform(-0.2, 0.1), graded=False) for _ in range(6)]

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Simulates a search on many machines: is the quota used, is it shared fairly, what does losing machines cost?
+"""Simulates searches with many workers: is the rate limit used and shared fairly, and what does losing workers cost?
 
-A discrete-event simulation of what `lpo worker` and the bus over NATS do: coordinators keep a window of requests
-in the queue; workers take them in order, lease turns under the shared limit lot by lot, ask a service, and
-reply; a worker that dies holds its requests until the server gives them to others. Times of the network, the
-lease and the coordinator's own work are those measured on one machine (see the options); nothing is sent.
+This is a discrete-event simulation of `lpo worker` and the bus over NATS. A coordinator is the process of a search; it
+keeps a number of requests in the queue. Workers take requests in order, reserve ("lease") several time slots at once
+under the shared limit, call a service, and reply. The requests of a worker that fails go to other workers after some
+time. The times of the network, of a lease and of a coordinator's own work were measured on one machine (see the
+options).
 
     python scripts/simulate_scale.py [--workers 1000] [--places 16] [--quota 10000] [--seconds 40]
 """
@@ -29,12 +30,12 @@ ACK_WAIT: Final = 6.0
 """Seconds until a lost worker's requests go to others, as in lpo_agent.bus.nats."""
 CAUTION: Final = 0.995
 SHORTEST, LONGEST = 0.002, 0.25
-"""Bounds of the pause after a lease that came too late, as in lpo_agent.bus.nats_connection."""
+"""Bounds of the pause after a lease that another worker was faster to get, as in lpo_agent.bus.nats_connection."""
 
 
 @dataclass
 class Plan:
-    """What is simulated. Times in seconds.
+    """The parameters of a simulation; times in seconds.
 
     ``op``: the server's work for one read or write of the shared clock; ``each``: a coordinator's own work for a
     request. Both are done one after another.
@@ -57,7 +58,7 @@ class Plan:
 
 @dataclass
 class Worker:
-    """A worker: free places, requests that wait for a turn, where the clock stood, and whether it lives."""
+    """A worker: free places, requests that wait for a time slot, the last clock value, and whether it is alive."""
 
     free: int
     waiting: deque[int] = field(default_factory=deque)
@@ -69,7 +70,7 @@ class Worker:
 
 
 class World:
-    """The simulation. ``done``: times of answers; ``shares``: answers by coordinator; ``again``: asked twice."""
+    """The simulation. ``done``: times of answers; ``shares``: answers by coordinator; ``again``: repeated requests."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.rng, self.now = plan, random.Random(plan.seed), 0.0
@@ -91,12 +92,12 @@ class World:
         self.settled: set[int] = set()
 
     def at(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do something so many seconds from now."""
+        """Schedule an action in this many seconds."""
         self.count += 1
         heapq.heappush(self.events, (self.now + seconds, self.count, action))
 
     def run(self) -> None:
-        """Play it to the end."""
+        """Run the simulation to its end."""
         plan = self.plan
         for coordinator in range(plan.coordinators):
             for _ in range(plan.window):
@@ -108,7 +109,7 @@ class World:
             action()
 
     def publish(self, coordinator: int) -> None:
-        """Let a coordinator put its next request into the queue, when its own work lets it."""
+        """Let a coordinator put its next request into the queue, after its own work for the request."""
         start = max(self.now, self.busy[coordinator])
         self.busy[coordinator] = start + self.plan.each
         self.spent[coordinator] += self.plan.each
@@ -137,7 +138,7 @@ class World:
             self.lease(number)
 
     def lease(self, number: int) -> None:
-        """Let a worker lease turns for what waits, one lease at a time, and not before that is of use."""
+        """Let a worker lease time slots for its waiting requests; one lease at a time, and not too early."""
         worker = self.workers[number]
         if worker.leasing or not worker.waiting:
             return
@@ -146,7 +147,7 @@ class World:
         self.at(pause, lambda: self.lease_lot(number))
 
     def lease_lot(self, number: int) -> None:
-        """Lease turns for those who wait, as many as a lot may be long."""
+        """Lease time slots for the waiting requests, up to the largest size of a lease."""
         worker, turn = self.workers[number], self.parts / (CAUTION * self.plan.quota)
         lot = [worker.waiting.popleft() for _ in range(min(len(worker.waiting), max(1, int(MAX_LEASE / turn))))]
 
@@ -161,7 +162,7 @@ class World:
         self.advance(part, len(lot) * turn, leased)
 
     def advance(self, part: int, seconds: float, done: Callable[[float], None], tries: int = 0) -> None:
-        """Move a shared clock ahead: read it, write it if nobody else did meanwhile, else try again."""
+        """Move a shared clock ahead: read it and write it; if another worker wrote in between, try again."""
 
         def write(revision: int) -> None:
             if revision != self.revisions[part]:
@@ -182,19 +183,19 @@ class World:
         self.at(self.plan.wire, lambda: self.store(read))
 
     def store(self, action: Callable[[], None]) -> None:
-        """Let the server do an operation of its key-value store when its turn comes."""
+        """Queue an operation of the server's key-value store, which does one at a time."""
         self.store_free = max(self.now, self.store_free) + self.plan.op
         self.at(self.store_free - self.now, action)
 
     def ask(self, number: int, request: int) -> None:
-        """Send a request to the service; the answer comes later, if the worker lives."""
+        """Send a request to the service; the answer comes later, if the worker is still alive."""
         if not self.workers[number].alive:
             return
         self.started.append(self.now)
         self.at(self.plan.latency * self.rng.lognormvariate(-0.125, 0.5), lambda: self.answer(number, request))
 
     def answer(self, number: int, request: int) -> None:
-        """Reply, free the place, and let the coordinator go on."""
+        """Reply, free the place, and let the coordinator continue."""
         worker = self.workers[number]
         if not worker.alive:
             return
@@ -209,7 +210,7 @@ class World:
         self.hand_out()
 
     def lose(self) -> None:
-        """Kill some workers; after a while the server gives what they held to others."""
+        """Kill some workers; after some time the server gives their requests to others."""
         victims = self.rng.sample(range(len(self.workers)), int(self.plan.lost * len(self.workers)))
         for number in victims:
             worker = self.workers[number]
@@ -219,18 +220,18 @@ class World:
             self.at(ACK_WAIT, partial(self.give_again, held))
 
     def give_again(self, requests: list[int]) -> None:
-        """Put the requests of a lost worker back in front."""
+        """Put the requests of a lost worker at the front of the queue."""
         self.queue.extendleft(reversed(requests))
         self.hand_out()
 
 
 def rate(times: list[float], start: float, end: float) -> float:
-    """Return events a second between two times."""
+    """Return the number of events per second between two times."""
     return sum(start <= t < end for t in times) / (end - start)
 
 
 def worst_window(times: list[float], width: float = 2.0) -> float:
-    """Return the most events in any window of that many seconds, per second."""
+    """Return the highest number of events per second in any window of this width."""
     most, first = 0, 0
     ordered = sorted(times)
     for last, time in enumerate(ordered):
@@ -241,7 +242,7 @@ def worst_window(times: list[float], width: float = 2.0) -> float:
 
 
 def show(name: str, plan: Plan) -> None:
-    """Run a plan and print a line."""
+    """Simulate a plan and print one line."""
     world = World(plan)
     world.run()
     start, end = 10.0, plan.seconds
@@ -257,7 +258,7 @@ def show(name: str, plan: Plan) -> None:
 
 
 def recovery(world: World) -> float:
-    """Return the seconds after the loss until a second's answers are again 0.97 of what they are at the end."""
+    """Return the seconds after the loss until the answers per second are 0.97 of the final rate again."""
     plan = world.plan
     steady = rate(world.done, plan.seconds - 5, plan.seconds)
     moment = plan.lost_at
@@ -277,17 +278,17 @@ def main() -> None:
     common = {"workers": given.workers, "places": given.places, "quota": given.quota, "seconds": given.seconds}
     print(f"{given.workers:,} workers of {given.places} places, {given.quota:,.0f} requests/s of quota\n")
     heads = (
-        "quota used",
-        "worst 2 s",
+        "limit used",
+        "highest 2 s",
         "fairness (Jain)",
         "leases/s (too late)",
         "busiest coordinator",
-        "asked twice, back after",
+        "requests made twice, recovery time",
     )
     print(f"| case | {' | '.join(heads)} |\n|{' --- |' * 7}")
     show("8 coordinators", Plan(**common))
-    show("the same, a tenth of the workers lost half way", Plan(**common, lost=0.1, lost_at=given.seconds / 2))
-    show("answers take 1.5 s, a tenth lost", Plan(**common, latency=1.5, lost=0.1, lost_at=given.seconds / 2))
+    show("the same, a tenth of the workers fail half-way", Plan(**common, lost=0.1, lost_at=given.seconds / 2))
+    show("answers take 1.5 s, a tenth fail", Plan(**common, latency=1.5, lost=0.1, lost_at=given.seconds / 2))
     for count in (1, 2, 4, 5, 16):
         show(f"{count} coordinator{'s' * (count > 1)}", Plan(**common, coordinators=count, window=32_768 // count))
 

@@ -1,4 +1,4 @@
-"""Fixtures for all tests, and how tests are shared out among the workers of pytest-xdist."""
+"""Fixtures for all tests, and the distribution of tests among the workers of pytest-xdist."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Task and optimizer models played by functions, for runs without any model.
+"""Scripted task and optimizer models, for runs without a real model.
 
-The task: repeat the number in the input. The task model does so only if its prompt says "digits";
-otherwise it chats. With "please" in the prompt it refuses everything: a harmful word.
+The task is to repeat the number in the input. The task model does so only if its prompt contains "number", and
+otherwise gives another answer. If the prompt contains "please", it refuses to answer, so this word is harmful.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def asked(call: Call) -> str:
-    """Return all that was asked in one text."""
+    """Return the messages of a call as one text."""
     return "\n".join(turn.content for turn in call.turns)
 
 
 def task(call: Call) -> str:
-    """Answer an example; every fifth number is beyond this model, whatever the prompt."""
+    """Answer an example; multiples of 5 are answered incorrectly, whatever the prompt."""
     text = asked(call)
     numbers: list[str] = re.findall(r"\d+", text)
     if not numbers:
@@ -50,12 +50,12 @@ def capable(call: Call) -> str:
 
 
 def weak(call: Call) -> str:
-    """Answer everything as if it were an example, as a small model does."""
+    """Answer every request as if it were an example, as a small model does."""
     return task(call)
 
 
 def coin(call: Call) -> str:
-    """Answer by a coin that the prompt's words toss, so that no prompt is better than another."""
+    """Answer correctly or not depending on a hash of the text, so that no prompt is better than another."""
     import hashlib  # noqa: PLC0415 - loaded from a file by path
 
     numbers: list[str] = re.findall(r"\d+", asked(call))
@@ -64,5 +64,5 @@ def coin(call: Call) -> str:
 
 
 def judged(call: Call) -> str:
-    """Answer like :func:`task`; where an answer is to be graded, give it 7 of 10."""
+    """Answer like :func:`task`; if the request is to grade an answer, give it 7 of 10."""
     return "It is nearly right.\n7" if "answer to grade" in asked(call) else task(call)

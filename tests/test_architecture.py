@@ -1,4 +1,4 @@
-"""Imports point inward, heavy things are imported late, and the house rules hold."""
+"""Tests of the architecture: allowed imports, lazy imports, and the rules for the code."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lpo_agent"
 
-# The rooms from the inside out: a room may import itself and the rooms of the layers above its own line, here
-# and under TYPE_CHECKING. A room is a folder or a module of the package; four base modules stand for themselves.
+# The layers of the package, from the inside out. A part (a folder or a module of the package, or one of a few base
+# modules) may import itself and parts of earlier layers, and nothing else, also under TYPE_CHECKING.
 LAYERS = (
     ("failure",),
     ("errors",),
@@ -35,14 +35,14 @@ LAYERS = (
     ("cli",),
     ("__main__",),
 )
-LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
 
 def modules() -> list[tuple[str, Path]]:
     return [(".".join(path.relative_to(PACKAGE).with_suffix("").parts), path) for path in PACKAGE.rglob("*.py")]
 
 
-def room_of(module: str) -> str:
+def part_of(module: str) -> str:
     base = ".".join(module.split(".")[:2])
     return base if base in LAYER else module.partition(".")[0]
 
@@ -60,7 +60,7 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 def module_of(name: str) -> str:
-    """Return the module that a dotted name stands for or stands in."""
+    """Return the module with this dotted name, or the module that contains the name."""
     place = PACKAGE.joinpath(*name.split("."))
     if place.with_suffix(".py").exists() or not name:
         return name or "__init__"
@@ -68,7 +68,7 @@ def module_of(name: str) -> str:
 
 
 def graph() -> dict[str, set[str]]:
-    """Return which modules each module imports; a package stands under its folder's name."""
+    """Return the imported modules of each module; the name of a package is that of its folder."""
     return {
         name.removesuffix(".__init__"): imported(ast.parse(path.read_text(encoding="utf-8")))
         for name, path in modules()
@@ -95,14 +95,14 @@ def broad(tree: ast.AST) -> list[int]:
     return sorted(found)
 
 
-def test_every_room_has_its_layer() -> None:
-    assert {room_of(name) for name in graph()} == set(LAYER)
+def test_every_part_has_a_layer() -> None:
+    assert {part_of(name) for name in graph()} == set(LAYER)
 
 
 @pytest.mark.parametrize(("name", "others"), sorted(graph().items()), ids=lambda value: value or "")
 def test_imports_point_inward(name: str, others: set[str]) -> None:
-    room = room_of(name)
-    wrong = {other for other in others if room_of(other) != room and LAYER[room_of(other)] >= LAYER[room]}
+    part = part_of(name)
+    wrong = {other for other in others if part_of(other) != part and LAYER[part_of(other)] >= LAYER[part]}
     assert not wrong, f"{name} may not import {sorted(wrong)}"
 
 
@@ -115,8 +115,8 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def test_only_methods_know_which_agents_they_bring() -> None:
     """The parts that all methods share work with agents by messages alone."""
-    inner = {name: others for name, others in graph().items() if room_of(name) == "search"}
-    knowing = {name for name, others in inner.items() if any(room_of(other) == "agents" for other in others)}
+    inner = {name: others for name, others in graph().items() if part_of(name) == "search"}
+    knowing = {name for name, others in inner.items() if any(part_of(other) == "agents" for other in others)}
     assert all(name.startswith("search.methods") for name in knowing)
     assert knowing
 
@@ -138,7 +138,7 @@ def test_the_core_never_awaits() -> None:
             assert not [n for n in ast.walk(tree) if isinstance(n, ast.Await | ast.AsyncFunctionDef)], name
 
 
-def test_broad_excepts_stand_only_at_boundaries() -> None:
+def test_broad_excepts_are_only_at_boundaries() -> None:
     found = {name for name, path in modules() if broad(ast.parse(path.read_text(encoding="utf-8")))}
     # Two kinds of boundaries: those of a process or task, whose failures must reach somebody (the bus, the command
     # line, a run that nobody awaits yet), and code of somebody else (modules, packages, metrics, models, agents,
@@ -164,7 +164,7 @@ def test_broad_excepts_stand_only_at_boundaries() -> None:
         ("except OSError:\n    with suppress(Exception):\n        pass\nexcept ValueError:", True),
     ],
 )
-def test_the_rule_of_broad_excepts_sees_them_all(words: str, seen: bool) -> None:  # noqa: FBT001 - a table's column
+def test_the_check_of_broad_excepts_finds_all_forms(words: str, seen: bool) -> None:  # noqa: FBT001 - a table's column
     assert bool(broad(ast.parse(f"try:\n    pass\n{words}\n    pass"))) == seen
 
 

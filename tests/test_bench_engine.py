@@ -1,4 +1,4 @@
-"""The engine's benchmark in short: what it counts must be right; how fast it was is not looked at."""
+"""Test of a short run of the engine's benchmark: its counts must be right; times are not checked."""
 
 from __future__ import annotations
 

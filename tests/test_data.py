@@ -1,4 +1,4 @@
-"""Data files as people have them, and splits that are honest."""
+"""Tests of reading data files, and of splitting rows."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_byte_order_mark_and_windows_line_ends(write: Callable[..., Path]) -> No
     assert pairs(read_examples(write("a.csv", table))) == [("a", "1")]
 
 
-def test_numbers_and_booleans_become_the_text_that_stands_in_the_file(write: Callable[..., Path]) -> None:
+def test_numbers_and_booleans_become_the_text_in_the_file(write: Callable[..., Path]) -> None:
     path = write("a.jsonl", '{"input": {"x": 1.50, "y": true}, "target": 12345678901234567890123}')
     assert pairs(read_examples(path)) == [({"x": "1.50", "y": "true"}, "12345678901234567890123")]
 
@@ -267,7 +267,7 @@ def test_another_seed_gives_another_split() -> None:
     assert split(data=numbered(40, classes=40), seed=1) != split(data=numbered(40, classes=40), seed=2)
 
 
-def test_the_caller_s_list_is_left_as_it_is() -> None:
+def test_the_caller_s_list_is_not_changed() -> None:
     examples = numbered(30)
     split(data=examples, seed=1)
     assert examples == numbered(30)
@@ -312,7 +312,7 @@ def test_train_alone_is_divided_two_to_one() -> None:
     assert sorted(inputs((*parts.train, *parts.dev))) == sorted(str(example.input) for example in given[:20])
 
 
-def test_rows_of_the_test_split_are_dropped_elsewhere() -> None:
+def test_rows_of_the_test_split_are_removed_from_other_splits() -> None:
     given = numbered(6)
     parts = split(train=given[:3], dev=[*given[3:5], given[2]], test=[given[2], given[5]])
     assert inputs(parts.train) == ["question 0", "question 1"]
@@ -351,7 +351,7 @@ def test_text_and_its_object_form_are_the_same_example() -> None:
         ),
     ],
 )
-def test_splits_that_cannot_serve_are_refused(given: dict[str, Any], message: str) -> None:
+def test_unusable_splits_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         split(**given)
 
@@ -390,13 +390,13 @@ def test_variables_are_those_of_the_rows() -> None:
 
 
 @given(st.lists(ROWS, max_size=4), st.lists(ROWS, max_size=4), st.lists(ROWS, max_size=4), st.integers(0, 9))
-def test_splits_survive_being_kept(train: list[Row], dev: list[Row], test: list[Row], leaked: int) -> None:
+def test_splits_can_be_stored_and_read(train: list[Row], dev: list[Row], test: list[Row], leaked: int) -> None:
     splits = Splits(tuple(train), tuple(dev), tuple(test), leaked)
     assert from_json(to_json(splits)) == splits
 
 
 @given(st.lists(ROWS, max_size=4), st.lists(ROWS, max_size=4))
-def test_a_digest_stands_for_the_content(some: list[Row], others: list[Row]) -> None:
+def test_a_digest_depends_on_the_content(some: list[Row], others: list[Row]) -> None:
     same = [(row.variables, row.target) for row in some] == [(row.variables, row.target) for row in others]
     assert (digest(some) == digest(others)) == same
     assert digest(some) == digest([replace(row, id="other") for row in some])

@@ -1,4 +1,4 @@
-"""Durable, shared, and honest about runs that died."""
+"""Tests of the journal: it is durable, shared by processes, and detects runs that died."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_outcomes_come_back_in_order(tmp_path: Path) -> None:
         assert list(journal.outcomes("run")) == [(b"p", "dev:0", one), (b"q", "dev:0", two)]
 
 
-async def test_what_attempts_cost_adds_up_over_sessions(tmp_path: Path) -> None:
+async def test_the_cost_of_attempts_adds_up_over_sessions(tmp_path: Path) -> None:
     for _ in range(2):
         async with open_journal(tmp_path / "j") as journal:
             journal.book("run", Spent(failed=False, input_tokens=5, output_tokens=2, usd=0.25))
@@ -195,7 +195,7 @@ def steps_of(journal: Journal, ask: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("name", ["20260101-1234", "20260101-123", "last", "nobody", "bench.0007", "20260101-1999"])
-async def test_looking_a_run_up_does_not_read_the_others(many: Journal, name: str) -> None:
+async def test_finding_a_run_does_not_read_the_others(many: Journal, name: str) -> None:
     def look() -> None:
         with contextlib.suppress(JournalError):
             many.run(name)
@@ -217,9 +217,7 @@ async def test_a_page_of_runs_does_not_read_the_others(many: Journal) -> None:
     assert many.runs(10, MANY) == []
 
 
-async def test_only_runs_that_are_said_to_run_have_their_process_looked_for(
-    many: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_running_runs_have_their_process_checked(many: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
 
     def look(pid: int) -> str:

@@ -1,4 +1,4 @@
-"""Metrics: right answers in the forms that models give them, wrong ones, and failures kept apart."""
+"""Tests of metrics: right answers in various forms, wrong answers, and failures."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ async def test_the_option_that_a_reply_chooses(labels: tuple[str, ...], output: 
 
 
 @pytest.mark.parametrize("output", ["1", "-1", "The answer is {}.", "C", "use {}"])
-async def test_labels_that_differ_in_punctuation_only_are_told_apart(output: str) -> None:
+async def test_labels_that_differ_in_punctuation_only_are_distinguished(output: str) -> None:
     for labels in (("-1", "0", "1"), ("C", "C++", "C#")):
         for target in labels:
             chosen = await value(Choice(labels), output.format(target), target)
@@ -229,7 +229,7 @@ async def test_labels_that_differ_in_punctuation_only_are_told_apart(output: str
         ("the blue one", "red", "", 0),
     ],
 )
-async def test_without_labels_a_row_tells_them(output: str, target: str, given: str, wanted: float) -> None:
+async def test_without_labels_the_row_names_the_options(output: str, target: str, given: str, wanted: float) -> None:
     assert await value(load_metric("choice"), output, target, given) == wanted
 
 
@@ -422,7 +422,7 @@ async def test_a_function_that_raises_makes_the_item_unscored() -> None:
     assert len(str(caught.value)) <= 200
 
 
-async def test_an_error_of_the_package_s_own_passes_through_a_function() -> None:
+async def test_an_error_of_the_package_is_not_wrapped() -> None:
     def refuse(output: str, target: str, row: dict[str, str]) -> float:
         raise RateLimited("slow down")
 
@@ -430,7 +430,7 @@ async def test_an_error_of_the_package_s_own_passes_through_a_function() -> None
         await as_metric(refuse).judge("x", row("y"))
 
 
-async def test_a_plain_function_holds_up_neither_the_loop_nor_a_cancellation() -> None:
+async def test_a_plain_function_blocks_neither_the_loop_nor_cancellation() -> None:
     release, begun = threading.Event(), threading.Event()
 
     def slow(output: str, target: str, row: dict[str, str]) -> float:
@@ -499,7 +499,7 @@ async def test_a_function_is_loaded_from_a_file_or_a_module(own_module: Callable
         assert await metric.judge("x", row("y")) == Judgement(0.5, "half")
 
 
-def test_what_cannot_be_loaded_is_named(own_module: Callable[[str], str]) -> None:
+def test_a_function_that_cannot_be_loaded_is_named(own_module: Callable[[str], str]) -> None:
     path = own_module("import no_such_module_anywhere\n")
     with pytest.raises(ConfigError, match="no_such_module_anywhere"):
         load_metric(f"{path}:score")
@@ -583,7 +583,7 @@ def test_known_labels_decide_the_metric() -> None:
         ("exact", ["\u65e5\u672c\u8a9e" * 5], 25),
     ],
 )
-def test_the_room_for_an_answer(name: str, targets: list[str], tokens: int) -> None:
+def test_the_default_length_of_an_answer(name: str, targets: list[str], tokens: int) -> None:
     assert answer_tokens(name, rows(*targets)) == tokens
 
 
@@ -605,7 +605,7 @@ async def unfit(metric: Metric, items: Sequence[Row]) -> list[Any]:
 
 @pytest.mark.benchmark_data
 @pytest.mark.skipif(not BENCH.is_dir(), reason=f"no benchmark items at {BENCH}; set LPO_BENCH_DATA")
-async def test_the_default_metric_tells_the_targets_of_real_items_from_nothing() -> None:
+async def test_the_default_metric_accepts_the_targets_of_real_items_and_rejects_empty_answers() -> None:
     sets = bench_items()
     assert sets
     for name, items in sets.items():

@@ -1,4 +1,4 @@
-"""The public API: what it lists is there and described, and what stands outside the library uses nothing else."""
+"""Tests of the public API: all names exist and have docstrings, and other packages use only public names."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def allowed(module: str, name: str | None, own: str) -> bool:
 
 
 @pytest.mark.parametrize("folder", OUTSIDE)
-def test_what_stands_outside_imports_public_names_only(folder: str) -> None:
+def test_code_outside_of_the_library_imports_public_names_only(folder: str) -> None:
     own = folder.removeprefix("servers/").replace("/", ".")
     files = sorted((ROOT / folder).rglob("*.py"))
     assert files
@@ -84,7 +84,7 @@ def test_the_rule_rejects_what_is_not_public() -> None:
     assert not allowed("lpo_agent.cli.show", "console", "lpo_mcp")
 
 
-def test_nothing_outside_asks_for_a_method_by_its_name() -> None:
+def test_code_outside_of_the_library_compares_no_method_names() -> None:
     for folder in OUTSIDE:
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -94,7 +94,7 @@ def test_nothing_outside_asks_for_a_method_by_its_name() -> None:
 
 
 @pytest.mark.parametrize("module", ["lpo_agent", "lpo_agent.bench"])
-def test_the_names_listed_are_those_imported_late(module: str) -> None:
+def test_all_has_exactly_the_names_that_are_imported_lazily(module: str) -> None:
     package = import_module(module)
     eager = {"__version__"} if module == "lpo_agent" else set()
     assert set(package.__all__) == package._HOMES.keys() | eager

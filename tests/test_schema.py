@@ -1,4 +1,4 @@
-"""The published schema is the code's own, and real results keep to it."""
+"""Tests of the JSON schema of results: it is generated from the code, and results match it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESULT = RunResult(
 )
 
 
-def test_the_committed_schema_is_what_the_code_says() -> None:
+def test_the_committed_schema_is_that_of_the_code() -> None:
     assert committed_text() == to_text(result_schema()), "run: python -m lpo_agent.schema"
 
 

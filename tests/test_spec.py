@@ -1,4 +1,4 @@
-"""An option of a run is declared once: what else speaks of it follows, or is said to be stale."""
+"""Tests of options: each is declared once, and all other places are generated from the declaration."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_new_field_is_a_key_of_the_config_file(tmp_path: Path) -> None:
         Wider(**RUN, **options)
 
 
-def test_a_new_field_makes_the_generated_files_stale_and_is_in_the_new_ones(generate: ModuleType) -> None:
+def test_a_new_field_makes_the_generated_files_out_of_date(generate: ModuleType) -> None:
     files: Mapping[Path, str] = generate.made(Wider)
     assert all(path.read_text(encoding="utf-8") != text for path, text in files.items())
     keywords, page = files.values()
@@ -79,18 +79,18 @@ def test_a_new_field_makes_the_generated_files_stale_and_is_in_the_new_ones(gene
     assert row in page
 
 
-def test_the_generated_files_are_those_of_today() -> None:
+def test_the_generated_files_are_up_to_date() -> None:
     done = subprocess.run([sys.executable, GENERATE, "--check"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_stale_file_is_named_and_written_anew(
+def test_an_outdated_file_is_named_and_written_again(
     generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "lpo_agent").mkdir()
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     assert generate.main(["--check"]) == 1
-    assert "lpo_agent/options.py is stale; run scripts/generate" in capsys.readouterr().err
+    assert "lpo_agent/options.py is out of date; run scripts/generate" in capsys.readouterr().err
     assert (generate.main([]), generate.main(["--check"]), generate.main(["--help"])) == (0, 0, 2)
 
 
@@ -108,7 +108,7 @@ def test_the_typed_keywords_make_a_spec() -> None:
     assert score(budget=Budget(calls=1), data=Path("x"), max_tokens=5).budget.calls == 1
 
 
-def test_every_option_says_what_it_is() -> None:
+def test_every_option_has_a_description() -> None:
     for found in options_of(RunSpec):
         assert 5 < len(found.text) < 170, found.name
         assert found.text[-1] not in ".;", found.name
@@ -144,7 +144,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 @pytest.mark.parametrize(("given", "says"), BAD.values(), ids=BAD.keys())
-def test_what_is_wrong_is_a_config_error_that_names_the_option(
+def test_an_invalid_value_is_a_config_error_that_names_the_option(
     make: Callable[[dict[str, Any]], Any], given: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
@@ -190,7 +190,7 @@ def test_an_argument_of_a_tool_has_the_options_words_and_range() -> None:
         budget_usd: Annotated[float | None, argument("budget_usd", unset="the server's")] = None
 
     found = Arguments.model_json_schema()["properties"]
-    assert found["proposals"]["description"] == "Candidates of each step; default: the method's own."
+    assert found["proposals"]["description"] == "Candidates of each step; default: depends on the method."
     assert found["proposals"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 64}
     assert (found["steps"]["description"], found["steps"]["maximum"]) == ("Rounds.", 10)
     assert found["method"]["enum"] == list(option_of("method").choices)

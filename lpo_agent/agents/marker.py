@@ -143,7 +143,7 @@ def token_marker(setting: AgentSetting, model: Model) -> TokenMarker:
 
 
 def influence_marker(_setting: AgentSetting, _model: Model) -> InfluenceMarker:
-    """Make the marker that goes by measurement."""
+    """Make the marker that uses measured influence."""
     return InfluenceMarker()
 
 

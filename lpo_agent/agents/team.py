@@ -55,7 +55,7 @@ class Team:
         """Return the handler of one topic."""
         if topic == SCORE.name:
             return self.scorer(models).score
-        found = {each.name: handler for each, handler in Agents(_nobody, self._writers(models)).handlers()}
+        found = {each.name: handler for each, handler in Agents(_no_scorer, self._writers(models)).handlers()}
         return found[topic]
 
     def scorer(self, models: Models) -> Scorer:
@@ -78,5 +78,5 @@ class Team:
         return writers if own.proposer is None else replace(writers, propose=OwnProposer(own.proposer).propose)
 
 
-async def _nobody(ask: ScoreAsk) -> ScoreReply:
+async def _no_scorer(ask: ScoreAsk) -> ScoreReply:
     raise AssertionError(f"no scorer was made for row {ask.row.id}")

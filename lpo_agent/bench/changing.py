@@ -1,4 +1,4 @@
-"""A benchmark with some of its lists and options replaced, as the command line asks for it."""
+"""Replaces lists and options of a benchmark by those of the command line."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def change_bench(
     *,
     search_calls: int | None = None,
 ) -> Bench:
-    """Return the benchmark with some things replaced; raises ConfigError.
+    """Return the benchmark with the given lists and options; raises ConfigError.
 
-    ``lists``: tasks (by name), methods, localities, markers or seeds. ``options``: those of a run, which win over what
-    the benchmark says for all of its methods or for one. Without the arm that it names as reference, it has none.
+    ``lists``: tasks (by name), methods, localities, markers or seeds. ``options``: options of a run, which replace
+    those of the benchmark and of its methods. If the new grid lacks the reference arm, it has no reference.
     """
     content = bench.model_dump() | {name: list(values) for name, values in lists.items()}
     if "tasks" in lists:
@@ -47,10 +47,10 @@ def _replace_options(
     numbers = {name.replace("-", "_"): value for name, value in options.get(NUMBERS, {}).items()}
     rest = {name: value for name, value in options.items() if name != NUMBERS}
     content["options"] = by_field(RunSpec, bench.options) | rest
-    content["host"] = bench.host | numbers
-    content["hosts"] = {
+    content["settings"] = bench.settings | numbers
+    content["method_settings"] = {
         method: {name: value for name, value in own.items() if name not in numbers}
-        for method, own in bench.hosts.items()
+        for method, own in bench.method_settings.items()
     }
     replaced = rest.keys() | ({"marker"} if "markers" in lists else set())
     content["method_options"] = {

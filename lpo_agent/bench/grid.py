@@ -76,14 +76,19 @@ class BenchTask(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+FORMER_NAMES: Final = {"host": "settings", "hosts": "method_settings"}
+"""Names of fields in version 0.1, which grid files and the journal may still have, with their present names."""
+
+
 class Bench(BaseModel):
     """A benchmark.
 
     ``methods``, ``localities``, ``markers``, ``seeds`` and ``tasks``: the axes of the grid. ``rows``: the
     most rows of each split. ``keep_leaks``: keep training rows that are also in dev or test.
     ``options``: options of `lpo optimize` for all cells. ``method_options``: options of one method, which
-    override those; a file may also write them as ``[options.METHOD]``. ``host``: settings of all
-    beam-search methods (ape, apo, pe2); ``hosts``: of one of them, which override those.
+    override those; a file may also write them as ``[options.METHOD]``. ``settings``: settings (``--set``) of
+    all beam-search methods (ape, apo, pe2); ``method_settings``: settings of one of them, which override
+    those; a file may also write them as ``[settings.METHOD]``.
     ``search_calls``: the most calls of each search before its test. Answers from the journal count too, so
     that all methods have equal budgets. ``reference``: the arm to compare all others with, such as
     "pe2/nudge".
@@ -102,16 +107,19 @@ class Bench(BaseModel):
     search_calls: int | None = Field(default=None, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
     method_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    host: dict[str, Any] = Field(default_factory=dict)
-    hosts: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    method_settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tasks: tuple[BenchTask, ...]
     reference: str | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _lift(cls, content: Any) -> Any:
-        """Move tables ``[options.METHOD]`` to ``method_options``."""
-        if not isinstance(content, dict) or not isinstance(content.get("options"), dict):
+        """Move tables ``[options.METHOD]`` to ``method_options``, and ``[settings.METHOD]`` to ``method_settings``."""
+        if not isinstance(content, dict):
+            return content
+        content = _lift_settings({str(FORMER_NAMES.get(name, name)): value for name, value in content.items()})
+        if not isinstance(content.get("options"), dict):
             return content
         options = content["options"].items()
         tables = {n: v for n, v in options if isinstance(v, dict) and field_of(RunSpec, n) is None}
@@ -147,6 +155,15 @@ class Bench(BaseModel):
         if len({getattr(each, "name", each) for each in given}) < len(given):
             raise ValueError("a value is given twice")
         return given
+
+
+def _lift_settings(content: dict[str, Any]) -> dict[str, Any]:
+    settings, given = content.get("settings"), content.get("method_settings", {})
+    if not isinstance(settings, dict) or not isinstance(given, dict):
+        return content
+    tables = {name: value for name, value in settings.items() if isinstance(value, dict)}
+    rest = {name: value for name, value in settings.items() if name not in tables}
+    return content | {"settings": rest, "method_settings": given | tables}
 
 
 class Cell(BaseModel):
@@ -204,7 +221,7 @@ def arm_key(cell: Cell) -> str:
 def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
     """Return the specification of the cell's run, without its rows; raises ConfigError if it is not valid."""
     task = next(task for task in bench.tasks if task.name == cell.task)
-    numbers = bench.host | bench.hosts.get(cell.method, {}) if has_locality(cell.method) else {}
+    numbers = bench.settings | bench.method_settings.get(cell.method, {}) if has_locality(cell.method) else {}
     own = bench.method_options.get(cell.method, {})
     common = by_field(RunSpec, bench.options) | by_field(RunSpec, task.options)
     unread = set() if cell.method == AUTO else set(OPTIONAL) - set(full(METHODS.load(cell.method)).reads)

@@ -1,7 +1,7 @@
-"""Running a benchmark: all cells at once, under one limiter, one budget and one journal.
+"""Runs a benchmark: all cells at the same time, with one rate limiter, one budget and one journal.
 
-A cell is a run of its own in the journal, so a benchmark that was interrupted goes on with the cells
-that are missing, and those that had begun go on where they were.
+Each cell is a run in the journal. So an interrupted benchmark continues with the missing cells, and resumes the cells
+that had begun.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ KIND: Final = "bench"
 
 
 class BenchRequest(Bench):
-    """A benchmark as the journal keeps it: with the keys of its rows, and its limits."""
+    """A benchmark as the journal stores it, with the keys of its rows and its limits."""
 
     splits: dict[str, str]
     notes: tuple[str, ...] = ()
@@ -60,9 +60,9 @@ class BenchRequest(Bench):
 
 @dataclass(frozen=True, slots=True)
 class BenchPlan:
-    """What a benchmark would take: its cells, its fewest and its most calls, and the tasks whose data is missing.
+    """The plan of a benchmark: its cells, its lowest and highest number of calls, and the tasks without data.
 
-    Cells may share calls, which are then made once.
+    Calls that cells share are made once.
     """
 
     cells: int
@@ -72,7 +72,7 @@ class BenchPlan:
 
 
 def plan_bench(bench: Bench, *, folder: Path | None = None, env: Environment | None = None) -> BenchPlan:
-    """Return what a benchmark would take, without asking a model; ``folder`` is that of :func:`open_bench`.
+    """Return the plan of a benchmark, without calling a model; ``folder`` as in :func:`open_bench`.
 
     Raises InputError.
     """
@@ -105,8 +105,8 @@ async def open_bench(
     """Start a benchmark; its result is a :class:`BenchResult`. Leaving the block before its end cancels it.
 
     ``folder`` holds the data of tasks that are not in the package (default: LPO_BENCH_DATA).
-    ``at_once`` cells run at the same time. ``command``: the command line that asks for it, for the result.
-    Raises InputError before anything is spent.
+    ``at_once`` cells run at the same time. ``command``: the command line that is shown in the result.
+    Raises InputError for wrong input, before any call.
     """
     env = env or read_environment()
     material = {task.name: load_splits(bench, task, folder or env.bench_data) for task in bench.tasks}
@@ -128,7 +128,7 @@ async def open_bench(
 
 
 def _check(bench: Bench, cell: Cell, splits: Splits | None) -> None:
-    """Raise InputError for a cell that cannot be run, or that cannot pay its choice on dev."""
+    """Raise InputError for a cell that cannot be run, or whose calls do not suffice for the choice on dev."""
     spec = cell_spec(bench, cell)
     task = load_task(spec, "optimize", splits)
     if bench.search_calls is None:
@@ -146,7 +146,7 @@ def _check(bench: Bench, cell: Cell, splits: Splits | None) -> None:
 async def resume_bench(
     journal: Journal, env: Environment, record: RunRecord, say: Callable[[str], None]
 ) -> AsyncIterator[Run[BenchResult]]:
-    """Go on with a benchmark that was interrupted."""
+    """Continue a benchmark that was interrupted."""
     await journal.reopen_run(record.run_id)
     request = BenchRequest.model_validate_json(record.spec_json)
     async with _running(journal, env, request, record.run_id, say) as run:
@@ -163,22 +163,22 @@ async def _running(
     async with opening as runner:
 
         async def job(run: Run[BenchResult], emit: Callable[[Event], None], stop: anyio.Event) -> BenchResult:
-            floor = _Floor(runner, request, emit, stop)
-            rows = await floor.run(specs)
-            return _result(floor, rows, common, stop=stop, usage=run.usage())
+            cell_runner = _CellRunner(runner, request, emit, stop)
+            rows = await cell_runner.run(specs)
+            return _result(cell_runner, rows, common, stop=stop, usage=run.usage())
 
         async with running(journal, run_id, runner.ledger, job) as run:
             yield run
 
 
 def _result(
-    floor: _Floor, rows: Sequence[CellRow], common: RunSpec, *, stop: anyio.Event, usage: UsageResult
+    cell_runner: _CellRunner, rows: Sequence[CellRow], common: RunSpec, *, stop: anyio.Event, usage: UsageResult
 ) -> BenchResult:
-    request = floor.request
-    tested = {row.cell: floor.tested(row) for row in rows if row.status == "completed"}
+    request = cell_runner.request
+    tested = {row.cell: cell_runner.tested(row) for row in rows if row.status == "completed"}
     ended = "asked to stop" if stop.is_set() else _shortfall(rows)
     return BenchResult(
-        run_id=floor.runner.session_id,
+        run_id=cell_runner.runner.session_id,
         status="stopped" if ended else "completed",
         stop_reason=ended or "all cells done",
         name=request.name,
@@ -197,14 +197,14 @@ def _result(
 
 
 def _shortfall(rows: Sequence[CellRow]) -> str:
-    """Return how many cells did not end, and why the first did not; "" if all did."""
+    """Return how many cells did not end, and the reason of the first one; "" if all ended."""
     short = [row for row in rows if row.status != "completed"]
     return f"{len(short)} of {len(rows)} cells did not end (first: {short[0].reason})" if short else ""
 
 
 @dataclass(slots=True)
-class _Floor:
-    """Where the cells run."""
+class _CellRunner:
+    """Runs the cells of a benchmark, and collects their rows."""
 
     runner: Runner
     request: BenchRequest
@@ -214,7 +214,7 @@ class _Floor:
     splits: dict[str, Splits] = field(default_factory=dict)
 
     async def run(self, specs: Mapping[Cell, RunSpec]) -> list[CellRow]:
-        """Run the cells that are missing; return all rows in the grid's order."""
+        """Run the missing cells; return all rows in the order of the grid."""
         for name, key in self.request.splits.items():
             self.splits[name] = data_files.from_json(self.runner.journal.get_blob(key))
         known = self.runner.journal.parts(self.runner.session_id)
@@ -236,7 +236,7 @@ class _Floor:
         return f"{self.runner.session_id}.{cell.name}"
 
     async def _take(self, limiter: anyio.CapacityLimiter, cell: Cell, spec: RunSpec, record: RunRecord | None) -> None:
-        """Run a cell when it is its turn, and note its row. What ends all cells is raised."""
+        """Run a cell when the limiter allows it, and store its row. Raises errors that end all cells."""
         async with limiter:
             if self.stop.is_set():
                 row = self._without(cell, BudgetExceeded("asked to stop"))
@@ -272,7 +272,7 @@ class _Floor:
         return result
 
     def _row(self, cell: Cell, result: RunResult) -> CellRow:
-        """Return a cell's row. A search that used up its own calls is complete once it is tested."""
+        """Return a cell's row. A search that used all of its calls is complete if it was tested."""
         cap = self.request.search_calls
         if cap is None:
             return row_of(cell, result)
@@ -287,7 +287,7 @@ class _Floor:
         )
 
     def _without(self, cell: Cell, problem: LpoError) -> CellRow:
-        """Return the row of a cell without a result; raises what other cells would meet too."""
+        """Return the row of a cell without a result; raises errors that other cells would have too."""
         if isinstance(problem, ProviderError) and problem.fatal:
             raise problem
         status: Literal["not run", "failed"] = "not run" if isinstance(problem, BudgetExceeded) else "failed"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lpo_agent import Option
 
-RUN_HELP: Final = "a run's id, a unique beginning of one, or `last`"
+RUN_HELP: Final = "the id of a run, a unique prefix of it, or `last`"
 ABOUT: Final = {"data": "JSON lines or CSV with `input` and `target`"}
 """The text below a group's heading."""
 
@@ -51,7 +51,7 @@ def build_parser(words: Container[str] | None = None) -> Parser:
     """
     parser = Parser(
         prog="lpo",
-        description="Local Prompt Optimization: better prompts by small, proven-local edits, measured on your data.",
+        description="Local Prompt Optimization: improves prompts by small local edits, measured on your data.",
         epilog="Exit codes: 0 done, 2 wrong input, 3 refused by a provider, 4 budget spent before any result, "
         "130 interrupted.",
     )
@@ -138,10 +138,12 @@ def _bench(parser: Parser) -> None:
     group.add_argument("--localities", metavar="LIST", help=option_of("locality").range)
     group.add_argument("--markers", metavar="LIST", help=option_of("marker").range)
     group.add_argument("--seeds", metavar="LIST", help="seeds, such as 0,1,2")
-    group.add_argument("--search-calls", metavar="N", help="most calls of each search, cached ones counted too")
+    group.add_argument(
+        "--search-calls", metavar="N", help="highest number of calls of each search, including cached ones"
+    )
     group.add_argument("--data-dir", metavar="DIR", help="folder with the tasks' data (default: LPO_BENCH_DATA)")
     group.add_argument("--cells", metavar="N", help=f"cells that run at the same time (default: {AT_ONCE})")
-    group.add_argument("--out", metavar="DIR", help="write bench.md, .json, .csv, .png and .svg there")
+    group.add_argument("--out", metavar="DIR", help="write bench.md, .json, .csv, .png and .svg to DIR")
     add_run(parser, "bench")
     _dry_run(parser, config=False)
     _output(parser)
@@ -155,7 +157,9 @@ def _show(parser: Parser) -> None:
 
 def _report(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help=RUN_HELP)
-    parser.add_argument("--out", metavar="FILE", help="write it there (default: report-RUN.html; -: standard output)")
+    parser.add_argument(
+        "--out", metavar="FILE", help="the file to write (default: report-RUN.html; -: standard output)"
+    )
     _messages(parser)
 
 
@@ -178,16 +182,18 @@ def _worker(parser: Parser) -> None:
     add_run(parser, "worker", changes)
     for action in parser.actions():
         action.required = action.dest in {"bus", "model"}
-    group = parser.add_argument_group("worker", "its rates hold for all workers of an account together")
+    group = parser.add_argument_group("worker", "the rates apply to all workers of an account together")
     roles = ", ".join(f"{name} ({meaning})" for name, meaning in WORKER_ROLES.items())
-    group.add_argument("--serve", metavar="LIST", help=f"what to do for runs, comma-separated (default: all): {roles}")
+    group.add_argument("--serve", metavar="LIST", help=f"roles of the worker, comma-separated (default: all): {roles}")
     group.add_argument(
         "--metric",
         metavar="NAME",
         action="append",
-        help="no longer needed: answers are judged where the search runs",
+        help="ignored: the run judges the answers itself",
     )
-    group.add_argument("--all-concurrency", metavar="N", help="requests at the same time at all workers together")
+    group.add_argument(
+        "--all-concurrency", metavar="N", help="highest number of requests in progress at all workers together"
+    )
     _output(parser)
 
 
@@ -198,14 +204,16 @@ def _no_options(_: Parser) -> None:
 def _prompt(parser: Parser) -> None:
     group = parser.add_argument_group("prompt")
     group.add_argument("prompt", metavar="PROMPT", nargs="?", help="the prompt's file, or - for standard input")
-    group.add_argument("--text", help="the prompt itself, in place of a file")
+    group.add_argument("--text", help="the prompt itself, instead of a file")
 
 
 def _dry_run(parser: Parser, *, config: bool = True) -> None:
     group = parser.add_argument_group("plan")
-    group.add_argument("--dry-run", action="store_true", help="print what would be done and spent; call no model")
+    group.add_argument("--dry-run", action="store_true", help="print the plan and its cost, without calling a model")
     if config:
-        group.add_argument("--config", metavar="FILE", help="TOML file with the same keys; options win")
+        group.add_argument(
+            "--config", metavar="FILE", help="TOML file with the same keys; options of the command line win"
+        )
 
 
 def _output(parser: Parser) -> None:
@@ -215,12 +223,12 @@ def _output(parser: Parser) -> None:
 
 
 def _messages(group: argparse._ActionsContainer) -> None:
-    group.add_argument("--quiet", action="store_true", help="nothing on standard error but errors")
+    group.add_argument("--quiet", action="store_true", help="print only errors on standard error")
     group.add_argument("--verbose", action="store_true", help="log to standard error, without prompts, rows or keys")
 
 
 def _out_file(parser: Parser) -> None:
-    parser.add_argument("--out", metavar="FILE", help="write the best prompt there, or the JSON if FILE ends in .json")
+    parser.add_argument("--out", metavar="FILE", help="write the best prompt to FILE, or JSON if FILE ends in .json")
 
 
 COMMANDS: Final[Mapping[str, tuple[str, Callable[[Parser], None]]]] = {

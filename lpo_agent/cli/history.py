@@ -81,7 +81,7 @@ def _show_unfinished(run: StoredRun) -> None:
         print(f"best so far: {words.mean(state.best_mean)} on training items, not confirmed yet:")
         show.show_prompt(show.console(sys.stdout), state.best_text)
     if run.status != "running":
-        print(f"go on with: lpo resume {run.run_id}")
+        print(f"continue with: lpo resume {run.run_id}")
 
 
 def _outcome(run: StoredRun) -> str:

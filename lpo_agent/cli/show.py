@@ -84,7 +84,7 @@ def _show_optimized(out: Console, result: RunResult) -> None:
     out.print(Padding(_scores(result), INDENT, expand=False))
     if result.confirmation is not None:
         fresh = words.count(result.confirmation.n, "dev item")
-        _line(out, f"{FOUND} minus seed on {fresh} that nothing was chosen by: {words.difference(result.confirmation)}")
+        _line(out, f"{FOUND} minus seed on {fresh} not used to choose it: {words.difference(result.confirmation)}")
     if result.test_delta is not None:
         _line(out, f"{FOUND} minus seed, item by item on test: {words.difference(result.test_delta)}")
     _block(out, "Verdict", Text("\n".join(verdict_lines(result))))
@@ -114,8 +114,8 @@ def _worths(out: Console, edits: Sequence[EditResult]) -> None:
 
 
 LAST_EDIT: Final = {
-    "enforce": "Last edit: of this prompt, only what stands in <edit> could change",
-    "nudge": "Last edit: what stands in <edit> was to be changed; that was advice, not enforced",
+    "enforce": "Last edit: only the text inside <edit> could change",
+    "nudge": "Last edit: the model was asked to change the text inside <edit> (advice, not enforced)",
 }
 
 
@@ -215,7 +215,7 @@ def _quoted(text: str, span: MarkSpan) -> str:
 
 def show_estimate(out: Console, plan: PlanEstimate) -> None:
     """Print the plan of a `--dry-run`."""
-    _heading(out, "Plan (nothing was asked of a model)")
+    _heading(out, "Plan (no model was called)")
     if plan.kind == "optimize":
         shape = words.shape(plan.branches, plan.steps)
         _line(out, f"method {plan.method}: {shape}, {words.count(plan.proposals, 'proposal')} each")
@@ -245,9 +245,9 @@ def _next(out: Console, result: RunResult | EvaluateResult | CompareResult | Mar
     _line(out, f"run {result.run_id}; see it again with: lpo show {result.run_id}")
     if isinstance(result, RunResult):
         _line(out, f"save the best prompt with: lpo show {result.run_id} --out best.txt")
-        _line(out, f"see it as a page with: lpo report {result.run_id}")
+        _line(out, f"write an HTML report with: lpo report {result.run_id}")
     if result.status != "completed":
-        _line(out, f"go on with: lpo resume {result.run_id}")
+        _line(out, f"continue with: lpo resume {result.run_id}")
 
 
 def _heading(out: Console, title: str) -> None:

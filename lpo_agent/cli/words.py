@@ -63,7 +63,7 @@ def calls(usage: UsageResult) -> str:
 
 def tokens(usage: UsageResult) -> str:
     """Return the tokens that were paid for, and those that failed calls may have cost."""
-    unsure = f", at most {usage.unsure_tokens:,} more for calls that broke" if usage.unsure_tokens else ""
+    unsure = f", at most {usage.unsure_tokens:,} more for failed calls" if usage.unsure_tokens else ""
     return f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out{unsure}"
 
 

@@ -55,27 +55,29 @@ class BeamOptions(BaseModel):
 
     # evidence
     minibatch: int = _number(
-        0, "training items that errors are looked for in, the same for all parents of a step; 0: until enough", ge=0
+        0, "training items to find errors in, the same for all parents of a step; 0: as many as are needed", ge=0
     )
-    look: int = _number(10, "training items looked at together until there are enough errors (minibatch 0)", ge=1)
-    enough: int = _number(0, "errors that are enough (minibatch 0); 0: errors x max(proposals, 2) / 2", ge=0)
+    look: int = _number(10, "training items scored at a time until there are enough errors (minibatch 0)", ge=1)
+    enough: int = _number(0, "number of errors that is enough (minibatch 0); 0: errors x max(proposals, 2) / 2", ge=0)
     errors: int = _number(2, "wrong examples shown for each proposal", ge=0, le=100)
     ape_errors: bool = _number(default=False, text="ape: show wrong examples to the paraphraser and the tagger")
 
     # proposals
-    reasons: int = _number(1, "apo: reasons asked for in one critique", ge=1, le=50)
+    reasons: int = _number(1, "apo: reasons in one critique", ge=1, le=50)
     split_reasons: bool = _number(
-        default=True, text="apo: each reason is a gradient of its own; else all of a critique are one"
+        default=True, text="apo: each reason is a gradient; otherwise all reasons of a critique are one gradient"
     )
     edits: int = _number(1, "apo: new prompts for each gradient", ge=1, le=50)
     paraphrases: int = _number(0, "apo: paraphrases of each new prompt and of the parent", ge=0, le=50)
-    expansion: int = _number(0, "apo: most successors of a parent, drawn at random; 0: all", ge=0)
+    expansion: int = _number(0, "apo: highest number of successors of a parent, drawn at random; 0: all", ge=0)
     max_words: int = _number(
         -1,
-        "words that a new prompt should stay under, said to the model; 0: no cap; -1: 50, or 1.5 times the seed",
+        "word limit of a new prompt that the model is asked to keep; 0: no limit; -1: 50, or 1.5 times the seed",
         ge=-1,
     )
-    step_size: int = _number(0, "words that may change, said to the model (PE2's step size); 0: not said", ge=0)
+    step_size: int = _number(
+        0, "number of words that the model is asked to change at most (PE2's step size); 0: no limit", ge=0
+    )
     history: bool = _number(default=False, text="pe2: show the parent's ancestors with their scores (its momentum)")
     induce: int = _number(0, "ape: sets of examples from which instructions are induced before step 1", ge=0, le=1000)
     induce_each: int = _number(10, "ape: instructions induced from each set", ge=1, le=1000)
@@ -87,18 +89,20 @@ class BeamOptions(BaseModel):
     vary_temperature: float = _number(0.7, "of paraphrases", ge=0, le=2)
     induce_temperature: float = _number(0.9, "of induced instructions", ge=0, le=2)
     critique_tokens: int = _number(1500, "longest critique, in tokens", ge=1)
-    rewrite_tokens: int = _number(300, "longest new prompt, in tokens; more where the seed prompt is longer", ge=1)
+    rewrite_tokens: int = _number(300, "longest new prompt, in tokens; more if the seed prompt is longer", ge=1)
 
     # tags: what the paper leaves open
-    tags: int = _number(4, "most tags in a prompt; 0: no cap (the paper names none)", ge=0, le=1000)
-    tag_words: int = _number(5, "most words in a tag (the paper's rule)", ge=1, le=1000)
-    tag_growth: int = _number(0, "most words that a tag may be replaced by; 0: no cap (the paper names none)", ge=0)
+    tags: int = _number(4, "highest number of tags in a prompt; 0: no limit (the paper has none)", ge=0, le=1000)
+    tag_words: int = _number(5, "highest number of words in a tag (the paper's rule)", ge=1, le=1000)
+    tag_growth: int = _number(
+        0, "highest number of words in the replacement of a tag; 0: no limit (the paper has none)", ge=0
+    )
     tag_schedule: Literal["constant", "linear", "cosine"] = _number(
         "constant", "how tags and tag_growth shrink over the steps (GPO, Tang et al. 2024: cosine)"
     )
     tag_floor: float = _number(0.2, "share of tags and tag_growth left in the last step (GPO: about 0.2)", gt=0, le=1)
     tag_per: Literal["proposal", "parent"] = _number(
-        "proposal", "tag anew for each proposal, or once for each parent of a step"
+        "proposal", "tag for each proposal, or once for each parent of a step"
     )
     tag_when: Literal["after", "before"] = _number("after", "tag after or before the critique (apo, pe2)")
     tag_conversation: Literal["shared", "separate"] = _number(
@@ -110,9 +114,9 @@ class BeamOptions(BaseModel):
         "a tagged reply must be the prompt without its tags and keep to the rules (strict), only the former (text), "
         "or hold one pair of tags (off, nudge only)",
     )
-    tag_reasks: int = _number(1, "how often a malformed reply is asked for again", ge=0, le=10)
+    tag_reasks: int = _number(1, "how often a malformed reply is requested again", ge=0, le=10)
     tag_fallback: Literal["global", "drop"] = _number(
-        "global", "after that: propose without tags, counted apart, or not at all"
+        "global", "after that: propose without tags (counted separately), or not at all"
     )
 
     def shrunk(self, step: int, steps: int) -> BeamOptions:

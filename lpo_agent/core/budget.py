@@ -1,7 +1,7 @@
-"""The budget of a run: what was spent, what is reserved for calls under way, and caps that cannot be passed.
+"""The budget of a run: its spending, the reservations of calls in progress, and caps that cannot be exceeded.
 
-Every call reserves the most that it can cost before it is made, and settles with what it really cost. So
-no number of concurrent callers can pass a cap.
+Every call reserves its highest possible cost before it is made, and is settled with its actual cost after it. So any
+number of concurrent callers cannot exceed a cap.
 """
 
 from __future__ import annotations
@@ -22,32 +22,34 @@ SLACK: Final = 1e-9
 
 
 class Budget(OptionModel):
-    """Caps of a run; None is no cap. They cover task, optimizer and judge calls alike.
+    """The caps of a run; None means no cap. They apply to all calls: of the task model, the optimizer model and judges.
 
-    Raises ConfigError for a cap that cannot be one.
+    Raises ConfigError for an invalid cap.
     """
 
     prefix: ClassVar[str] = "budget"
 
     usd: float | None = option(
-        None, "most that the run may cost, where prices are known", metavar="N", unit="US dollars", unset="no cap", gt=0
+        None, "highest cost of the run, if prices are known", metavar="N", unit="US dollars", unset="no cap", gt=0
     )
-    calls: int | None = option(None, "most model calls, failed ones counted", metavar="N", unset="no cap", gt=0)
-    tokens: int | None = option(None, "most tokens, those read and those written", metavar="N", unset="no cap", gt=0)
-    seconds: float | None = option(None, "most time", metavar="N", unit="seconds", unset="no cap", gt=0)
+    calls: int | None = option(
+        None, "highest number of model calls, including failed ones", metavar="N", unset="no cap", gt=0
+    )
+    tokens: int | None = option(None, "highest number of tokens, input and output", metavar="N", unset="no cap", gt=0)
+    seconds: float | None = option(None, "longest time", metavar="N", unit="seconds", unset="no cap", gt=0)
 
     @property
     def caps_calls(self) -> bool:
-        """Whether there is a cap that a call can use up."""
+        """Whether there is a cap on calls, tokens or cost."""
         return not self.usd is self.calls is self.tokens is None
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a run has spent. ``usd`` is None once a call was made whose price is not known.
+    """The spending of a run. ``usd`` is None if the price of a call is not known.
 
-    ``unsure_tokens`` and ``unsure_usd`` are the most that broken calls may have cost: the caps
-    count them, the other numbers do not.
+    ``unsure_tokens`` and ``unsure_usd``: the highest cost of failed calls that may have been charged. They count for
+    the caps, and are not part of the other numbers.
     """
 
     calls: int = 0
@@ -62,7 +64,7 @@ class Totals:
 
 
 class Spent(NamedTuple):
-    """What one attempt cost. ``usd`` is None where the price is not known."""
+    """The cost of one attempt. ``usd`` is None if the price is not known."""
 
     failed: bool
     input_tokens: int
@@ -74,7 +76,7 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reservation:
-    """A promise of spending that is not settled yet."""
+    """A reserved amount that is not settled yet."""
 
     calls: int
     tokens: int
@@ -84,7 +86,7 @@ class Reservation:
 
 @dataclass(slots=True)
 class _Sum:
-    """What open promises add up to."""
+    """The sum of the open reservations."""
 
     promises: int = 0
     calls: int = 0
@@ -99,9 +101,9 @@ class _Sum:
 
 
 class Ledger:
-    """What one run has spent and reserved, and its caps.
+    """The caps of a run, its spending, and its reservations.
 
-    ``already`` is what earlier sessions of the same run spent. ``clock`` counts seconds.
+    ``already``: the spending of earlier sessions of the same run. ``clock`` counts seconds.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class Ledger:
 
     @property
     def totals(self) -> Totals:
-        """What was spent so far, earlier sessions included."""
+        """The spending so far, including earlier sessions."""
         return Totals(
             calls=self._calls,
             cached_calls=self._before.cached_calls + self._cached,
@@ -131,14 +133,14 @@ class Ledger:
         )
 
     def seconds(self) -> float:
-        """Return the run's time so far, earlier sessions included."""
+        """Return the run's time so far, including earlier sessions."""
         return self._before.seconds + self._clock() - self._began
 
     def reserve(self, *, calls: int = 1, tokens: int = 0, usd: float | None = None, aside: bool = False) -> Reservation:
-        """Reserve at most this much spending.
+        """Reserve this amount.
 
-        ``usd`` None means: not known. ``aside``: kept for later, not for a call under way. Raises as
-        :meth:`check` does, and then reserves nothing.
+        ``usd`` is None if the price is not known. ``aside``: the amount is for a later phase, not for a call in
+        progress. Raises the same errors as :meth:`check`, and then reserves nothing.
         """
         self.check(calls=calls, tokens=tokens, usd=usd)
         reservation = Reservation(calls, tokens, usd or 0.0, aside)
@@ -146,10 +148,10 @@ class Ledger:
         return reservation
 
     def check(self, *, calls: int = 1, tokens: int = 0, usd: float | None = None) -> None:
-        """Raise BudgetExceeded if this much more would pass a cap, whatever the calls under way turn out to cost.
+        """Raise BudgetExceeded if this amount would exceed a cap, whatever the calls in progress cost in the end.
 
-        So it does where there is a cap in dollars and the price is not known. Raises BudgetTied if the cap
-        would be passed only if the calls under way cost as much as they may.
+        Also raises it if there is a cap in dollars but the price is not known. Raises BudgetTied if the cap would be
+        exceeded only if the calls in progress cost as much as they have reserved.
         """
         budget, kept, held = self.budget, self._aside, self._held
         if usd is None and budget.usd is not None:
@@ -171,7 +173,7 @@ class Ledger:
             raise BudgetExceeded(f"the budget of {cap:g} seconds is used up ({spent:.3g} s spent)")
 
     def when_freed(self, tell: Callable[[], None]) -> None:
-        """Call ``tell`` once, when the next reservation is settled or given back."""
+        """Call ``tell`` once, when the next reservation is settled or released."""
         self._waiting.append(tell)
 
     def _hold(self, promised: Reservation, sign: int) -> None:
@@ -182,7 +184,7 @@ class Ledger:
                 tell()
 
     def settle(self, reservation: Reservation, *, input_tokens: int, output_tokens: int, usd: float | None) -> Spent:
-        """Book what a call really cost in place of what was promised for it."""
+        """Replace the reservation of a call with its actual cost."""
         self._hold(reservation, -1)
         self._calls += reservation.calls
         self._input += input_tokens
@@ -191,7 +193,7 @@ class Ledger:
         return Spent(failed=False, input_tokens=input_tokens, output_tokens=output_tokens, usd=usd)
 
     def fail(self, reservation: Reservation, *, unsure: bool = False) -> Spent:
-        """Book a call that failed. If it may have been charged for (``unsure``), its promise is never taken back."""
+        """Record a failed call. If it may have been charged (``unsure``), its reservation stays."""
         self._hold(reservation, -1)
         self._calls += reservation.calls
         self._failed += 1
@@ -201,20 +203,20 @@ class Ledger:
         return Spent(failed=True, input_tokens=0, output_tokens=0, usd=0.0, unsure_tokens=tokens, unsure_usd=usd)
 
     def release(self, reservation: Reservation) -> None:
-        """Take back a promise; nothing was spent on it."""
+        """Release a reservation without any cost."""
         self._hold(reservation, -1)
 
     def cached(self) -> None:
-        """Book an answer that was in the journal already and cost nothing."""
+        """Count an answer from the journal, which costs nothing."""
         self._cached += 1
 
 
 def _check(unit: str, cap: float, spent: float, wanted: float, *, held: float, aside: float) -> None:
-    """Raise unless ``wanted`` more fits under the cap, beside what is held for calls and kept aside for later."""
+    """Raise unless ``wanted`` fits under the cap in addition to the spending and the reservations."""
     least = spent + wanted + aside
     if least + held <= cap + SLACK:
         return
     if least > cap + SLACK:
         kept = f", {aside:g} kept for the final test" if aside else ""
         raise BudgetExceeded(f"the budget of {cap:g} {unit} is used up ({spent:g} spent{kept})")
-    raise BudgetTied(f"the budget of {cap:g} {unit} is reserved for calls under way")
+    raise BudgetTied(f"the budget of {cap:g} {unit} is reserved for calls in progress")

@@ -1,7 +1,7 @@
-"""Fields that say about themselves what the command line, TOML files, MCP and the reference need.
+"""Declares options once, for the command line, TOML files, MCP tools and the documentation.
 
-A model of options declares each field once, with :func:`option`. :func:`options_of` reads the
-declarations back, and everything else is made from those.
+A model declares each option as a field, with :func:`option`. :func:`options_of` returns the declarations, from which
+everything else is generated.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema, ErrorDetails
 
 KEY: Final = "option"
-"""Where a field keeps what :func:`option` was told, in its ``json_schema_extra``."""
+"""The key under which a field keeps the arguments of :func:`option`, in its ``json_schema_extra``."""
 LIMITS: Final = ("ge", "gt", "le", "lt")
 SHOWN: Final = 80
-"""Characters of a wrong value that a message repeats."""
+"""The highest number of characters of an invalid value in a message."""
 
 
 def option(
@@ -46,11 +46,11 @@ def option(
     formerly: str | None = None,
     **limits: float,
 ) -> Any:
-    """Declare a field: its default (``...`` if it is required) and what it is, as a short phrase.
+    """Declare a field with its default (``...`` if it is required) and a short description.
 
-    ``commands``: those of `lpo` that have it. ``flag``: its name there, if not the field's. ``choices``: the
-    names it may have, where its type does not say them. ``unset``: what happens where it is None.
-    ``formerly``: an older name that is still read. ``limits``: ge, gt, le, lt.
+    ``commands``: the commands of `lpo` that have the option. ``flag``: its name there, if it differs from that of the
+    field. ``choices``: the possible values, if the type does not have them. ``unset``: the meaning of None.
+    ``formerly``: an older name that is still accepted. ``limits``: ge, gt, le, lt.
     """
     said = {
         "metavar": metavar,
@@ -69,7 +69,7 @@ def option(
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What a field says about itself. ``path``: the field's name, below that of the table it stands in."""
+    """The declaration of an option. ``path``: the name of its field, after that of the model that contains it."""
 
     path: tuple[str, ...]
     kind: Any
@@ -98,7 +98,7 @@ class Option:
 
     @property
     def inverted(self) -> bool:
-        """Whether it is on unless the command line says `--no-...`."""
+        """Whether the option is on by default and `--no-...` turns it off."""
         return self.kind is bool and self.default is True
 
     @property
@@ -118,7 +118,7 @@ class Option:
 
     @property
     def range(self) -> str:
-        """What it may be, in words: its choices, or the limits of a number."""
+        """The possible values as text: the choices, or the limits of a number."""
         if self.choices:
             return ", ".join(self.choices)
         bounds = {name: f"{value:,}" if isinstance(value, int) else f"{value:g}" for name, value in self.limits.items()}
@@ -129,13 +129,13 @@ class Option:
         return ", ".join(filter(None, (low, high)))
 
     def meaning(self, unset: str | None = None) -> str:
-        """Return what it is in one phrase, with its unit and default; ``unset`` replaces what None means."""
+        """Return the description with unit and default; ``unset`` replaces the meaning of None."""
         text = f"{self.text}, in {self.unit}" if self.unit else self.text
         return f"{text} (default: {default})" if (default := unset or self.shown_default) else text
 
     @property
     def shown_default(self) -> str:
-        """The default in words, empty where there is none to tell."""
+        """The default as text, empty if there is none."""
         if self.default is None:
             return self.unset
         return "" if self.required or isinstance(self.default, (bool, dict, tuple)) else f"{self.default}"
@@ -146,9 +146,9 @@ _HIGH: Final = (("le", "at most"), ("lt", "less than"))
 
 
 class OptionModel(BaseModel):
-    """A frozen model of options that raises ConfigError, naming an option as the user writes it.
+    """A frozen model of options that raises ConfigError with the name of the option as the user writes it.
 
-    ``prefix`` stands before the names of a model that is part of another one.
+    ``prefix``: the prefix of the names if the model is part of another one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -156,7 +156,7 @@ class OptionModel(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Stand around all validators, also those of the whole model; a validator in this class would not."""
+        """Wrap all validators, including those of the whole model, which a validator in this class could not."""
         return no_info_wrap_validator_function(cls._check, handler(source))
 
     @classmethod
@@ -169,7 +169,7 @@ class OptionModel(BaseModel):
 
 @cache
 def options_of(model: type[BaseModel]) -> tuple[Option, ...]:
-    """Return the options that a model declares, in its order; those of a model inside stand in its field's place."""
+    """Return the options of a model, in order; a field that is itself such a model is replaced by its options."""
     return tuple(found for name, info in model.model_fields.items() for found in _options(name, info))
 
 
@@ -204,21 +204,21 @@ def _moved(inner: Option, name: str, group: str, commands: tuple[str, ...]) -> O
 
 
 def _literals(kind: Any) -> tuple[str, ...]:
-    """Return the choices of a Literal, or of one beside None."""
+    """Return the choices of a Literal, or of an optional Literal."""
     if get_origin(kind) is Literal:
         return tuple(map(str, get_args(kind)))
     return tuple(choice for part in get_args(kind) if part is not NoneType for choice in _literals(part))
 
 
 def renamed(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with the names of today in place of those that a field had in older versions."""
+    """Return options with older names replaced by the present ones."""
     older = {found.formerly: found.name for found in options_of(model) if found.formerly}
     return {older[name] if name in older and older[name] not in given else name: given[name] for name in given}
 
 
 @cache
 def spellings(model: type[BaseModel]) -> dict[str, Option]:
-    """Return each name that an option may be written by, dashes as underscores, and the option."""
+    """Return the options by all of their accepted names, with underscores for dashes."""
     found: dict[str, Option] = {}
     for each in options_of(model):
         for name in (each.name, each.formerly, f"no_{each.name}" if each.inverted else None):
@@ -228,17 +228,17 @@ def spellings(model: type[BaseModel]) -> dict[str, Option]:
 
 
 def field_of(model: type[BaseModel], written: str) -> str | None:
-    """Return the field that an option stands in, however it was written; None if there is no such option."""
+    """Return the field that contains an option, whatever the spelling; None if there is no such option."""
     name = written.replace("-", "_")
     found = spellings(model).get(name)
     return found.path[0] if found else name if name in model.model_fields else None
 
 
 def by_field(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options under the names of the model's fields, however they were written; others as they are.
+    """Return options by the names of the model's fields, whatever their spelling; unknown names are not changed.
 
     ``budget-calls = 5`` becomes ``budget = {calls: 5}``, ``no-cache = true`` becomes ``cache = False``.
-    Raises ConfigError for a table that is none, and for `no-...` that is neither true nor false.
+    Raises ConfigError if a table is expected but not given, and if `no-...` is neither true nor false.
     """
     known, found = spellings(model), dict[str, Any]()
     tables = {each.path[0] for each in known.values() if each.is_table or len(each.path) > 1}
@@ -270,7 +270,7 @@ def _truth(name: str, value: Any) -> bool:
 
 
 def argument(found: Option, text: str | None = None, *, unset: str | None = None, **limits: float) -> FieldInfo:
-    """Return an option's description and range for the argument of a tool; what is given replaces the option's own."""
+    """Return an option's description and range for the argument of a tool; the arguments replace parts of them."""
     words = text or found.text + (f", in {found.unit}" if found.unit else "")
     meant = found.unset if unset is None else unset
     description = f"{words[:1].upper()}{words[1:]}{f'; default: {meant}' if meant else ''}."
@@ -282,7 +282,7 @@ def argument(found: Option, text: str | None = None, *, unset: str | None = None
 
 
 def _complaints(model: type[OptionModel], problem: ValidationError) -> list[str]:
-    """Return what is wrong, one sentence for each option."""
+    """Return the error message, with one sentence for each invalid option."""
     known = {found.name: found for found in options_of(model) if len(found.path) == 1}
     found: dict[str, str] = {}
     for error in problem.errors():
@@ -292,7 +292,7 @@ def _complaints(model: type[OptionModel], problem: ValidationError) -> list[str]
 
 
 def _place(model: type[OptionModel], known: Mapping[str, Option], place: tuple[int | str, ...]) -> str:
-    """Return the option as the user writes it, with the row or the name inside it that is wrong."""
+    """Return the option as the user writes it, with the invalid row or name in it."""
     if not place:
         return model.prefix
     name, *rest = place

@@ -19,7 +19,7 @@ ALPHA = 0.05
 EndStatus = Literal["completed", "stopped", "failed", "interrupted"]
 """How a run ended."""
 RunStatus = Literal["running", "completed", "stopped", "failed", "interrupted"]
-"""How a run ended, or that it goes on."""
+"""How a run ended, or that it is in progress."""
 Verdict = Literal["improved", "no_significant_improvement", "not_tested"]
 GUIDED: Final = "guided"
 """The kind of runs that an assistant guides step by step; their log holds submissions in place of events."""

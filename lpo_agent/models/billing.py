@@ -73,7 +73,7 @@ class Billing:
             ledger.check_time()
 
     async def announce(self, reservations: tuple[Reservation, ...]) -> int | None:
-        """Record the most that a call may cost before it is made; returns its number, None where no cap needs it."""
+        """Record the highest cost of a call before it is made; return its number, None if no cap needs this."""
         if self.costs is None or not any(ledger.budget.caps_calls for ledger in self.ledgers):
             return None
         most = reservations[0]
@@ -96,7 +96,7 @@ class Charge:
     number: int | None = None
 
     async def announce(self) -> None:
-        """Have the call counted even if the process dies during it; to be called right before it is made."""
+        """Record the call right before it is made, so that it counts even if the process dies during the call."""
         self.number = await self.billing.announce(self.reservations)
 
     def settle(self, used: Usage) -> None:

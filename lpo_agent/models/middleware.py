@@ -165,7 +165,7 @@ class Record:
     async def complete(self, call: Call) -> Completion:
         """Return the recorded answer, or call the model."""
         key = self.key(call)
-        async with self.in_flight.alone(key):
+        async with self.in_flight.exclusive(key):
             known = self.journal.get(key)
             if known is not None:
                 self.billing.cached()

@@ -75,7 +75,7 @@ async def _execute(
         failure, status = known, "stopped" if isinstance(known, BudgetExceeded) else "failed"
         spent = ledger.totals
         if spent.calls > spent.failed_calls and not isinstance(known, BudgetExceeded):
-            known.add_note(f"answers are kept; go on with: lpo resume {run.run_id}")
+            known.add_note(f"answers are kept; continue with: lpo resume {run.run_id}")
     except* Exception as group:
         failure = only(group)  # a bug; those who wait for the run learn of it with its end
         raise

@@ -1,4 +1,4 @@
-"""Stores in the journal what a resumed run needs beside replies: the outcomes of items, and the cost of calls."""
+"""Stores the outcomes of items and the cost of calls in the journal, which a resumed run needs besides the replies."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class JournalCosts:
     run_id: str
 
     async def announce(self, most: Spent) -> int:
-        """Record the most that an attempt may cost."""
+        """Record the highest cost of an attempt."""
         return await self.journal.announce(self.run_id, most)
 
     def book(self, spent: Spent, number: int | None) -> None:
-        """Queue what an attempt cost."""
+        """Queue the actual cost of an attempt to be written."""
         self.journal.book(self.run_id, spent, number)
 
     def withdraw(self, number: int) -> None:
-        """Queue that an announced attempt was not made."""
+        """Queue the removal of an announced attempt that was not made."""
         self.journal.withdraw(number)
 
 

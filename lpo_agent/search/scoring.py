@@ -98,7 +98,7 @@ class Scoring:
 
     async def _score_one(self, text: str, row: Row) -> None:
         known = self._of(text)
-        async with self._in_flight.alone((text, row.id)):
+        async with self._in_flight.exclusive((text, row.id)):
             if row.id in known:
                 return
             reply = await self._bus.request(SCORE, ScoreAsk(text=text, row=row), timeout=TIMEOUT)

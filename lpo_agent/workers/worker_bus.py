@@ -197,7 +197,7 @@ class WorkerBus:
     async def _fetch(self, topic: Topic[Any, Any], message: Message, replay: Replay, missing: Missing) -> None:
         """Let a worker make a call; retry until there is an answer, or a failure that is not retried."""
         model, tries = missing.model, Tries()
-        async with model.record.in_flight.alone(missing.key):
+        async with model.record.in_flight.exclusive(missing.key):
             if replay.recorded(model, missing.key):
                 return
             while True:

@@ -1,4 +1,4 @@
-"""Turns the arguments of a tool into the spec of a run. They are untrusted: each is checked against the settings."""
+"""Turns the arguments of a tool into the spec of a run. Arguments are untrusted, so the settings limit each of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ExampleIn(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RunArguments:
-    """The arguments that tools which start runs have in common, unchecked."""
+    """The common arguments of the tools that start runs, not checked yet."""
 
     prompt: str
     examples: Sequence[ExampleIn] | None
@@ -79,7 +79,7 @@ def optimizer_of(settings: Settings, name: str | None) -> str | None:
 
 
 def metric_of(settings: Settings, name: str | None) -> str | None:
-    """Return the metric with this name; raises ConfigError unless the operator offers it, so for any code."""
+    """Return the metric with this name; raises ConfigError unless the operator offers it, and for paths of code."""
     if name is None or (name != WITHHELD and name in plugins.METRICS):
         return name
     if name not in settings.metrics:
@@ -137,7 +137,7 @@ def allowed_path(settings: Settings, name: str) -> Path:
 
 
 def needs_approval(settings: Settings, budget: Budget) -> str | None:
-    """Return what the user must approve before a run with this budget, None if nothing."""
+    """Return the spending that the user must approve before a run with this budget, None if nothing."""
     if budget.calls is not None and budget.calls > settings.approve_calls:
         return f"up to {budget.calls:,} model calls"
     if budget.usd is not None and budget.usd > settings.approve_usd:

@@ -1,4 +1,4 @@
-"""Bearer tokens: whose request this is. On stdio, and without tokens, requests have no owner."""
+"""Checks bearer tokens, which determine the owner of a request. On stdio, or without tokens, there is no owner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def owner_of() -> str | None:
 
 
 class SettingsVerifier(TokenVerifier):
-    """Checks tokens against the settings; ``url`` is the audience of tokens that name none."""
+    """Checks tokens against the settings; ``url`` is the audience of tokens without one."""
 
     def __init__(self, settings: Settings, url: str) -> None:
         self._settings, self._url = settings, url

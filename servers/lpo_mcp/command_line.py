@@ -39,7 +39,7 @@ SECRET: Final = re.compile(r"(sk-|Bearer\s+|key[-_]?)[A-Za-z0-9_\-.]{8,}", re.IG
 
 
 class Redacted(logging.Formatter):
-    """Formats log lines, and replaces what looks like a key or a token."""
+    """Formats log lines, and removes texts that look like a key or a token."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -72,24 +72,32 @@ def build_parser(prog: str = "lpo mcp") -> argparse.ArgumentParser:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the server's options to a parser; those that a run has too are described as there."""
+    """Add the server's options to a parser; options that a run has too have the same descriptions."""
     add = parser.add_argument
     add("--http", metavar="HOST:PORT", help="serve streamable HTTP at /mcp (default: stdio)")
     add("--allow-host", metavar="HOST", action="append", default=[], help="Host headers to accept beyond loopback")
     add("--allow-origin", metavar="URL", action="append", default=[], help="Origin headers to accept")
-    add("--model", metavar="PROVIDER:NAME", action="append", default=[], help="a model that tools may use; repeat")
+    add(
+        "--model",
+        metavar="PROVIDER:NAME",
+        action="append",
+        default=[],
+        help="a model that tools may use; may be repeated",
+    )
     add("--optimizer-model", metavar="PROVIDER:NAME", help=lpo_agent.option_of("optimizer_model").meaning())
-    add("--metric", metavar="NAME=FILE.py:FUNCTION", action="append", default=[], help="offer a metric of yours")
+    add("--metric", metavar="NAME=FILE.py:FUNCTION", action="append", default=[], help="offer a metric of your own")
     add("--allow-dir", metavar="DIR", action="append", default=[], help="folder for dataset_path (default: none)")
-    add("--max-calls", type=int, metavar="N", help="most calls of one run (default: 20000)")
-    add("--max-usd", type=float, metavar="N", help="most US dollars of one run (default: 20)")
+    add("--max-calls", type=int, metavar="N", help="highest number of calls of one run (default: 20000)")
+    add("--max-usd", type=float, metavar="N", help="highest cost of one run in US dollars (default: 20)")
     add("--approve-calls", type=int, metavar="N", help="runs with more calls need the user's approval (default: 5000)")
-    add("--server-calls", type=int, metavar="N", help="most calls of all runs of this process")
-    add("--server-usd", type=float, metavar="N", help="most US dollars of all runs of this process")
+    add("--server-calls", type=int, metavar="N", help="highest number of calls of all runs together")
+    add("--server-usd", type=float, metavar="N", help="highest cost of all runs together in US dollars")
     add("--rpm", type=float, metavar="N", help=lpo_agent.option_of("rpm").meaning())
     add("--tpm", type=float, metavar="N", help=lpo_agent.option_of("tpm").meaning())
     add("--concurrency", type=int, metavar="N", help=lpo_agent.option_of("concurrency").meaning("64"))
-    add("--bus", metavar="BUS", help="memory, or nats://HOST:PORT to have workers call the models (default: memory)")
+    add(
+        "--bus", metavar="BUS", help="memory, or nats://HOST:PORT to let workers make the model calls (default: memory)"
+    )
     add("--wait-seconds", type=float, metavar="S", help="how long tools wait by default (default: 45)")
     add("--read-only", action="store_true", help="offer no tool that calls models, or starts or stops a run")
     add("--tools", metavar="LIST", help=f"offer these only, of {', '.join(TOOLS)}")
@@ -153,7 +161,7 @@ def _serve_stdio(settings: Settings) -> None:
 
 
 def with_signals(server: MCPServer[RunManager]) -> None:
-    """End the server's lifespan on SIGTERM and SIGINT, so that its runs are booked as interrupted.
+    """End the server's lifespan on SIGTERM and SIGINT, so that its runs are recorded as interrupted.
 
     On stdio a thread of the SDK blocks on standard input, so the process is then ended by force.
     """

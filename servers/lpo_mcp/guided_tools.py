@@ -1,6 +1,6 @@
-"""The tools of guided runs, in which the assistant's own model does the thinking, so that no key is needed.
+"""The tools of guided runs, in which the assistant marks, proposes and answers, so that no key is needed.
 
-They parse arguments and show states; the runs themselves are :attr:`lpo_agent.Session.guided`.
+They parse arguments and show states; :attr:`lpo_agent.Session.guided` carries out the runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WITHOUT_MODEL: Final = f"how answers are scored: {', '.join(name for name in METRICS if name != 'judge')}"
 BATCH: Final = 20
-"""Inputs in one answer, unless the assistant asks for another number."""
+"""The default number of inputs in one answer."""
 ROOM: Final = 3_000
 """Characters of inputs in one answer."""
 SHOWN: Final = 2_400
@@ -177,7 +177,7 @@ async def start_guided_run(
 
 
 def _settings(settings: Settings, model: str | None) -> Settings:
-    """Return the settings of a run: if it names no model, only the one that stands for none is allowed."""
+    """Return the settings of a run; if it names no model, only the name for no model is allowed."""
     return settings if model else replace(settings, models=(lpo_agent.NO_MODEL,), optimizer_model=None)
 
 
@@ -242,7 +242,7 @@ TOOLS: Final[dict[str, tuple[Callable[..., object], str]]] = {
 
 
 def add_guided(mcp: MCPServer[RunManager], settings: Settings) -> None:
-    """Register the tools of the guided mode, unless the server is read-only or they are not wanted."""
+    """Register the tools of guided runs, unless the server is read-only or does not offer them."""
     for name, (function, title) in TOOLS.items():
         if not settings.read_only and name in settings.tools:
             register: Any = partial(mcp.tool, name=name, title=title, annotations=ASKS)

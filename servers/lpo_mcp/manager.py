@@ -1,8 +1,7 @@
-"""The run manager: starts runs in the background, follows them, and shows them to the tools.
+"""The run manager: starts runs in the background, follows them, and returns them to the tools.
 
-A run goes on when the call that started it has ended, and is kept in the journal. Tools, resources and tasks all use
-the manager. A run belongs to its owner (the token's subject over HTTP, None on stdio); for everybody else it does not
-exist.
+A run continues after the call that started it, and is stored in the journal. Tools, resources and tasks use the
+manager. A run belongs to its owner (the token's subject over HTTP, None on stdio); nobody else can see it.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ GUIDED: Final = "guided"
 KINDS: Final = frozenset({"optimize", "evaluate", "compare", "mark", GUIDED})
 """The kinds of runs that the tools know."""
 EPSILON: Final = 1e-6
-"""The least step of progress, which must always grow."""
+"""The smallest step of the reported progress, which must always increase."""
 INTERNAL_ERROR: Final = "internal error; the server's log has the details"
 
 Kind = Literal["optimize", "evaluate", "compare", "mark"]
 Report = Callable[[float, float | None, str], Awaitable[None]]
-"""Is told progress: how much is done, of how much, and a message."""
+"""A function for progress: the part that is done, the total, and a message."""
 
 _log = logging.getLogger("lpo_mcp")
 
@@ -60,7 +59,7 @@ class LiveRun:
     over: bool = False
 
     def note(self, event: Event) -> None:
-        """Take an event into the state."""
+        """Apply an event to the state."""
         self.state = advance(self.state, event)
         self.wake()
 
@@ -72,12 +71,12 @@ class LiveRun:
                 await self.changed.wait()
 
     def wake(self) -> None:
-        """Wake those who wait for a change."""
+        """Wake the tasks that wait for a change."""
         self.changed.set()
         self.changed = anyio.Event()
 
     async def cancel(self) -> None:
-        """Cut the run off where it is, and wait until that is booked."""
+        """Cancel the run, and wait until the journal records this."""
         self.cancelled = True
         await self.run.cancel()
         while not self.over:
@@ -144,20 +143,20 @@ class RunManager:
         return await self._session.get()
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start work that goes on when the request that asked for it has ended, until the server ends."""
+        """Start work that continues after the current request, at most until the server ends."""
         self._tasks.start_soon(work)
 
     async def start(
         self, spec: RunSpec, owner: str | None, *, kind: Kind = "optimize", other_prompt: str | None = None
     ) -> str:
-        """Start a run and return its id; raises InputError before anything is spent."""
+        """Start a run and return its id; raises InputError for wrong input, before any call."""
         with self._place():
             session = await self.session()
             run = await session.start(spec, kind=kind, other_prompt=other_prompt, owner=owner)
             return self._follow(run, kind)
 
     async def resume(self, run_id: str, owner: str | None) -> str:
-        """Go on with a run that was interrupted or stopped; raises ConfigError if there is nothing to go on with."""
+        """Continue a run that was interrupted or stopped; raises ConfigError if the run cannot be continued."""
         stored = await self.read(run_id, owner)
         with self._place():
             run = await (await self.session()).resume(run_id)
@@ -182,7 +181,7 @@ class RunManager:
         return run.run_id
 
     async def _drive(self, live: LiveRun) -> None:
-        """Follow a run to its end. Whatever ends it is noted for its view, and harms no other run."""
+        """Follow a run until it ends. An exception of the run is stored for its view, and affects no other run."""
         run_id = live.run.run_id
         try:
             async for event in live.run:
@@ -219,7 +218,7 @@ class RunManager:
         return await self.view(run_id, owner)
 
     async def result(self, run_id: str, owner: str | None, report: Report) -> Result:
-        """Wait for a run's end and return its result; raises LpoError that says why there is none.
+        """Wait for a run's end and return its result; raises LpoError with the reason if there is none.
 
         If the waiting is cancelled, so is the run.
         """
@@ -236,7 +235,7 @@ class RunManager:
         return stored.result
 
     async def view(self, run_id: str, owner: str | None) -> RunView:
-        """Return a run as tools show it; raises JournalError for one that is not the owner's."""
+        """Return a run as tools show it; raises JournalError for a run of another owner."""
         stored, live = await self.read(run_id, owner), self._live.get(run_id)
         if live is not None:
             return RunView(
@@ -306,7 +305,7 @@ class RunManager:
         )
 
     async def cancel(self, run_id: str, owner: str | None) -> RunView:
-        """Cut a run off where it is, and return its view; one that has ended stays as it is."""
+        """Cancel a run and return its view; a run that has ended is not changed."""
         await self.read(run_id, owner)
         live = self._live.get(run_id)
         if live is not None:

@@ -1,4 +1,4 @@
-"""Resources (runs, their reports and prompts), prompts that a user can pick, and completion of arguments."""
+"""MCP resources (runs, their reports and prompts), MCP prompts that a user can select, and argument completion."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def add_resources(mcp: MCPServer[RunManager]) -> None:
 
 
 def report_of(result: RunResult) -> str:
-    """Return a finished run as Markdown; prompts stand in code blocks, as data."""
+    """Return a finished run as Markdown, with prompts in code blocks."""
     rows = [("seed", result.seed.dev, result.seed.test), ("best", result.best.dev, result.best.test)]
     lines = ["| prompt | dev | test |", "| --- | --- | --- |"]
     for name, *parts in rows:
@@ -96,7 +96,7 @@ def _fenced(text: str) -> str:
 
 
 def add_prompts(mcp: MCPServer[RunManager]) -> None:
-    """Register prompts that a user can pick."""
+    """Register prompts that a user can select."""
 
     @mcp.prompt(name="optimize_this_prompt", title="Make a prompt better")
     async def optimize_this_prompt(prompt: str, dataset_path: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Builds the server: its tools, resources, prompts and completion, all on one run manager."""
+"""Builds the MCP server: tools, resources, prompts and completion, which share one run manager."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def build_server(
     extensions: Sequence[Extension] = (),
     tasks: dict[str, Mode] | None = None,
 ) -> MCPServer[RunManager]:
-    """Return the server; raises ConfigError for settings that make no sense.
+    """Return the server; raises ConfigError for invalid settings.
 
-    ``url`` is its own address, for checking tokens. ``tasks``: the tools whose calls may become tasks, for clients with
-    that extension.
+    ``url``: the address of the server, for checking tokens. ``tasks``: the tools whose calls may become tasks, for
+    clients with that extension.
     """
     check_settings(settings)
     where, managers = env or lpo_agent.read_environment(), list[RunManager]()
@@ -103,10 +103,10 @@ ARGUMENTS: Final = {
 
 
 class RefuseUnknownArguments:
-    """Refuses a call with arguments that the tool does not have; the SDK would ignore them."""
+    """Refuses calls with arguments that the tool does not have; the SDK would ignore such arguments."""
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """Return an error that names the argument, or pass the request on."""
+        """Return an error that names the unknown argument, or call the next handler."""
         if ctx.method == "tools/call" and isinstance(ctx.params, dict):
             name, given = ctx.params.get("name"), ctx.params.get("arguments") or {}
             known = ARGUMENTS.get(name) if isinstance(name, str) else None
@@ -118,7 +118,7 @@ class RefuseUnknownArguments:
 
 
 def _authorization(settings: Settings, url: str | None) -> dict[str, Any]:
-    """Return the SDK's options for checking tokens, none where there are no tokens, or on stdio."""
+    """Return the SDK's options for checking tokens; none without tokens, or on stdio."""
     if not settings.tokens or url is None:
         return {}
     auth = AuthSettings(issuer_url=url, resource_server_url=url, required_scopes=[SCOPE], validate_token_resource=True)

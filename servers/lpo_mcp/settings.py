@@ -1,4 +1,4 @@
-"""What the operator of the server decides: models, folders, caps, tokens. None of it is an argument of a tool."""
+"""The settings of the server's operator: models, folders, caps, tokens. No tool can change them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPENDING: Final = frozenset(
 )
 """Tools that call models or start runs that do. `--read-only` leaves them out, and cancel_run too."""
 WITHHELD: Final = "regex"
-"""The metric that tools may not name: a pattern of a client's could keep the server busy for ever."""
+"""The metric that tools may not use, because a client's pattern could keep the server busy forever."""
 METRICS: Final = tuple(name for name in plugins.METRICS.built_in if name != WITHHELD)
 
 
@@ -78,16 +78,16 @@ class Settings:
     heartbeat: float = 10.0
 
     def offered(self) -> tuple[str, ...]:
-        """Return the tools to offer."""
+        """Return the names of the tools that are offered."""
         hidden = SPENDING | {"cancel_run"} if self.read_only else frozenset()
         return tuple(name for name in TOOLS if name in self.tools and name not in hidden)
 
     def default_model(self) -> str | None:
-        """Return the model that answers when none is named."""
+        """Return the default model."""
         return next((name for name in self.models if not name.endswith("*")), None)
 
     def allows(self, model: str) -> bool:
-        """Tell whether a tool may use this model."""
+        """Return whether a tool may use this model."""
         if "/" in model.partition(":")[2] and model.startswith("local:"):
             return model in self.models  # a path must be named by the operator as it is
         return any(model == name or (name.endswith("*") and model.startswith(name[:-1])) for name in self.models)
@@ -99,9 +99,10 @@ class Settings:
 
 
 def default_models(env: Environment) -> tuple[str, ...]:
-    """Return the models to allow if no option names any: those of LPO_MCP_MODELS, else of the known providers.
+    """Return the models to allow if no option names any: those of LPO_MCP_MODELS, or those of available providers.
 
-    A provider is known if its key or base URL is in the environment; the embedded model if its package is installed.
+    A provider is available if its key or base URL is in the environment; the embedded model, if its package is
+    installed.
     """
     named = tuple(name.strip() for name in env.mcp_models.split(",") if name.strip())
     if named:

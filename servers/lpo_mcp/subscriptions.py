@@ -1,4 +1,4 @@
-"""Subscriptions to runs, in both versions of the protocol: subscribers are told when a run has ended."""
+"""Subscriptions to runs, in both versions of the protocol: subscribers get a notification when a run has ended."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PARTS = ("", "/report", "/prompt")
 
 @dataclass(slots=True)
 class Subscriptions:
-    """Tells subscribers that a run has changed: over ``bus`` in protocol 2026-07-28, each session before that."""
+    """Notifies subscribers of a changed run: over ``bus`` in protocol 2026-07-28, over their sessions before that."""
 
     manager: Callable[[], RunManager]
     bus: InMemorySubscriptionBus = field(default_factory=InMemorySubscriptionBus)
     sessions: dict[str, list[Any]] = field(default_factory=dict)
 
     async def changed(self, run_id: str) -> None:
-        """Tell the subscribers of a run, and drop those whose connection is closed."""
+        """Notify the subscribers of a run, and remove those whose connection is closed."""
         for part in PARTS:
             uri = f"lpo://runs/{run_id}{part}"
             await self.bus.publish(ResourceUpdated(uri=uri))
@@ -44,7 +44,7 @@ class Subscriptions:
                     self._forget(uri, session)
 
     def add_to(self, mcp: MCPServer[RunManager]) -> None:
-        """Register the older protocol's requests to subscribe and unsubscribe."""
+        """Register the requests to subscribe and unsubscribe of the older protocol."""
         server = mcp._lowlevel_server  # noqa: SLF001 - the SDK has these requests at this level only
         server.add_request_handler("resources/subscribe", SubscribeRequestParams, self._subscribe)
         server.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)

@@ -1,7 +1,7 @@
-"""The Tasks extension (`io.modelcontextprotocol/tasks`, SEP-2663): long calls that are not waited for.
+"""The Tasks extension (`io.modelcontextprotocol/tasks`, SEP-2663): the client polls a long call instead of waiting.
 
-A client that declares the extension gets a task in place of a long wait, and polls it with ``tasks/get``. A task
-executes the tool as a plain call would. Tasks end with this process; the runs that they started are in the journal.
+A client that declares the extension gets a task as the answer to a long call, and polls it with ``tasks/get``. A task
+executes the tool like a normal call. Tasks end with this process; the runs that they started are in the journal.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Question:
 
 @dataclass(slots=True)
 class Job:
-    """A call that became a task. ``ended``: its time by the extension's clock, None while the task goes on."""
+    """A call that became a task. ``ended``: its end by the extension's clock, None while it is in progress."""
 
     id: str
     owner: str | None
@@ -87,14 +87,14 @@ class Job:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     def change(self, status: TaskStatus | None = None, message: str | None = None) -> None:
-        """Change the status or the message; a task that has ended stays as it is."""
+        """Change the status or the message; a task that has ended is not changed."""
         if self.ended is None:
             self.status, self.message = status or self.status, message or self.message
             self.updated = _now()
 
 
 class TaskSession:
-    """Stands for the session in a task: progress becomes the status message, questions are kept for ``tasks/get``."""
+    """Replaces the session in a task: progress becomes the status message, and ``tasks/get`` returns the questions."""
 
     def __init__(self, inner: Any, job: Job) -> None:
         self._inner, self._job = inner, job
@@ -103,7 +103,7 @@ class TaskSession:
         return getattr(self._inner, name)
 
     async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Keep the progress as the task's status message."""
+        """Store the progress as the task's status message."""
         share = f"{progress:g}" if total is None else f"{progress:g}/{total:g}"
         self._job.change(message=f"{share} {message}" if message else share)
 
@@ -126,10 +126,10 @@ class TaskSession:
 
 
 class Tasks(Extension):
-    """Turns calls of ``tools`` into tasks; see the module.
+    """Turns calls of ``tools`` into tasks; see the module's docstring.
 
-    ``owner`` returns the owner of the request at hand; ``spawn`` starts work that goes on after the request; ``clock``
-    counts seconds. Ended tasks are kept for ``ttl`` seconds, and at most ``most`` tasks of one owner.
+    ``owner`` returns the owner of the current request; ``spawn`` starts work that continues after the request;
+    ``clock`` counts seconds. Ended tasks are kept for ``ttl`` seconds, and at most ``most`` tasks of one owner.
     """
 
     identifier = IDENTIFIER
@@ -160,7 +160,7 @@ class Tasks(Extension):
     async def intercept_tool_call(
         self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
-        """Make the call a task if tool, protocol and client allow it; one that ends quickly is answered at once."""
+        """Make the call a task if tool, protocol and client allow it; a short call is answered directly."""
         mode = self._tools.get(params.name)
         if mode is None or ctx.protocol_version not in MODERN or self._crowded():
             return await call_next(ctx)
@@ -185,7 +185,7 @@ class Tasks(Extension):
         return job.reply
 
     async def _drive(self, job: Job, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> None:
-        """Call the tool and keep how that ended, whatever it raises."""
+        """Call the tool and store its result or exception."""
         try:
             with job.scope:
                 reply = await call_next(ctx)
@@ -223,7 +223,7 @@ class Tasks(Extension):
         self._jobs[job.id] = job
 
     def _crowded(self) -> bool:
-        """Return whether the caller has the most tasks in progress already; further calls then become no tasks."""
+        """Return whether the caller has the highest allowed number of tasks; further calls then do not become tasks."""
         owner = self._owner()
         return sum(job.owner == owner and job.ended is None for job in self._jobs.values()) >= self._most
 
@@ -231,12 +231,12 @@ class Tasks(Extension):
         return sum(job.owner == owner for job in self._jobs.values())
 
     def _sweep(self) -> None:
-        """Drop the tasks that ended longer ago than they are kept."""
+        """Remove the tasks that ended more than ``ttl`` seconds ago."""
         limit = self._clock() - self._ttl
         self._jobs = {key: job for key, job in self._jobs.items() if job.ended is None or job.ended > limit}
 
     def _found(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> Job:
-        """Return the owner's task; the same error for one that is unknown, expired, or somebody else's."""
+        """Return the owner's task; raises the same error if it is unknown, expired, or another owner's."""
         require_client_extension(ctx, IDENTIFIER)
         headers = getattr(ctx.request, "headers", None)
         if headers is not None and headers.get("mcp-name") != params.task_id:

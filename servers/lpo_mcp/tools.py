@@ -1,4 +1,4 @@
-"""The tools, with what a model is told about each. They check arguments, call the run manager, and return views."""
+"""The MCP tools, with their descriptions for models. They check arguments, call the run manager, and return views."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Approve(BaseModel):
 
 @contextmanager
 def errors_for_model() -> Iterator[None]:
-    """Turn the package's errors into errors of the tool, whose text the model sees; of others it sees nothing."""
+    """Turn errors of the package into tool errors, whose text the model sees; other errors stay hidden."""
     try:
         yield
     except LpoError as problem:
@@ -94,7 +94,7 @@ def manager_of(ctx: Ctx) -> RunManager:
 async def consent(
     ctx: Ctx, budget_calls: Calls = None, budget_usd: Usd = None, approved_calls: Approved = None
 ) -> Approve | Elicit[Approve]:
-    """Ask the user about large spending if the client can; otherwise ``approved_calls`` must allow it."""
+    """Ask the user to approve large spending if the client can; otherwise ``approved_calls`` must be high enough."""
     settings = manager_of(ctx).settings
     given = RunArguments("", None, None, None, None, budget_calls=budget_calls, budget_usd=budget_usd)
     try:

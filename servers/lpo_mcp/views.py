@@ -1,4 +1,4 @@
-"""What tools return: all that a model needs in less than 8 KB. Long texts are cut; prompts are marked as data."""
+"""The results of the tools, in less than 8 KB. Long texts are shortened; prompts are marked as data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from lpo_agent.results import Result, TestDelta, UsageResult
 
 LONGEST: Final = 2_400
-"""Characters of a prompt in a result; the whole one is a resource."""
+"""The highest number of characters of a prompt in a result; the full prompt is a resource."""
 MOST_RUNS: Final = 20
-"""Most runs in a list, and most spans of a marked prompt."""
+"""The highest number of runs in a list, and of spans in a marked prompt."""
 MOST_NOTES: Final = 3
 NOTE: Final = 200
-"""Characters of a note, or of another remark."""
+"""The highest number of characters of a note."""
 
 
 class _View(BaseModel):
@@ -169,7 +169,7 @@ def delta_view(delta: TestDelta | None) -> DeltaView | None:
 
 
 def usage_view(usage: UsageResult) -> UsageView:
-    """Return what was spent as tools show it."""
+    """Return the usage as tools show it."""
     return UsageView(**usage.model_dump(include=set(UsageView.model_fields)))
 
 
@@ -188,7 +188,7 @@ def best_view(best: BestResult, most: int = LONGEST) -> PromptView:
 
 
 def progress_view(state: RunState) -> ProgressView:
-    """Return how far a run is."""
+    """Return the progress of a run."""
     return ProgressView(
         phase=state.phase,
         steps_done=state.steps_done,

@@ -1,4 +1,4 @@
-"""Each agent alone, against scripted models."""
+"""Tests of each agent alone, with scripted models."""
 
 from __future__ import annotations
 

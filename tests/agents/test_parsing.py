@@ -1,4 +1,4 @@
-"""Replies are read strictly."""
+"""Tests of parsing replies: valid ones are accepted, all others are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grid of a benchmark: which cells there are, what each is told to do, and where its rows come from."""
+"""Tests of the grid of a benchmark: its cells, their options, and the source of their rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def names(bench: Bench) -> list[str]:
     return [cell.name for cell in cells(bench)]
 
 
-def test_a_cell_for_each_combination_that_means_something() -> None:
+def test_there_is_a_cell_for_each_meaningful_combination() -> None:
     found = grid(methods=["pe2", "lpo"], localities=["off", "nudge"], markers=["llm", "random"], seeds=[0, 1])
     assert names(found) == [
         "one.pe2.off.-.0",
@@ -56,8 +56,8 @@ def test_a_cell_for_each_combination_that_means_something() -> None:
 def test_every_cell_of_a_preset_can_be_run(preset: str) -> None:
     bench = read_bench(preset)
     bench = bench.model_copy(update={"options": {"model": "openai:x"} | bench.options})
-    hosts = {(c.method, c.locality) for c in cells(bench) if c.method in DEFAULTS}
-    assert hosts == {(method, locality) for method in DEFAULTS for locality in bench.localities}
+    found = {(c.method, c.locality) for c in cells(bench) if c.method in DEFAULTS}
+    assert found == {(method, locality) for method in DEFAULTS for locality in bench.localities}
     for cell in cells(bench):
         assert cell_spec(bench, cell).method == cell.method
 
@@ -80,8 +80,8 @@ def test_the_papers_settings(preset: str) -> None:
     assert len(bench.tasks) == (27 if preset == "paper-bbh" else 2)
 
 
-def test_numbers_of_one_host_win_over_those_of_all() -> None:
-    bench = grid(methods=["pe2", "apo"], host={"beam": 2, "errors": 1}, hosts={"apo": {"beam": 3}})
+def test_settings_of_one_method_win_over_those_of_all_beam_methods() -> None:
+    bench = grid(methods=["pe2", "apo"], settings={"beam": 2, "errors": 1}, method_settings={"apo": {"beam": 3}})
     found = {cell.method: cell_spec(bench, cell).method_options for cell in cells(bench)}
     assert found == {"pe2": {"beam": 2, "errors": 1}, "apo": {"beam": 3, "errors": 1}}
 
@@ -154,14 +154,14 @@ def test_a_bad_grid_is_named(changes: dict[str, Any], says: str) -> None:
         grid(**changes)
 
 
-def test_what_is_missing_in_a_cell_is_named() -> None:
+def test_a_missing_option_of_a_cell_is_named() -> None:
     bench = grid(options={})
     with pytest.raises(ConfigError, match="--model is required"):
         cell_spec(bench, next(cells(bench)))
     bench = grid(prompt=None)
     with pytest.raises(ConfigError, match="task one has no prompt"):
         cell_spec(bench, next(cells(bench)))
-    bench = grid(host={"bem": 1})
+    bench = grid(settings={"bem": 1})
     with pytest.raises(ConfigError, match="'bem' is no option of method"):
         cell_spec(bench, next(cells(bench)))
 
@@ -206,7 +206,7 @@ def test_dev_is_cut_from_an_official_train_file(tmp_path: Path) -> None:
     assert not {row.target for row in splits.train} & {row.target for row in splits.dev}
 
 
-def test_items_that_stand_twice_are_kept_only_where_that_is_said(tmp_path: Path) -> None:
+def test_duplicate_items_are_removed_unless_the_benchmark_keeps_them(tmp_path: Path) -> None:
     write(tmp_path / "t" / "train.jsonl", 10)
     write(tmp_path / "t" / "dev.jsonl", 10, 20)
     write(tmp_path / "t" / "test.jsonl", 10, 9)
@@ -218,7 +218,7 @@ def test_items_that_stand_twice_are_kept_only_where_that_is_said(tmp_path: Path)
     assert (len(faithful.train), faithful.leaked) == (10, 0)
 
 
-def test_missing_data_is_told(tmp_path: Path) -> None:
+def test_missing_data_is_reported(tmp_path: Path) -> None:
     task = BenchTask(name="t", folder="t")
     assert load_splits(grid(), task, tmp_path) is None
     with pytest.raises(ConfigError, match="--data-dir"):
@@ -236,3 +236,11 @@ def test_the_packages_own_tasks_can_be_read() -> None:
         splits = load_splits(bench, task, None)
         assert splits is not None
         assert [len(part) for part in (splits.train, splits.dev, splits.test)] == list(bench.rows.values())
+
+
+def test_settings_may_be_written_as_tables_or_with_their_names_of_version_0_1() -> None:
+    new = grid(methods=["pe2", "apo"], settings={"beam": 2, "apo": {"beam": 3}})
+    old = grid(methods=["pe2", "apo"], host={"beam": 2}, hosts={"apo": {"beam": 3}})
+    assert new == old
+    assert (new.settings, new.method_settings) == ({"beam": 2}, {"apo": {"beam": 3}})
+    assert type(new).model_validate_json(new.model_dump_json()) == new

@@ -1,4 +1,4 @@
-"""Whole benchmarks: cells side by side under one limiter and one budget, interrupted and gone on with."""
+"""Tests of complete benchmarks: concurrent cells with one rate limit and one budget, interruption and resume."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def grid(folder: Path, *, model: str = "obliging", **changes: Any) -> Bench:
         "prompt": "Say it.",
         "rows": {"train": 15, "dev": 15, "test": 30},
         "options": options | changes.pop("options", {}),
-        "host": {"selection": "all", "minibatch": 0},
-        "hosts": {"ape": {"induce": 0}},
+        "settings": {"selection": "all", "minibatch": 0},
+        "method_settings": {"ape": {"induce": 0}},
         "tasks": [{"name": "pears", "data": str(data)}],
     }
     return make_bench(content | changes)
@@ -73,7 +73,7 @@ async def test_every_cell_of_the_grid_has_one_row(tmp_path: Path) -> None:
         assert (row.malformed_share, row.global_share) == ((0.0, 0.0) if local else (None, None))
 
 
-async def test_what_cells_have_in_common_is_asked_once(tmp_path: Path) -> None:
+async def test_calls_that_cells_share_are_made_once(tmp_path: Path) -> None:
     """The seed prompt is scored by every cell; under one journal only the first pays for it."""
     result, _ = await finish(tmp_path, grid(tmp_path, options={"cache": True}))
     paid = sum(row.usage.calls for row in result.rows if row.usage)
@@ -108,7 +108,7 @@ def equal(folder: Path, **changes: Any) -> Bench:
     content: dict[str, Any] = {
         "methods": ["lpo", "pe2"],
         "localities": ["off"],
-        "host": {"selection": "all", "minibatch": 5},
+        "settings": {"selection": "all", "minibatch": 5},
         "search_calls": CALLS,
         "options": {"steps": 20, "lpo": lpo, **changes.pop("options", {})},
     }
@@ -119,15 +119,15 @@ def one_by_one(folder: Path, **options: Any) -> Bench:
     """Return a grid whose searches do one thing after another, so that their last call is always the same."""
     lpo = {"proposer": "operators", "marker": "influence", "branches": 1}
     options |= {"concurrency": 1, "proposals": 1, "steps": 200, "lpo": lpo}
-    host = {"selection": "all", "minibatch": 5, "beam": 1, "stop_at_perfect": False}
-    return equal(folder, options=options, host=host, seeds=[0, 1])
+    settings = {"selection": "all", "minibatch": 5, "beam": 1, "stop_at_perfect": False}
+    return equal(folder, options=options, settings=settings, seeds=[0, 1])
 
 
 def rows_of(result: BenchResult) -> list[object]:
     return [row.model_dump(exclude={"usage", "run_id"}) for row in result.rows]
 
 
-async def test_searches_have_equal_budgets_whatever_is_known_already(tmp_path: Path) -> None:
+async def test_answers_in_the_journal_do_not_change_the_budget_of_a_search(tmp_path: Path) -> None:
     """The second benchmark pays for next to nothing and finds the same, because known replies count too."""
     bench = one_by_one(tmp_path, cache=True).model_copy(update={"reference": "lpo/enforce/influence"})
     first, _ = await finish(tmp_path, bench, at_once=1)
@@ -165,7 +165,7 @@ async def test_the_count_of_a_search_is_exact_with_many_calls_at_once(tmp_path: 
         assert row.calls <= calls
 
 
-async def test_the_budget_of_all_still_ends_a_search_with_calls_of_its_own(tmp_path: Path) -> None:
+async def test_the_common_budget_ends_a_search_that_has_calls_left(tmp_path: Path) -> None:
     result, _ = await finish(tmp_path, equal(tmp_path, options={"budget": {"calls": 250}}, seeds=[0, 1, 2]), at_once=1)
     assert result.usage.calls <= 250
     assert result.status == "stopped"
@@ -173,7 +173,7 @@ async def test_the_budget_of_all_still_ends_a_search_with_calls_of_its_own(tmp_p
     assert all("budget of 250 calls" in row.reason for row in result.rows if row.status != "completed")
 
 
-async def test_a_cell_whose_test_cannot_be_paid_says_so(tmp_path: Path) -> None:
+async def test_a_cell_whose_test_exceeds_the_budget_says_so(tmp_path: Path) -> None:
     """Its search ended with its own calls used up, but that is not why its row is missing."""
     bench = equal(tmp_path, methods=["pe2"], options={"budget": {"calls": CALLS + 10}, "concurrency": 1})
     result, _ = await finish(tmp_path, bench, at_once=1)
@@ -204,7 +204,7 @@ async def test_a_resumed_search_ends_as_one_that_was_never_interrupted(tmp_path:
     assert result.usage.calls <= whole.usage.calls + 2  # calls that were cut off
 
 
-async def test_calls_that_only_pay_for_the_choice_are_refused(tmp_path: Path) -> None:
+async def test_search_calls_that_suffice_only_for_the_choice_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="search_calls 15 leaves nothing to search with"):
         await finish(tmp_path, equal(tmp_path, search_calls=15))
 
@@ -217,7 +217,7 @@ async def test_a_request_that_is_refused_costs_one_proposal_not_the_benchmark(tm
     assert by_method["apo"].lost == 0
 
 
-async def test_an_interrupted_benchmark_goes_on_without_paying_twice(
+async def test_an_interrupted_benchmark_is_resumed_without_paying_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, env = tmp_path / "log", Environment(tmp_path)
@@ -246,7 +246,7 @@ async def test_an_interrupted_benchmark_goes_on_without_paying_twice(
             pass
 
 
-async def test_cells_are_runs_that_do_not_crowd_the_list(tmp_path: Path) -> None:
+async def test_cells_are_runs_but_are_not_listed(tmp_path: Path) -> None:
     result, _ = await finish(tmp_path, grid(tmp_path, methods=["pe2"]))
     async with open_journal(Environment(tmp_path).journal) as journal:
         assert [record.run_id for record in journal.runs()] == [result.run_id]
@@ -254,7 +254,7 @@ async def test_cells_are_runs_that_do_not_crowd_the_list(tmp_path: Path) -> None
         assert (cell.kind, cell.status) == ("optimize", "completed")
 
 
-async def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
+async def test_missing_data_is_named(tmp_path: Path) -> None:
     tasks = [{"name": "here", "data": str(tmp_path / "pears.jsonl")}, {"name": "gone", "folder": "gone"}]
     bench = grid(tmp_path, methods=["pe2"], localities=["off"], tasks=tasks)
     result, _ = await finish(tmp_path, bench, folder=tmp_path)
@@ -304,7 +304,7 @@ def test_the_command_prints_and_writes_its_tables(
         (["smoke", "--model", "gpt"], "unknown model"),
     ],
 )
-def test_bad_words_get_one_line_and_code_2(
+def test_wrong_arguments_get_one_line_and_code_2(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -379,7 +379,7 @@ async def test_a_run_of_a_session_has_its_own_cap_and_count(tmp_path: Path) -> N
         assert {record.run_id for record in journal.runs()} == {small.run_id, large.run_id}
 
 
-async def test_a_session_refuses_what_is_not_a_runs_own(tmp_path: Path) -> None:
+async def test_a_session_refuses_options_that_belong_to_the_session(tmp_path: Path) -> None:
     model = f"scripted:{MODELS}:obliging"
     async with lpo_agent.open_session(env=Environment(tmp_path), model=model) as session:
         with pytest.raises(ConfigError, match="rpm belongs to the session"):

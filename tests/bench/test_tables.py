@@ -1,4 +1,4 @@
-"""Tables, comparisons and curves from rows that were made by hand."""
+"""Tests of tables, comparisons and curves, with rows written by hand."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_many_tasks_get_a_table_of_their_own() -> None:
     assert line(text, "t7") == ["t7", "25.0", "70.0"]
 
 
-def test_malformed_replies_and_global_proposals_are_shares_of_what_was_wanted() -> None:
+def test_malformed_replies_and_global_proposals_are_shown_as_shares() -> None:
     bad = row(cell("enforce"), 0.5, proposals=4, tag_replies=10, malformed=5, malformed_share=0.5, global_share=0.75)
     edited = to_markdown(result(bad)).partition("## What was edited")[2].partition("##")[0]
     assert line(edited, "pe2", "enforce")[10:12] == ["50%", "75%"]

@@ -191,7 +191,7 @@ async def test_concurrency_is_reached_and_not_exceeded(open_bus: OpenBus) -> Non
     assert peak == 3
 
 
-async def test_a_stopping_worker_says_that_it_is_unavailable(open_bus: OpenBus) -> None:
+async def test_requests_of_a_stopped_worker_fail_as_unavailable(open_bus: OpenBus) -> None:
     started, failures = anyio.Event(), list[RequestFailed]()
 
     async def slow(ask: Ask) -> Answer:

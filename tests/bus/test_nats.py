@@ -1,4 +1,4 @@
-"""The bus over NATS where things are lost: workers, servers, callers, replies."""
+"""Tests of the bus over NATS when workers, servers, callers or replies are lost."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_a_request_that_nobody_ever_answers_ends_among_the_dead_letters(se
     assert len(letters) == 1
 
 
-async def test_nothing_is_done_for_a_caller_that_died(server: Server) -> None:
+async def test_no_work_is_done_for_a_caller_that_died(server: Server) -> None:
     done = []
 
     async def note(ask: Ask) -> Answer:
@@ -222,7 +222,7 @@ async def test_a_withdrawn_request_is_never_done(bus: NatsBus) -> None:
     assert done == [2]
 
 
-async def test_all_workers_together_are_at_no_more_than_the_cap(server: Server) -> None:
+async def test_all_workers_together_have_no_more_requests_than_the_cap(server: Server) -> None:
     live, peak, full = 0, 0, anyio.Event()
 
     async def slow(ask: Ask) -> Answer:
@@ -252,13 +252,13 @@ async def test_all_workers_together_are_at_no_more_than_the_cap(server: Server) 
     assert peak == 3
 
 
-async def test_a_server_that_is_not_there_is_said_at_once() -> None:
+async def test_a_missing_server_is_reported_at_once() -> None:
     with anyio.fail_after(60), pytest.raises(ConfigError, match="cannot connect to a NATS server"):
         async with open_nats(NatsAddress(f"nats://127.0.0.1:{free_port()}"), run="r"):
             pass
 
 
-async def test_what_was_posted_can_be_read_by_others(bus: NatsBus) -> None:
+async def test_other_processes_can_read_the_settings_of_a_run(bus: NatsBus) -> None:
     await bus.run_settings.put("run-1", "rules")
     async with open_nats(NatsAddress(shared_server().url), run="other", prefix=bus.prefix) as other:
         assert await other.run_settings.get("run-1") == "rules"
@@ -267,7 +267,7 @@ async def test_what_was_posted_can_be_read_by_others(bus: NatsBus) -> None:
         assert await bus.run_settings.get("run-1") is None
 
 
-async def test_any_name_will_do_for_a_run(server: Server) -> None:
+async def test_a_run_may_have_any_name(server: Server) -> None:
     address, name = NatsAddress(server.url), "bench-1.two words.lpo>*"
     async with open_nats(address, run=name) as bus, anyio.create_task_group() as tasks:
         await tasks.start(bus.serve, DOUBLE, double)
@@ -279,7 +279,7 @@ async def test_any_name_will_do_for_a_run(server: Server) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_a_run_that_goes_on_asks_anew_what_it_had_asked_before(server: Server) -> None:
+async def test_a_resumed_run_can_repeat_earlier_requests(server: Server) -> None:
     """The server drops a message whose id it saw in the last two minutes; ids must differ from session to session."""
     for _ in range(2):
         async with open_nats(NatsAddress(server.url), run="r" * 80) as bus, anyio.create_task_group() as tasks:

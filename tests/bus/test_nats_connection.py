@@ -1,4 +1,4 @@
-"""The way to a NATS server that asks who one is, over TLS with a CA of its own."""
+"""Tests of connecting to a NATS server with TLS, its own CA and a password, and of shared clocks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def guarded(tmp_path: Path) -> Iterator[Server]:
     server.end()
 
 
-async def test_only_who_knows_the_password_and_the_ca_gets_in(
+async def test_connecting_needs_the_password_and_the_ca(
     guarded: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "CONNECT_TIMEOUT", 2.0)
@@ -73,7 +73,7 @@ async def test_only_who_knows_the_password_and_the_ca_gets_in(
         assert "secret" not in str(refused.value)
 
 
-async def test_processes_that_move_a_clock_at_once_get_times_one_after_another() -> None:
+async def test_processes_that_move_a_clock_concurrently_get_different_times() -> None:
     times: list[float] = []
 
     async def move() -> None:

@@ -1,4 +1,4 @@
-"""The command line from the outside: words in; output, files and exit codes out."""
+"""Tests of the command line: arguments in; output, files and exit codes out."""
 
 from __future__ import annotations
 
@@ -337,7 +337,7 @@ def test_dry_run_asks_no_model(lpo: Run) -> None:
     plan = json.loads(ended.out)
     assert ended.code == 0
     assert 0 < plan["calls_low"] <= plan["calls_high"]
-    assert "nothing was asked" in lpo("optimize", "plain.txt", *SEARCH, *model("broken"), "--dry-run").out
+    assert "no model was called" in lpo("optimize", "plain.txt", *SEARCH, *model("broken"), "--dry-run").out
 
 
 def test_a_budget_spent_before_any_result_is_code_4(lpo: Run) -> None:
@@ -391,14 +391,14 @@ def test_a_bug_is_one_line_and_a_traceback_only_on_demand(lpo: Run, monkeypatch:
     assert "Traceback" in lpo("optimize", "plain.txt", "--verbose").err
 
 
-def test_a_bug_in_a_model_is_named_and_not_what_follows_from_it(lpo: Run) -> None:
+def test_a_bug_in_a_model_is_named_and_not_its_consequences(lpo: Run) -> None:
     ended = lpo("optimize", "plain.txt", *SEARCH[:4], "--method", "pe2", *model(), "--quiet")
     assert ended.code == 1
     assert "ValueError" in ended.err
     assert "cut off" not in ended.err
 
 
-def test_a_config_file_gives_what_options_do_not(lpo: Run, home: Path) -> None:
+def test_a_config_file_is_used_for_options_that_are_not_given(lpo: Run, home: Path) -> None:
     text = """
         prompt = "plain.txt"
         data = "rows.jsonl"
@@ -481,7 +481,7 @@ def test_the_help_of_the_worker_says_what_it_can_serve(capsys: pytest.CaptureFix
         main(["worker", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert all(f"{name} ({meaning})" in text for name, meaning in WORKER_ROLES.items())
-    assert "no longer needed: answers are judged where the search runs" in text
+    assert "ignored: the run judges the answers itself" in text
 
 
 def store(home: Path, run_id: str, kind: str, result: str | None, events: Sequence[tuple[str, str]] = ()) -> None:
@@ -496,7 +496,7 @@ def store(home: Path, run_id: str, kind: str, result: str | None, events: Sequen
     anyio.run(write)
 
 
-def test_runs_of_another_version_are_listed_and_shown_as_such(lpo: Run, home: Path) -> None:
+def test_runs_of_another_version_are_listed_and_marked(lpo: Run, home: Path) -> None:
     store(home, "r-older", "optimize", '{"schema": 0}')
     store(home, "r-newer", "migrate", '{"schema": 2}')
     store(home, "r-begun", "optimize", None, [("odd", '{"type": "odd"}'), ("worse", "{")])
@@ -537,7 +537,7 @@ def test_a_signal_ends_the_run_cleanly_and_it_can_be_resumed(home: Path, sent: s
     (listed,) = json.loads(process("runs", "--json").stdout)
     assert (listed["run_id"], listed["status"]) == (run_id, "interrupted")
     shown = process("show", run_id[:12])
-    assert f"go on with: lpo resume {run_id}" in shown.stdout
+    assert f"continue with: lpo resume {run_id}" in shown.stdout
     resumed = process("resume", run_id, "--json", "--quiet", env=environment)
     result = RunResult.model_validate_json(resumed.stdout)
     assert (resumed.returncode, result.run_id, result.status) == (0, run_id, "completed")
@@ -564,7 +564,7 @@ anyio.run(main)
 
 
 @pytest.mark.parametrize("runs", [0, 1])
-def test_nobody_reading_the_output_is_no_error(home: Path, runs: int) -> None:
+def test_a_closed_output_is_no_error(home: Path, runs: int) -> None:
     for number in range(runs):
         store(home, f"r-{number}", "optimize", None)
     reader, writer = os.pipe()
@@ -588,7 +588,7 @@ def test_output_survives_any_encoding(home: Path, stream: dict[str, str]) -> Non
     assert "\\u6570" in done.stdout
 
 
-def test_doctor_tells_keys_from_none_and_never_shows_one(lpo: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_whether_keys_are_set_and_never_shows_them(lpo: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
@@ -604,7 +604,7 @@ def test_doctor_tells_keys_from_none_and_never_shows_one(lpo: Run, monkeypatch: 
 
 
 @pytest.mark.anyio
-async def test_doctor_asks_after_every_provider_that_is_a_service(home: Path) -> None:
+async def test_doctor_checks_every_provider_with_a_remote_service(home: Path) -> None:
     names = {check.name for check in await diagnose(Environment(home))}
     services = [name for name in PROVIDERS.names() if traits_of(PROVIDERS.load(name)).address is not None]
     assert len(services) >= 2

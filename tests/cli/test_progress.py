@@ -1,4 +1,4 @@
-"""Progress: plain lines, the live view, and the guess of what is left, on a clock that the test moves."""
+"""Tests of progress: plain lines, the live view, and the estimate of the remaining time, with a fake clock."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class FakeRun:
         return self.books
 
 
-def test_notable_facts_get_a_line_each() -> None:
+def test_each_notable_event_gets_a_line() -> None:
     assert [line for event in EVENTS if (line := describe(event))] == LINES
 
 
@@ -161,7 +161,7 @@ async def test_the_live_view_is_drawn_after_every_sleep_and_leaves_only_lines() 
     assert stream.getvalue().endswith("\x1b[2K")
 
 
-def test_a_view_says_what_it_does_not_know() -> None:
+def test_a_view_shows_unknown_values_as_unknown() -> None:
     state = LiveState(FakeRun([]), lambda: 0.0)
     stream = io.StringIO()
     Console(file=stream, width=100).print(state.panel())
@@ -170,7 +170,7 @@ def test_a_view_says_what_it_does_not_know() -> None:
 
 
 @pytest.mark.parametrize(("split", "shown"), [("train", "0.75 on training items"), ("dev", "0.75 on dev")])
-def test_the_best_so_far_is_shown_with_its_split(split: Literal["train", "dev"], shown: str) -> None:
+def test_the_best_score_is_shown_with_its_split(split: Literal["train", "dev"], shown: str) -> None:
     state = LiveState(FakeRun([]), lambda: 0.0)
     for event in (STARTED.model_copy(update={"chosen_on": split}), *EVENTS[1:8]):
         state.update(event)
@@ -179,7 +179,7 @@ def test_the_best_so_far_is_shown_with_its_split(split: Literal["train", "dev"],
     assert f"best so far {shown};" in stream.getvalue()
 
 
-def test_a_plan_says_what_its_method_chooses_on() -> None:
+def test_a_plan_names_the_split_that_its_method_chooses_on() -> None:
     def chosen_on(method: str, **numbers: str) -> str:
         spec = make_spec({"prompt": "x", "model": "openai:x", "method": method, "method_options": numbers})
         return full(METHODS.load(method)).plan(spec).chosen_on

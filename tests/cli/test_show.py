@@ -1,4 +1,4 @@
-"""Reports: everything is said, nothing is cut, nothing steers the terminal."""
+"""Tests of printed results: they are complete, not shortened, and contain no control characters."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_long_prompt_is_wrapped_not_cut(prompt: str) -> None:
 
 @NO_DEADLINE
 @given(st.text())
-def test_nothing_visible_steers_the_terminal(text: str) -> None:
+def test_control_characters_are_shown_as_escapes(text: str) -> None:
     shown = words.visible(text)
     assert all(c in "\n\t" or c.isprintable() or ord(c) >= 0xA0 for c in shown)
     shown.encode("utf-8")
@@ -171,7 +171,7 @@ def test_an_improvement_is_reported_with_its_evidence() -> None:
     assert "note: 3 rows were dropped" in text
 
 
-def test_a_challenger_that_was_not_better_is_shown_as_such() -> None:
+def test_a_challenger_that_was_not_better_is_shown_as_challenger() -> None:
     text = flat(printed(result(verdict="no_significant_improvement", delta=UNCLEAR)))
     assert "no significant improvement: p = 0.42" in text
     assert "the seed prompt stays the answer" in text
@@ -189,13 +189,13 @@ def test_a_challenger_that_was_not_better_is_shown_as_such() -> None:
         ("not_tested", None, "not tested"),
     ],
 )
-def test_every_verdict_has_its_words(verdict: Verdict, delta: TestDelta | None, says: str) -> None:
+def test_every_verdict_has_a_text(verdict: Verdict, delta: TestDelta | None, says: str) -> None:
     assert says in "\n".join(show.verdict_lines(result(verdict=verdict, delta=delta)))
 
 
 def test_a_run_that_ended_early_says_how_to_go_on() -> None:
     early = result().model_copy(update={"status": "stopped", "stop_reason": "the budget is used up"})
-    assert "go on with: lpo resume 20261123-070000-abcd" in printed(early)
+    assert "continue with: lpo resume 20261123-070000-abcd" in printed(early)
 
 
 def test_an_evaluation_counts_what_is_unscored_by_reason() -> None:

@@ -1,4 +1,4 @@
-"""The numbers of the hosts: their originals' defaults, and that the documentation says them all."""
+"""Tests of the beam methods' options: the defaults are those of the originals, and all are documented."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOC = Path(__file__).parents[2] / "docs" / "options.md"
 def test_every_number_is_documented_with_its_defaults() -> None:
     lines = DOC.read_text(encoding="utf-8").splitlines()
     for name, field in BeamOptions.model_fields.items():
-        values = [shown(DEFAULTS[host].get(name, field.default)) for host in DEFAULTS]
+        values = [shown(DEFAULTS[method].get(name, field.default)) for method in DEFAULTS]
         row = f"| `{name}` | {' | '.join(values)} | {field.description} |"
         assert any(line.startswith(row) for line in lines), name
 

@@ -1,4 +1,4 @@
-"""No cap is ever passed, whoever spends at the same time."""
+"""Tests of budgets: no cap is exceeded, whatever is spent concurrently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["reserve", "settle", "fail", "releas
 
 
 @given(st.integers(1, 20), st.integers(1, 400), STEPS)
-def test_no_interleaving_passes_a_cap(calls: int, tokens: int, steps: list[tuple[str, int]]) -> None:
+def test_no_order_of_events_exceeds_a_cap(calls: int, tokens: int, steps: list[tuple[str, int]]) -> None:
     ledger = Ledger(Budget(calls=calls, tokens=tokens, usd=1.0))
     held: list[Reservation] = []
     for step, amount in steps:
@@ -37,7 +37,7 @@ def test_no_interleaving_passes_a_cap(calls: int, tokens: int, steps: list[tuple
         assert (totals.usd or 0.0) + sum(p.usd for p in held) <= 1.0 + 1e-9
 
 
-def test_what_an_earlier_session_spent_counts() -> None:
+def test_spending_of_earlier_sessions_counts() -> None:
     ledger = Ledger(Budget(calls=10), already=Totals(calls=9))
     ledger.settle(ledger.reserve(), input_tokens=1, output_tokens=1, usd=None)
     with pytest.raises(BudgetExceeded, match="10 calls is used up"):

@@ -1,4 +1,4 @@
-"""Which finalist is the answer, and what keeps one out."""
+"""Tests of the choice among finalists, and of the gates that exclude one."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def test_nothing_is_chosen_where_nothing_beats_the_seed() -> None:
     assert choose([finalist(3, 3)], {str(n): 1.0 for n in range(20)}) is None
 
 
-def test_the_best_is_chosen_where_it_stands_out() -> None:
+def test_a_clearly_best_finalist_is_chosen() -> None:
     assert choose([finalist(4, 3), finalist(16, 30)], SEED) == 1
 
 
-def test_among_the_tied_the_shortest_prompt_is_chosen() -> None:
+def test_among_finalists_without_a_clear_difference_the_shortest_is_chosen() -> None:
     assert choose([finalist(10, 30), finalist(9, 12, start=5)], SEED) == 1
     assert choose([finalist(10, 12), finalist(10, 12)], SEED) == 0
 
 
-def test_one_that_does_not_beat_the_seed_is_never_preferred_for_being_short() -> None:
+def test_a_short_finalist_that_is_not_better_than_the_seed_is_not_chosen() -> None:
     assert choose([finalist(1, 30), finalist(0, 2)], SEED) == 0
 
 
@@ -51,13 +51,13 @@ def test_the_worst_class_is_found_behind_a_better_mean() -> None:
     assert worst_class({}, old, classes) == 0.0
 
 
-def test_the_front_leaves_out_what_is_worse_in_all_that_counts() -> None:
+def test_the_front_excludes_prompts_that_are_worse_in_all_criteria() -> None:
     found = [finalist(10, 30, 200), finalist(10, 30, 200), finalist(5, 10, 150), finalist(5, 11, 150)]
     assert pareto_front(found) == [0, 2]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4), st.integers(1, 4)), max_size=6))
-def test_everything_off_the_front_is_matched_by_something_on_it(points: list[tuple[int, int, int]]) -> None:
+def test_every_prompt_off_the_front_is_dominated_by_one_on_it(points: list[tuple[int, int, int]]) -> None:
     found = [finalist(*point) for point in points]
     kept = {points[number] for number in pareto_front(found)}
     for score, words, tokens in points:

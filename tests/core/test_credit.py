@@ -1,4 +1,4 @@
-"""What is learned of places: rewards, credit, rejected texts, and the draw."""
+"""Tests of what is learned about places: rewards, credit, rejected texts, and the draw."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_more_items_make_the_same_gain_more_of_a_reward() -> None:
     assert Try(LOUD, "x", 0.3, 48).reward > Try(LOUD, "x", 0.3, 8).reward
 
 
-def test_a_race_tells_about_the_places_that_were_changed() -> None:
+def test_a_race_gives_gains_for_the_changed_places() -> None:
     parent = marked(SEED, LOUD, Span(37, 37))
     assert SEED.text[slice(*LOUD)] == "Say it loud."
     filled = [Replacement(0, "Say it loud."), Replacement(1, " Answer:")]
@@ -56,12 +56,12 @@ def test_an_insertion_beside_a_phrase_is_another_place() -> None:
     assert same_place(Span(27, 27), Span(27, 27))
 
 
-def test_texts_that_did_not_pay_are_remembered_for_their_span() -> None:
+def test_texts_without_gain_are_remembered_for_their_span() -> None:
     tries = [Try(LOUD, "Whisper.", -0.1, 8), Try(LOUD, "Sing.", 0.2, 8), Try(Span(0, 14), "Read.", -0.3, 8)]
     assert rejected(SEED, marked(SEED, Span(14, 14), LOUD), tries) == (Rejected(span=1, text="Whisper."),)
 
 
-def test_spans_that_paid_are_drawn_before_barren_and_untried_ones() -> None:
+def test_spans_with_gains_come_before_untried_ones_and_these_before_spans_without_gain() -> None:
     rng = random.Random(1)
     paid, barren = Credit(span=LOUD, paid=5, barren=0), Credit(span=LOUD, paid=0, barren=5)
     draws = [[drawn(rng, credit, None) for _ in range(400)] for credit in (paid, None, barren)]

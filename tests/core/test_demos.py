@@ -1,4 +1,4 @@
-"""Examples in prompts: every move is a local edit, can be undone exactly, and shows the rows literally."""
+"""Tests of few-shot examples: every change is a local edit, is reversible, and shows the rows literally."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def made(prompt: Prompt, move: DemoEdit) -> Prompt:
 
 
 @given(prompts(), row_lists(), st.integers(0, 3), st.integers(0, 99), st.integers(1, 12))
-def test_moves_are_local_bounded_and_can_be_taken_back(
+def test_moves_are_local_bounded_and_reversible(
     prompt: Prompt, rows: list[Row], most: int, seed: int, steps: int
 ) -> None:
     rng, at = random.Random(seed), prompt

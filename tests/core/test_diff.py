@@ -1,4 +1,4 @@
-"""Measures of proposals: by hand on small texts, and over arbitrary ones."""
+"""Tests of the measures of proposals, with small texts computed by hand and with arbitrary texts."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def leak(rendered: str, child: str) -> float | None:
 # measure
 
 
-def test_an_edit_in_its_tag_leaks_nothing() -> None:
+def test_an_edit_inside_its_tag_has_no_leakage() -> None:
     found = measure("Say a word now", "Say two more words now", marked("Say <edit>a word</edit> now"))
     assert found == Measures(
         tags=1,
@@ -106,7 +106,7 @@ def test_an_edit_in_its_tag_leaks_nothing() -> None:
     )
 
 
-def test_nothing_tagged_leaves_the_first_five_open() -> None:
+def test_measures_of_tags_are_none_without_tags() -> None:
     found = measure("Say a word", "Say it", None)
     assert (found.tags, found.tag_words, found.tagged_fraction, found.local, found.leakage) == (None,) * 5
     assert found.changed == pytest.approx(2 / 3)
@@ -405,8 +405,8 @@ def test_new_prompts_have_a_cap_of_fifty_words_or_half_more_than_the_seed(
     assert BeamOptions(max_words=given_words).word_cap(seed_words) == cap
 
 
-def test_the_hosts_numbers_are_those_of_their_originals() -> None:
-    ape, apo, pe2 = (beam_options_for(host, {}) for host in ("ape", "apo", "pe2"))
+def test_the_defaults_of_the_beam_methods_are_those_of_the_originals() -> None:
+    ape, apo, pe2 = (beam_options_for(method, {}) for method in ("ape", "apo", "pe2"))
     # simple_ape: 5 sets of 5 examples, 10 instructions each, temperature 0.9.
     assert (ape.induce, ape.induce_items, ape.induce_each, ape.induce_temperature) == (5, 5, 10, 0.9)
     # ProTeGi's main.py: beam 4, minibatch 64, 4 errors a gradient, 1 gradient, 1 step, 2 Monte-Carlo

@@ -1,4 +1,4 @@
-"""Edits lead from the seed to any text and back, one by one, and keep to their places."""
+"""Tests of edits: they turn the seed into a text and back, one by one, and keep their places."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def attempts(draw: st.DrawFn) -> tuple[Prompt, str]:
 
 
 @given(attempts())
-def test_a_text_that_the_seed_does_not_allow_is_refused(attempt: tuple[Prompt, str]) -> None:
+def test_a_text_with_changed_protected_parts_is_refused(attempt: tuple[Prompt, str]) -> None:
     seed, text = attempt
     try:
         rewritten(seed, text)
@@ -137,13 +137,13 @@ def test_a_text_that_the_seed_does_not_allow_is_refused(attempt: tuple[Prompt, s
 
 
 @pytest.mark.parametrize("text", ["Sort mail now. ", "Sort {input} mail now. Be brief.", "Sort mail now. Be {input}"])
-def test_kept_text_must_stand(text: str) -> None:
+def test_kept_text_must_be_unchanged(text: str) -> None:
     seed = parse_prompt("Sort mail now. <keep>Be brief.</keep> {input}")
     with pytest.raises(EditRejected):
         edits_between(seed, text)
 
 
-def test_edits_are_told_word_by_word() -> None:
+def test_edits_are_found_word_by_word() -> None:
     seed = parse_prompt("Sort the mail. <keep>Be brief.</keep> {input}")
     assert edits_between(seed, "Please sort the new mail. Be brief. Mail: {input}!") == (
         Edit(Span(0, 4), "Please sort"),
@@ -285,7 +285,7 @@ def test_origins_at_deletions_replacements_and_additions(span: Span, place: Span
 
 
 @given(known(), st.data())
-def test_what_no_edit_touches_lands_unchanged_and_finds_back(case: Known, data: st.DataObject) -> None:
+def test_untouched_spans_are_mapped_forth_and_back_unchanged(case: Known, data: st.DataObject) -> None:
     text = applied(case.seed, case.edits).text
     one, other = data.draw(st.tuples(*[st.integers(0, len(case.seed.text))] * 2))
     place = Span(min(one, other), max(one, other))
@@ -304,7 +304,7 @@ def mates(draw: st.DrawFn) -> tuple[Prompt, tuple[Edit, ...], tuple[Edit, ...]]:
 
 
 @given(mates())
-def test_grafts_touch_nothing_of_the_parents_and_all_that_is_left_out_does(
+def test_grafts_are_exactly_the_edits_that_do_not_touch_the_parent(
     case: tuple[Prompt, tuple[Edit, ...], tuple[Edit, ...]],
 ) -> None:
     _, parent, other = case
@@ -353,7 +353,7 @@ def test_places_touch_if_they_share_text_or_a_border(one: Span, other: Span, *, 
     assert touch(one, other) == touch(other, one) == expected
 
 
-def test_long_prompts_are_compared_quickly_enough_to_be_compared_often() -> None:
+def test_long_prompts_are_compared_quickly() -> None:
     """Blanks between words would make this quadratic: minutes, and not a moment."""
     text = " ".join(f"word{n % 7000}" for n in range(60_000))
     seed = Prompt(text=text)

@@ -1,4 +1,4 @@
-"""Evidence is fair under the hypothesis, exactly where that can be enumerated, and strong against it."""
+"""Tests of evidence: its error rate under the null hypothesis (exact for small cases), and its power."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_sum_that_may_still_be_0_is_not_proven() -> None:
     assert bets.log_e == pytest.approx(before)
 
 
-def test_a_sum_that_nothing_can_undo_is_proven() -> None:
+def test_a_sum_that_cannot_become_0_is_proven() -> None:
     item_order = ItemOrder(names(9), (3.0, *(2.0,) * 8))
     bets = BettingProcess(item_order)
     for _ in range(6):
@@ -195,7 +195,7 @@ def graded_adversary(rng: random.Random) -> Path:
 
 
 @pytest.mark.parametrize("draw", [coins, small_wins_rare_big_losses, mixed, adversary, graded_adversary])
-def test_evidence_without_a_cause_ever_passes_at_most_as_often_as_it_says(
+def test_the_error_rate_of_evidence_is_at_most_alpha(
     draw: Callable[[random.Random], Path],
 ) -> None:
     rng, paths = random.Random(11), 700
@@ -204,7 +204,7 @@ def test_evidence_without_a_cause_ever_passes_at_most_as_often_as_it_says(
         assert sum(better >= math.log(1 / alpha) for better in found) / paths <= most(alpha, paths)
 
 
-def test_evidence_of_harm_withstands_the_adversary_too() -> None:
+def test_the_error_rate_of_evidence_of_harm_is_at_most_alpha_against_an_adversary() -> None:
     rng, paths = random.Random(12), 700
     mirrored = [
         (item_order, [-difference for difference in differences])
@@ -222,7 +222,7 @@ def test_the_adversary_would_fool_evidence_that_ignores_the_weights() -> None:
 
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 3.0), (1.0, 1.5, 2.0, 2.5, 3.0)])
 @pytest.mark.parametrize("size", [1.0, 0.9])
-def test_a_runner_that_always_wins_is_soon_shown_to_be_better(weights: tuple[float, ...], size: float) -> None:
+def test_a_candidate_that_always_wins_is_soon_shown_to_be_better(weights: tuple[float, ...], size: float) -> None:
     item_order = ItemOrder(names(60), tuple(weights[number % len(weights)] for number in range(60)))
     comparison = noted(item_order, [size] * 12)
     assert comparison.better > math.log(20)
@@ -256,7 +256,7 @@ def test_an_order_is_seeded_and_holds_each_item_once_with_its_own_weight() -> No
     )
 
 
-def test_a_course_is_plain_if_all_items_tell_alike() -> None:
+def test_an_order_is_plain_if_all_items_have_equal_weights() -> None:
     assert draw_item_order(names(5), {}, "a").plain
     assert draw_item_order(names(5), dict.fromkeys(names(5), 0.7), "a").plain
     assert not draw_item_order(names(5), {"i2": 0.7}, "a").plain
@@ -278,7 +278,7 @@ def test_discriminating_items_come_earlier_on_average() -> None:
     assert places[True] < 0.8 * places[False]
 
 
-def test_items_tell_as_much_as_scores_vary_on_them() -> None:
+def test_the_weight_of_an_item_is_the_variance_of_its_scores() -> None:
     scores: dict[str, list[float]] = {
         "new": [],
         "split": [1, 0, 1, 0],
@@ -291,7 +291,7 @@ def test_items_tell_as_much_as_scores_vary_on_them() -> None:
 
 
 @given(st.lists(st.floats(0, 1), max_size=20))
-def test_what_an_item_tells_lies_between_0_and_1(scores: list[float]) -> None:
+def test_the_weight_of_an_item_is_between_0_and_1(scores: list[float]) -> None:
     assert 0 < item_discrimination({"a": scores})["a"] <= 1 + 1e-12
 
 
@@ -299,7 +299,7 @@ def test_what_an_item_tells_lies_between_0_and_1(scores: list[float]) -> None:
 
 
 @given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0, None]), min_size=1, max_size=25))
-def test_turning_from_mcnemars_test_to_bets_is_as_good_as_betting_from_the_start(
+def test_changing_from_mcnemars_test_to_bets_is_as_good_as_bets_from_the_start(
     differences: list[float | None],
 ) -> None:
     comparison, up, down = PairedComparison(plain(26)), BettingProcess(plain(26)), BettingProcess(plain(26))
@@ -311,7 +311,7 @@ def test_turning_from_mcnemars_test_to_bets_is_as_good_as_betting_from_the_start
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), max_size=25), st.sampled_from([1.0, 3.0]))
-def test_better_and_worse_are_mirror_images(differences: list[float], weight: float) -> None:
+def test_evidence_for_better_and_worse_is_symmetric(differences: list[float], weight: float) -> None:
     item_order = ItemOrder(names(25), (weight, *(1.0,) * 24))
     one, other = noted(item_order, differences), noted(item_order, [-difference for difference in differences])
     assert (one.better, one.worse) == pytest.approx((other.worse, other.better))
@@ -319,7 +319,7 @@ def test_better_and_worse_are_mirror_images(differences: list[float], weight: fl
 
 @pytest.mark.parametrize("item_order", [plain(6), ItemOrder(names(6), (3.0, 1.0, 1.0, 2.0, 1.0, 3.0))])
 @pytest.mark.parametrize("size", [1.0, 0.5])
-def test_an_unscored_item_is_evidence_of_nothing_and_no_difference(item_order: ItemOrder, size: float) -> None:
+def test_an_unscored_item_changes_neither_evidence_nor_differences(item_order: ItemOrder, size: float) -> None:
     gap, nothing = noted(item_order, [size, None, -size, size]), noted(item_order, [size, 0.0, -size, size])
     assert (gap.better, gap.worse) == pytest.approx((nothing.better, nothing.worse))
     assert gap.count == 4

@@ -1,4 +1,4 @@
-"""What is refused: swelling, stuttering, broken text, copies of rows. Ordinary prompts pass."""
+"""Tests of guards: prompts that grow, repeat themselves, are broken or copy rows are refused; ordinary ones pass."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_seed_is_never_refused(text: str, added: str) -> None:
         (f"{CHINESE[3:15]}\n{SEED}", "copies"),
     ],
 )
-def test_bad_prompts_are_refused_with_a_reason(text: str, reason: str) -> None:
+def test_invalid_prompts_are_refused_with_a_reason(text: str, reason: str) -> None:
     assert reason in (guards().refuse(text) or "")
 
 
@@ -151,7 +151,7 @@ def test_labels_common_words_and_short_runs_are_no_copies(added: str) -> None:
     assert guards().refuse(f"{added}\n{SEED}") is None
 
 
-def test_what_the_seed_has_is_not_held_against_a_proposal() -> None:
+def test_faults_of_the_seed_do_not_count_against_a_proposal() -> None:
     seed = f"{REVIEW} is is bad,, ok.. (so. {CHINESE}\n```\n{{input}} “"
     assert guards(seed).refuse(f"Now: {seed}") is None
     assert guards(seed).refuse(f"The the: {seed}") == "a word stands twice in succession"
@@ -170,7 +170,7 @@ def test_growth_is_capped_by_the_seed_or_by_the_caller() -> None:
     assert guards("把文本分类" * 30).most_words == 450
 
 
-def test_demonstrations_are_passed_over_as_they_are() -> None:
+def test_demonstrations_are_not_checked() -> None:
     demos = frozenset(block_text(row) for row in ROWS)
     text = "\n\n".join([*sorted(demos), SEED])
     assert guards(most_words=12).refuse(text, demos) is None

@@ -1,4 +1,4 @@
-"""Who is accepted, and what phrases are."""
+"""Tests of accepting candidates, and of splitting a prompt into phrases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is drawn as a parent: the Pareto front over items, and the leader."""
+"""Tests of choosing parents: the Pareto front over items, and the leader."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def scores(*rows: str) -> list[dict[str, float]]:
     return [{str(item): float(mark) for item, mark in enumerate(row)} for row in rows]
 
 
-def test_a_prompt_that_alone_has_an_item_right_stays_whatever_its_mean() -> None:
+def test_a_prompt_that_is_the_only_one_right_on_an_item_stays_in_the_front() -> None:
     assert front(scores("1110", "0001", "0110")) == [3, 1, 0]
 
 
-def test_of_equal_prompts_one_is_enough() -> None:
+def test_only_one_of_equal_prompts_is_in_the_front() -> None:
     assert sorted(front(scores("110", "110"))) == [0, 3]
 
 
@@ -43,7 +43,7 @@ def test_the_leader_has_the_highest_mean_and_among_equals_is_short() -> None:
     assert leader([{}], [3]) == 0
 
 
-def test_what_has_no_weight_is_not_drawn_unless_nothing_has() -> None:
+def test_prompts_without_weight_are_drawn_only_if_none_has_weight() -> None:
     rng = random.Random(0)
     assert {draw(rng, [0, 2, 0, 1]) for _ in range(60)} == {1, 3}
     assert {draw(rng, [0, 0]) for _ in range(60)} == {0, 1}

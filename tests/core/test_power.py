@@ -1,4 +1,4 @@
-"""How many items show a gain: against simulation and by its edges."""
+"""Tests of power: the number of items that show a gain, against simulations and at the limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lpo_agent.core.stats import paired_p_value
 
 
 @pytest.mark.parametrize(("gain", "discordant"), [(0.1, 0.25), (0.2, 0.25), (0.15, 0.4)])
-def test_that_many_items_show_the_gain_four_times_of_five(gain: float, discordant: float) -> None:
+def test_the_number_of_items_shows_the_gain_in_four_of_five_samples(gain: float, discordant: float) -> None:
     rng, n = random.Random(1), items_needed(gain, discordant)
     wins = (discordant + gain) / 2
 

@@ -1,4 +1,4 @@
-"""Races drop, promote, outrun and bring back as they say, and are rarely wrong about equals."""
+"""Tests of races: dropping, promoting, halving and bringing back candidates, and the error rate for equal ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def wins(early: int, late: int = 0, *, items: int = 40, turn: int = 8) -> dict[s
 
 
 @pytest.mark.parametrize("look", [1, 4, 50])
-def test_a_hopeless_candidate_is_dropped_at_the_same_item_however_far_one_asks_ahead(look: int) -> None:
+def test_a_bad_candidate_is_dropped_at_the_same_item_whatever_the_look_ahead(look: int) -> None:
     item_order, right = course_of(60), scored([1.0] * 60)
     race = finished(Race(item_order, 2, look=look, first=None), [scored([0.0] * 60), right], right)
     assert fates(race) == ["dropped", "finished"]
@@ -70,7 +70,7 @@ def test_a_hopeless_candidate_is_dropped_at_the_same_item_however_far_one_asks_a
 
 
 @pytest.mark.parametrize("first", [None, 8])
-def test_a_clear_winner_is_promoted_and_asked_no_more(first: int | None) -> None:
+def test_a_clear_winner_is_promoted_and_gets_no_more_items(first: int | None) -> None:
     item_order, wrong = course_of(60), scored([0.0] * 60)
     race = finished(Race(item_order, 3, look=1, first=first), [wrong, scored([1.0] * 60), wrong], wrong)
     assert fates(race)[1] == "promoted"
@@ -109,7 +109,7 @@ def test_a_course_shorter_than_the_first_rung_outruns_nobody() -> None:
     assert fates(race) == ["finished"] * 4
 
 
-def test_who_reaches_the_end_at_a_rung_has_finished() -> None:
+def test_a_candidate_that_reaches_the_end_at_a_rung_has_finished() -> None:
     race = finished(Race(course_of(8), 2, first=8, alpha=NEVER), [wins(1, items=8), wins(2, items=8)], wins(0, items=8))
     assert fates(race) == ["finished"] * 2
 
@@ -145,7 +145,7 @@ def test_a_race_in_which_all_are_dropped_has_no_order() -> None:
     assert race.order() == []
 
 
-def test_items_that_one_side_has_no_score_for_tell_nothing() -> None:
+def test_items_with_only_one_score_are_ignored() -> None:
     parent = scored([1.0, None, 0.0, 1.0, 0.0, 0.0])
     runner = {"i0": 0.0, "i1": 1.0, "i2": None, "i4": 1.0, "i5": 1.0}
     race = finished(Race(course_of(6), 1, first=None), [runner], parent)

@@ -1,4 +1,4 @@
-"""Intervals cover, tests keep their level, and exact values are exact."""
+"""Tests of statistics: coverage of intervals, levels of tests, and known exact values."""
 
 from __future__ import annotations
 

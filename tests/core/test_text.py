@@ -1,4 +1,4 @@
-"""Spans, tags, splicing: exactness and locality over arbitrary Unicode text."""
+"""Tests of spans, tags and splicing: exactness and locality for arbitrary Unicode text."""
 
 from __future__ import annotations
 

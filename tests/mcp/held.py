@@ -1,7 +1,7 @@
-"""A provider that answers when the test says so: a run that asks it is under way for as long as a test needs.
+"""A provider that answers only after the test releases it, so that a run is in progress as long as the test needs.
 
-In place of a slow model and a guess of how long a run takes. ``RUN`` is a search that is over soon after
-``provider.release()``: it makes about a hundred calls.
+This replaces a slow model and assumptions about times. ``RUN`` is a search of about a hundred calls, which ends soon
+after ``provider.release()``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RUN: Final[dict[str, Any]] = {
 
 
 def hold(provider: FakeServer) -> None:
-    """Let the provider answer as ``models.answer`` does, but only after ``provider.release()``."""
+    """Let the provider answer like ``models.answer``, but only after ``provider.release()``."""
     provider.reply_with(_held)
 
 
@@ -40,10 +40,10 @@ def _held(asked: Asked) -> Reply:
 
 
 def environment(home: Path, provider: FakeServer) -> Environment:
-    """Return an environment in which ``MODEL`` is asked at the provider."""
+    """Return an environment in which ``MODEL`` is a model of the provider."""
     return Environment(home, keys={"openai": "k"}, base_urls={"openai": f"{provider.url}/v1"})
 
 
 def variables(provider: FakeServer) -> dict[str, str]:
-    """Return the same for a process of its own."""
+    """Return the same as environment variables, for another process."""
     return {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": f"{provider.url}/v1"}

@@ -1,4 +1,4 @@
-"""A task model played by functions: repeats the number once its prompt says "number"."""
+"""Scripted task models: they repeat the number in the input if the prompt says "number"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a hostile or mistaken caller may try: each is refused with a clear error, and the server goes on."""
+"""Tests of hostile or wrong calls: each is refused with a clear error, and the server continues."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_a_dataset_in_an_allowed_folder_can_be_read(tmp_path: Path, allowe
         assert not result.is_error
 
 
-async def test_no_path_leads_out_of_the_allowed_folders(tmp_path: Path, allowed: Path) -> None:
+async def test_no_path_outside_of_the_allowed_folders_is_read(tmp_path: Path, allowed: Path) -> None:
     (allowed / "link.jsonl").symlink_to(tmp_path / "secret.jsonl")
     (allowed / "way").symlink_to(tmp_path)
     os.mkfifo(allowed / "pipe.jsonl")
@@ -115,13 +115,13 @@ async def test_no_code_comes_from_an_argument(tmp_path: Path, metric: str) -> No
 
 
 @pytest.mark.parametrize("model", ["openai:gpt-5.4", "scripted:/tmp/evil.py:run", "local:/etc/passwd", "x"])
-async def test_only_the_operators_models(tmp_path: Path, model: str) -> None:
+async def test_only_models_of_the_operator_are_allowed(tmp_path: Path, model: str) -> None:
     async with client(tmp_path) as found:
         assert "is not allowed here" in await refused(found, **RUN, examples=EXAMPLES, model=model)
         assert "is not allowed here" in await refused(found, **RUN, examples=EXAMPLES, optimizer_model=model)
 
 
-async def test_no_key_and_no_address_can_be_given(tmp_path: Path) -> None:
+async def test_tools_have_no_arguments_for_keys_and_addresses(tmp_path: Path) -> None:
     async with client(tmp_path) as found:
         for name in ("base_url", "api_key", "extract", "budget", "prices", "bus"):
             result = await found.call_tool("optimize_prompt", RUN | {"examples": EXAMPLES, name: "http://evil/"})
@@ -144,7 +144,7 @@ async def test_tags_and_instructions_in_rows_stay_data(tmp_path: Path) -> None:
     assert "never closed" in said
 
 
-async def test_wrong_arguments_are_named_before_anything_is_spent(tmp_path: Path) -> None:
+async def test_wrong_arguments_are_named_before_any_call(tmp_path: Path) -> None:
     async with client(tmp_path) as found:
         assert "examples" in await refused(found, **RUN)
         assert "not both" in await refused(found, **RUN, examples=EXAMPLES, dataset_path="x")

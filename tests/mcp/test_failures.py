@@ -1,4 +1,4 @@
-"""What ends one run, or cannot be read, harms no other run."""
+"""Tests of failures: a run that fails or cannot be read does not affect other runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_bug_in_one_run_ends_that_run_alone(tmp_path: Path, caplog: pyte
     assert all("pears" not in line for line in lines)  # no row's text in a log
 
 
-async def test_an_error_of_the_package_is_told_in_its_own_words(tmp_path: Path) -> None:
+async def test_the_message_of_an_error_of_the_package_is_shown(tmp_path: Path) -> None:
     async with client(tmp_path) as found:
         run = await call(found, "evaluate_prompt", prompt="Say it.", examples=EXAMPLES, budget_calls=1, wait_seconds=60)
         assert run["usage"]["calls"] == 1

@@ -1,4 +1,4 @@
-"""The guided mode: a client plays the host's model, and no model is configured at all."""
+"""Tests of guided runs: a client acts as the assistant, and no model is configured."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Host:
-    """Plays the host: follows "next", marks the first words, proposes, answers as a model would.
+class Assistant:
+    """Plays the assistant: follows "next", marks the first words, proposes, answers as a model would.
 
     ``sent`` keeps everything that the server sent, as text.
     """
@@ -86,9 +86,9 @@ def answer(text: str) -> str:
 
 
 @asynccontextmanager
-async def host(home: Path, **settings: Any) -> AsyncIterator[Host]:
+async def assistant(home: Path, **settings: Any) -> AsyncIterator[Assistant]:
     async with Client(build_server(Settings(**settings), env=Environment(home))) as client:
-        yield Host(client)
+        yield Assistant(client)
 
 
 async def splits_of(home: Path, run_id: str) -> Splits:
@@ -97,8 +97,8 @@ async def splits_of(home: Path, run_id: str) -> Splits:
         return data_files.from_json(journal.get_blob(order.rows))
 
 
-async def test_a_host_without_any_model_reaches_improved(tmp_path: Path) -> None:
-    async with host(tmp_path) as played:
+async def test_a_client_without_a_model_reaches_improved(tmp_path: Path) -> None:
+    async with assistant(tmp_path) as played:
         view = await played.call("start_guided_run", prompt=PROMPT, examples=EXAMPLES, metric="exact")
         done = await played.play(view)
         run = await played.call("get_run", run_id=done["run_id"])
@@ -112,7 +112,7 @@ async def test_a_host_without_any_model_reaches_improved(tmp_path: Path) -> None
 
 
 async def test_wanted_answers_of_dev_and_test_are_never_sent_and_test_inputs_only_at_the_end(tmp_path: Path) -> None:
-    async with host(tmp_path) as played:
+    async with assistant(tmp_path) as played:
         view = await played.call("start_guided_run", prompt=PROMPT, examples=EXAMPLES, metric="exact")
         done = await played.play(view)
     splits = await splits_of(tmp_path, done["run_id"])
@@ -127,7 +127,7 @@ async def test_wanted_answers_of_dev_and_test_are_never_sent_and_test_inputs_onl
 
 
 async def test_marks_that_change_the_prompt_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
-    async with host(tmp_path) as played:
+    async with assistant(tmp_path) as played:
         view = await played.call("start_guided_run", prompt=PROMPT, examples=EXAMPLES, metric="exact")
         view = await played.play(view, until="mark")
         for bad in ("<edit>Say</edit> anything.", "no tags", PROMPT.replace("{input}", "<edit>{input}</edit>")):
@@ -141,7 +141,7 @@ async def test_marks_that_change_the_prompt_are_refused_and_nothing_is_lost(tmp_
 
 
 async def test_candidates_that_break_the_prompt_are_refused(tmp_path: Path) -> None:
-    async with host(tmp_path) as played:
+    async with assistant(tmp_path) as played:
         view = await played.call("start_guided_run", prompt=PROMPT, examples=EXAMPLES, metric="exact")
         view = await played.play(view, until="propose")
         for text, slot in (("{other}", 1), ("<edit>x</edit>", 1), ("fine", 9)):
@@ -151,10 +151,10 @@ async def test_candidates_that_break_the_prompt_are_refused(tmp_path: Path) -> N
 
 
 async def test_a_guided_run_survives_the_server(tmp_path: Path) -> None:
-    async with host(tmp_path) as played:
+    async with assistant(tmp_path) as played:
         view = await played.call("start_guided_run", prompt=PROMPT, examples=EXAMPLES, metric="exact")
         view = await played.play(view, until="propose")
-    async with host(tmp_path) as played:
+    async with assistant(tmp_path) as played:
         seen = await played.call("get_run", run_id=view["run_id"])
         assert (seen["status"], seen["kind"]) == ("running", "guided")
         again = await played.call("next_inputs", run_id=view["run_id"])
@@ -165,7 +165,7 @@ async def test_a_guided_run_survives_the_server(tmp_path: Path) -> None:
 
 
 async def test_answers_for_other_items_are_refused(tmp_path: Path) -> None:
-    async with host(tmp_path) as played:
+    async with assistant(tmp_path) as played:
         view = await played.call("start_guided_run", prompt=PROMPT, examples=EXAMPLES, metric="exact")
         outputs = [{"item": "0" * 16, "output": "<100>"}]
         result = await played.client.call_tool("submit_outputs", {"run_id": view["run_id"], "outputs": outputs})
@@ -174,7 +174,7 @@ async def test_answers_for_other_items_are_refused(tmp_path: Path) -> None:
 
 async def test_with_a_task_model_only_marking_and_proposing_are_guided(tmp_path: Path) -> None:
     examples = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 200)]
-    async with host(tmp_path, models=(MODEL,)) as played:
+    async with assistant(tmp_path, models=(MODEL,)) as played:
         view = await played.call(
             "start_guided_run", prompt="Say something.", examples=examples, metric="exact", model=MODEL, steps=1
         )
@@ -193,7 +193,7 @@ async def test_the_calls_of_a_server_side_model_count_for_the_run_and_for_the_se
     monkeypatch.setenv("LPO_TEST_LOG", str(tmp_path / "log"))
     examples = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 200)]
     start = {"examples": examples, "metric": "exact", "model": MODEL, "steps": 1}
-    async with host(tmp_path, models=(MODEL,), server_calls=400) as played:
+    async with assistant(tmp_path, models=(MODEL,), server_calls=400) as played:
         view = await played.call("start_guided_run", prompt="Say something.", **start)
         run_id = view["run_id"]
         await played.call("submit_marks", run_id=run_id, tagged_prompt="<edit>Say something</edit>.")
@@ -207,30 +207,30 @@ async def test_the_calls_of_a_server_side_model_count_for_the_run_and_for_the_se
     assert len((tmp_path / "log").read_text(encoding="utf-8").split()) == 400
 
 
-async def test_without_calls_left_a_server_side_model_says_so_and_the_run_goes_on_later(tmp_path: Path) -> None:
+async def test_a_guided_run_without_calls_left_says_so_and_can_be_continued_later(tmp_path: Path) -> None:
     examples = [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 200)]
     start = {"prompt": "Say something.", "examples": examples, "metric": "exact", "model": MODEL, "steps": 1}
-    async with host(tmp_path, models=(MODEL,), server_calls=20) as played:
+    async with assistant(tmp_path, models=(MODEL,), server_calls=20) as played:
         view = await played.call("start_guided_run", **start)  # 12 calls
         marks = {"run_id": view["run_id"], "tagged_prompt": "<edit>Say something</edit>."}
         await played.call("submit_marks", **marks)
         fills = {"run_id": view["run_id"], "candidates": [[{"slot": 1, "text": "Give the number"}]]}
         refused = await played.client.call_tool("submit_candidates", fills)
         assert "used up" in refused.content[0].text  # type: ignore[union-attr]
-    async with host(tmp_path, models=(MODEL,)) as played:
+    async with assistant(tmp_path, models=(MODEL,)) as played:
         view = await played.call("next_inputs", run_id=view["run_id"])
         assert view["stage"] == "answer"
         assert (await played.play(view))["stage"] == "done"
 
 
-async def test_a_guided_run_that_version_0_1_0_began_goes_on(tmp_path: Path) -> None:
+async def test_a_guided_run_of_version_0_1_0_can_be_continued(tmp_path: Path) -> None:
     """The file is what version 0.1.0 (commit 96c2ff3) wrote after half of the answers to its first candidates."""
     old = json.loads(OLD.read_text(encoding="utf-8"))
     async with open_journal(Environment(tmp_path).journal) as journal:
         assert await journal.put_blob(old["rows"].encode()) == json.loads(old["spec"])["rows"]
         await journal.create_run(old["run_id"], "guided", old["spec"])
         await journal.append(old["run_id"], [("guided", body) for body in old["log"]])
-    async with host(tmp_path) as played:
+    async with assistant(tmp_path) as played:
         view = await played.call("next_inputs", run_id=old["run_id"])
         assert (view["stage"], view["waiting"], view["items"][0]["item"]) == ("answer", old["waiting"], old["item"])
         done = await played.play(view)
@@ -239,10 +239,10 @@ async def test_a_guided_run_that_version_0_1_0_began_goes_on(tmp_path: Path) -> 
     assert done["verdict"] == run["verdict"]
 
 
-async def test_a_guided_run_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_guided_run_is_visible_to_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asking = ["alice"]
     monkeypatch.setattr("lpo_mcp.guided_tools.owner_of", lambda: asking[0])
-    async with host(tmp_path) as played:
+    async with assistant(tmp_path) as played:
         view = await played.call("start_guided_run", prompt=PROMPT, examples=EXAMPLES, metric="exact")
         asking[0] = "bob"
         outputs = {"run_id": view["run_id"], "outputs": [{"item": view["items"][0]["item"], "output": "<100>"}]}

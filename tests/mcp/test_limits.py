@@ -1,4 +1,4 @@
-"""The operator's caps hold for everything that calls models, and a run's own cap holds over a resume."""
+"""Tests of caps: the operator's caps apply to all model calls, and a run's cap applies after a resume too."""
 
 from __future__ import annotations
 

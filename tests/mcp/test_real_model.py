@@ -1,4 +1,4 @@
-"""The embedded model behind the server: a real client gets what the command line gets."""
+"""Test of the server with the embedded model: a client gets the same result as the command line."""
 
 from __future__ import annotations
 

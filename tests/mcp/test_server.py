@@ -1,4 +1,4 @@
-"""The server's tools as an assistant sees them: a real client, in memory, in both eras of the protocol."""
+"""Tests of the server's tools with a real client, in memory, in both versions of the protocol."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def text(result: CallToolResult) -> str:
     return "\n".join(getattr(part, "text", "") for part in result.content)
 
 
-async def test_a_prompt_is_made_better_and_the_result_is_that_of_the_command_line(tmp_path: Path, era: str) -> None:
+async def test_optimize_prompt_gives_the_result_of_the_command_line(tmp_path: Path, era: str) -> None:
     async with client(tmp_path / "a", era) as found:
         run = await call(found, "optimize_prompt", **RUN, model=MODEL, wait_seconds=60)
     assert (run["status"], run["verdict"]) == ("completed", "improved")
@@ -109,7 +109,9 @@ async def test_a_prompt_is_made_better_and_the_result_is_that_of_the_command_lin
     assert (run["seed"]["test"], run["best"]["dev"]) == (expected["seed"]["test"], expected["best"]["dev"])
 
 
-async def test_a_call_returns_in_time_and_the_run_goes_on(holding: Environment, provider: FakeServer, era: str) -> None:
+async def test_a_call_returns_in_time_and_the_run_continues(
+    holding: Environment, provider: FakeServer, era: str
+) -> None:
     async with client(holding, era) as found:
         run = await call(found, "optimize_prompt", **held.RUN, wait_seconds=0.1)
         assert (run["status"], run["verdict"]) == ("running", None)
@@ -147,7 +149,7 @@ async def test_a_cancelled_run_can_be_resumed(holding: Environment, provider: Fa
         assert "nothing to resume" in await refused(found, "resume_run", run_id=run["run_id"])
 
 
-async def test_a_client_that_leaves_loses_nothing(holding: Environment, provider: FakeServer) -> None:
+async def test_the_run_of_a_client_that_disconnects_continues(holding: Environment, provider: FakeServer) -> None:
     async with client(holding) as found:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(found.call_tool, "optimize_prompt", held.RUN | {"wait_seconds": 60})
@@ -161,7 +163,9 @@ async def test_a_client_that_leaves_loses_nothing(holding: Environment, provider
         assert ended["status"] == "completed"
 
 
-async def test_a_servers_end_interrupts_and_the_next_one_goes_on(holding: Environment, provider: FakeServer) -> None:
+async def test_a_run_interrupted_by_the_servers_end_can_be_resumed_by_the_next_server(
+    holding: Environment, provider: FakeServer
+) -> None:
     async with client(holding) as found:
         run = await call(found, "optimize_prompt", **held.RUN, wait_seconds=0.1)
     async with open_journal(holding.journal) as journal:
@@ -215,7 +219,7 @@ async def test_an_estimate_costs_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "log").exists()
 
 
-async def test_large_spending_is_asked_for_where_the_client_can(tmp_path: Path, era: str) -> None:
+async def test_the_user_must_approve_large_spending_if_the_client_can_ask(tmp_path: Path, era: str) -> None:
     asked: list[str] = []
     answers = [True, False]
 
@@ -231,7 +235,7 @@ async def test_large_spending_is_asked_for_where_the_client_can(tmp_path: Path, 
     assert asked == ["This run may cost up to 6,000 model calls. Continue?"] * 2
 
 
-async def test_where_nobody_can_be_asked_the_argument_says_it(tmp_path: Path, era: str) -> None:
+async def test_approved_calls_is_needed_if_the_client_cannot_ask(tmp_path: Path, era: str) -> None:
     arguments = RUN | {"budget_calls": 6_000, "wait_seconds": 60}
     async with client(tmp_path, era) as found:
         assert "approved_calls=6000" in await refused(found, "optimize_prompt", **arguments)
@@ -255,7 +259,7 @@ async def test_every_tool_has_all_annotations_and_described_arguments(tmp_path: 
             assert argument.get("description"), f"{tool.name}.{name}"
 
 
-async def test_the_schemas_are_those_that_were_committed(tmp_path: Path) -> None:
+async def test_the_tools_are_those_of_the_snapshot(tmp_path: Path) -> None:
     async with client(tmp_path) as found:
         tools = [tool.model_dump(mode="json", exclude_none=True) for tool in (await found.list_tools()).tools]
     now = json.dumps(tools, indent=1, sort_keys=True) + "\n"
@@ -319,9 +323,7 @@ async def test_run_ids_methods_and_models_are_completed(tmp_path: Path, era: str
 
 
 @pytest.mark.filterwarnings("ignore:resources/:DeprecationWarning", "ignore:resources/")
-async def test_a_run_that_ends_is_told_to_who_subscribed_in_the_older_era(
-    holding: Environment, provider: FakeServer
-) -> None:
+async def test_subscribers_are_notified_in_the_older_protocol(holding: Environment, provider: FakeServer) -> None:
     told: list[str] = []
     heard = anyio.Event()
 
@@ -343,9 +345,7 @@ async def test_a_run_that_ends_is_told_to_who_subscribed_in_the_older_era(
     assert told == [f"notifications/resources/updated {uri}"]
 
 
-async def test_a_run_that_ends_is_told_to_who_listens_in_the_newer_era(
-    holding: Environment, provider: FakeServer
-) -> None:
+async def test_subscribers_are_notified_in_the_newer_protocol(holding: Environment, provider: FakeServer) -> None:
     async with client(holding, "auto") as found:
         run = await call(found, "optimize_prompt", **held.RUN, wait_seconds=0)
         uri = f"lpo://runs/{run['run_id']}"

@@ -1,4 +1,4 @@
-"""A client that only lists the tools does not wait for what no tool needs yet."""
+"""Test of the start: listing the tools imports no heavy modules."""
 
 from __future__ import annotations
 

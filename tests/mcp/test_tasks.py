@@ -1,4 +1,4 @@
-"""The Tasks extension, spoken raw over standard input: what a client that declares it gets."""
+"""Tests of the Tasks extension, with raw JSON lines over standard input."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_long_call_becomes_a_task_that_ends_with_the_tools_result(tmp_path: Pa
         assert again["structuredContent"] == content  # both doors lead to the same run
 
 
-def test_without_the_extension_the_call_is_answered_as_ever(tmp_path: Path) -> None:
+def test_without_the_extension_the_call_is_answered_normally(tmp_path: Path) -> None:
     with server(tmp_path) as raw:
         assert raw.optimize(SILENT)["structuredContent"]["verdict"] == "improved"
         assert raw.ask("tasks/get", SILENT, taskId="task_x")["code"] == -32021
@@ -109,7 +109,7 @@ def test_a_quick_call_is_no_task(tmp_path: Path) -> None:
         assert refused["isError"]
 
 
-def test_a_cancelled_task_leaves_its_run_to_be_looked_after(tmp_path: Path, provider: FakeServer) -> None:
+def test_the_run_of_a_cancelled_task_continues(tmp_path: Path, provider: FakeServer) -> None:
     with holding(tmp_path, provider) as raw:
         task = raw.optimize(**held.RUN)
         assert raw.ask("tasks/cancel", taskId=task["taskId"])["resultType"] == "complete"

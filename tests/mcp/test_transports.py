@@ -1,4 +1,4 @@
-"""The server as a process: nothing but JSON-RPC on standard output, clean ends, and a closed door over HTTP."""
+"""Tests of the server as a process: only JSON-RPC on standard output, clean ends, and access control over HTTP."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def resumed(home: Path, run_id: str, **more: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("end", ["eof", "sigterm", "sigint", "kill"])
-async def test_however_the_server_ends_its_runs_go_on_later(tmp_path: Path, provider: FakeServer, end: str) -> None:
+async def test_runs_can_be_resumed_however_the_server_ended(tmp_path: Path, provider: FakeServer, end: str) -> None:
     held.hold(provider)
     variables = held.variables(provider)
     with stdio(tmp_path, *HELD, **variables) as process:
@@ -211,7 +211,7 @@ def answered(response: httpx2.Response) -> dict[str, Any]:
     return result
 
 
-def test_over_http_only_who_has_a_token_gets_in_and_sees_only_its_own(tmp_path: Path) -> None:
+def test_http_needs_a_token_and_shows_only_runs_of_its_owner(tmp_path: Path) -> None:
     with http(tmp_path, LPO_MCP_TOKENS=TOKENS) as url:
         assert ask(url).status_code == 401
         assert ask(url, "wrong-secret-0123456789").status_code == 401
@@ -247,7 +247,7 @@ def test_foreign_hosts_origins_and_large_bodies_are_refused(url: str) -> None:
         ([], "alice=short", "16 characters"),
     ],
 )
-def test_an_open_door_and_bad_options_are_refused(
+def test_public_addresses_without_tokens_and_bad_options_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], tokens: str, says: str
 ) -> None:
     monkeypatch.setenv("LPO_MCP_TOKENS", tokens)

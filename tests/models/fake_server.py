@@ -1,4 +1,4 @@
-"""A real HTTP server for tests: speaks OpenAI's and Anthropic's protocols on loopback.
+"""A real HTTP server for tests, with OpenAI's and Anthropic's protocols, on loopback.
 
 It runs in its own thread with its own event loop, so tests on asyncio and on trio can use it::
 
@@ -38,18 +38,18 @@ class Asked:
 
     @property
     def text(self) -> str:
-        """What the last message says."""
+        """The text of the last message."""
         text: str = self.body["messages"][-1]["content"]
         return text
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to answer with.
+    """The reply to a request.
 
-    ``text`` and ``finish`` are put into the shape of the protocol that was spoken; ``body`` stands
-    in their place as it is. ``delay`` is in seconds; ``held`` waits for ``release()``. ``reset``
-    breaks the connection instead of an answer, ``cut`` in the middle of it.
+    ``text`` and ``finish`` are put into the form of the request's protocol; ``body`` replaces the whole body.
+    ``delay`` is in seconds; with ``held`` the reply waits for ``release()``. ``reset`` breaks the connection before
+    the reply, ``cut`` in the middle of it.
     """
 
     text: str | None = "ok"
@@ -73,7 +73,7 @@ def failure(status: int, message: str = "no", *, kind: str = "", headers: Mappin
 
 
 class FakeServer:
-    """The test's view of the server; every method may be called from the test's thread."""
+    """The server; every method may be called from the test's thread."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -97,13 +97,13 @@ class FakeServer:
             self._script = lambda asked: replies[min(asked.number - first, len(replies) - 1)]
 
     def reset(self) -> None:
-        """Forget what came before: for a server that several tests share, one after another."""
+        """Reset everything, for a server that several tests use one after another."""
         self.calls, self.peak, self.hung_up = [], 0, 0
         self.reply_with(Reply())
         self.hold()
 
     def release(self) -> None:
-        """Let all held replies go, those to come as well."""
+        """Send all held replies, and do not hold later ones."""
         self._soon(self._released.set)
 
     def hold(self) -> None:
@@ -111,11 +111,11 @@ class FakeServer:
         self._soon(self._released.clear)
 
     def wait_for_calls(self, count: int) -> None:
-        """Block until so many requests have come; raises TimeoutError."""
+        """Block until this number of requests has arrived; raises TimeoutError."""
         self._wait(lambda: len(self.calls) >= count)
 
     def wait_for_hang_up(self) -> None:
-        """Block until a client has left before its answer; raises TimeoutError."""
+        """Block until a client has disconnected before its answer; raises TimeoutError."""
         self._wait(lambda: self.hung_up > 0)
 
     def _wait(self, condition: Callable[[], bool]) -> None:
@@ -132,7 +132,7 @@ class FakeServer:
         asyncio.run(self._serve(started))
 
     def stop(self) -> None:
-        """End the server; what is still held is given up."""
+        """End the server; held replies are not sent."""
         self._soon(self._stop.set)
 
     async def _serve(self, started: threading.Event) -> None:
@@ -232,7 +232,7 @@ def anthropic_shape(reply: Reply) -> dict[str, object]:
 
 @contextmanager
 def fake_server() -> Iterator[FakeServer]:
-    """Run a server for the block."""
+    """Run a server until the block ends."""
     server, started = FakeServer(), threading.Event()
     thread = threading.Thread(target=server.run, args=(started,))
     thread.start()

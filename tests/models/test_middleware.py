@@ -1,4 +1,4 @@
-"""Record, pace, budget: each layer alone and all together."""
+"""Tests of the layers of a model: record, retry, rate limit and budget, alone and together."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def paced(model: ScriptedModel, time: FakeTime, said: list[str] | None = None, b
     return Paced(model, shared, billing or Billing((), Prices({})), sleep=time.sleep, rng=random.Random(0))
 
 
-async def test_passing_faults_are_asked_again_with_growing_pauses() -> None:
+async def test_temporary_failures_are_retried_with_growing_pauses() -> None:
     time, model = FakeTime(), flaky(*[TransientError("x", retry=Retry())] * 5)
     assert (await paced(model, time).complete(call())).text == "yes"
     assert len(model.calls) == 6
@@ -86,7 +86,7 @@ async def test_passing_faults_are_asked_again_with_growing_pauses() -> None:
     assert len(set(time.slept)) == 5
 
 
-async def test_the_services_own_wish_comes_first_and_holds_for_everybody() -> None:
+async def test_retry_after_has_priority_and_applies_to_all_calls() -> None:
     time, model = FakeTime(), flaky(RateLimited("slow", retry=Retry(rate_limited=True, after=7)))
     layer = paced(model, time)
     await layer.complete(call())
@@ -106,14 +106,14 @@ async def test_the_services_own_wish_comes_first_and_holds_for_everybody() -> No
         (RateLimited("slow", retry=Retry(rate_limited=True, after=1)), 50),
     ],
 )
-async def test_what_will_not_pass_is_given_up(failure: ProviderError, tries: int) -> None:
+async def test_permanent_failures_are_not_retried(failure: ProviderError, tries: int) -> None:
     model = flaky(*[failure] * 99)
     with pytest.raises(type(failure)):
         await paced(model, FakeTime()).complete(call())
     assert len(model.calls) == tries
 
 
-async def test_a_wish_to_wait_for_hours_ends_the_run_instead() -> None:
+async def test_a_retry_after_of_hours_ends_the_run() -> None:
     time, model = FakeTime(), flaky(RateLimited("daily limit", retry=Retry(rate_limited=True, after=7200)))
     layer = paced(model, time)
     with pytest.raises(OutageError, match="wait 120 minutes"):
@@ -122,14 +122,14 @@ async def test_a_wish_to_wait_for_hours_ends_the_run_instead() -> None:
     assert time.now < 1
 
 
-async def test_one_call_is_put_off_for_ten_minutes_at_most() -> None:
+async def test_one_call_is_delayed_for_at_most_ten_minutes() -> None:
     time, model = FakeTime(), flaky(*[TransientError("x", retry=Retry(after=250))] * 9)
     with pytest.raises(TransientError):
         await paced(model, time).complete(call())
     assert len(model.calls) == 3
 
 
-async def test_an_outage_is_waited_for_and_costs_no_item_its_tries() -> None:
+async def test_calls_wait_for_the_end_of_an_outage_without_using_tries() -> None:
     time, said = FakeTime(), list[str]()
     model = flaky(*[UnreachableError("nobody", retry=Retry())] * (OUTAGE_FAILURES + 9))
     layer = paced(model, time, said)
@@ -141,7 +141,7 @@ async def test_an_outage_is_waited_for_and_costs_no_item_its_tries() -> None:
     assert said == ["nobody; waiting until the service answers again", "the service answers again"]
 
 
-async def test_an_address_where_nobody_ever_was_is_given_up_by_many_at_once() -> None:
+async def test_an_address_that_never_answered_is_given_up_by_concurrent_calls() -> None:
     time, said = FakeTime(), list[str]()
     layer = paced(flaky(*[UnreachableError("nobody", retry=Retry())] * 999), time, said)
     failures = []
@@ -159,7 +159,7 @@ async def test_an_address_where_nobody_ever_was_is_given_up_by_many_at_once() ->
     assert time.now < 60
 
 
-async def test_replies_that_make_no_sense_are_no_outage() -> None:
+async def test_invalid_replies_are_no_outage() -> None:
     time, said = FakeTime(), list[str]()
     layer = paced(flaky(*[BrokenReply("a web page", retry=Retry())] * 999), time, said)
     for number in range(OUTAGE_FAILURES):
@@ -223,7 +223,7 @@ async def test_where_there_is_a_cap_a_call_is_announced_before_it_is_made(*, cap
     assert len(costs.booked) == 2
 
 
-async def test_attempts_are_paid_for_and_refused_before_they_are_made() -> None:
+async def test_attempts_are_counted_and_refused_before_the_call() -> None:
     costs = Booked()
     ledger = Ledger(Budget(calls=2))
     model = flaky(TransientError("x", retry=Retry()))
@@ -248,7 +248,7 @@ async def test_a_call_counts_for_all_ledgers_and_the_first_cap_holds() -> None:
     assert run.reserve(calls=2).calls == 2  # nothing is left reserved for the call that was refused
 
 
-async def test_a_call_that_may_have_been_charged_for_stays_in_the_cap() -> None:
+async def test_a_call_that_may_have_been_charged_counts_for_the_cap() -> None:
     most = call().max_usage
     room = most.input_tokens + most.output_tokens
     costs = Booked()
@@ -262,7 +262,7 @@ async def test_a_call_that_may_have_been_charged_for_stays_in_the_cap() -> None:
         await layer.once(call())
 
 
-async def test_who_waits_for_budget_holds_no_place_with_the_service() -> None:
+async def test_a_call_that_waits_for_budget_occupies_no_slot() -> None:
     """Two calls fit into the budget, and one place is there: the call that waits for budget must not hold it."""
     most = call().max_usage
     ledger = Ledger(Budget(tokens=2 * (most.input_tokens + most.output_tokens)))
@@ -286,7 +286,7 @@ def stack(
     return compose(shared, journal, billing, run_id=run.get("run", "run"), cache=True, allowance=allowance)
 
 
-async def test_a_known_answer_costs_nothing_and_a_failure_is_not_one(tmp_path: Path) -> None:
+async def test_recorded_answers_cost_nothing_and_failures_are_not_recorded(tmp_path: Path) -> None:
     ledger, model = Ledger(), flaky(AuthError("bad key"))
     async with open_journal(tmp_path / "j") as journal:
         layer = stack(model, journal, ledger)
@@ -343,7 +343,7 @@ def test_prices_are_unknown_unless_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1, 16, 128])
-async def test_a_cap_holds_back_calls_until_those_under_way_turn_out_cheaper(width: int) -> None:
+async def test_calls_wait_for_the_budget_that_calls_in_progress_may_leave(width: int) -> None:
     ledger, left = Ledger(Budget(tokens=2000)), iter(range(200))
 
     class Brief(ScriptedModel):
@@ -363,7 +363,7 @@ async def test_a_cap_holds_back_calls_until_those_under_way_turn_out_cheaper(wid
     assert ledger.totals.input_tokens + ledger.totals.output_tokens == 1800
 
 
-async def test_an_allowance_is_used_up_exactly_whatever_is_under_way_known_or_fails(tmp_path: Path) -> None:
+async def test_an_allowance_is_used_exactly_with_concurrent_known_and_failed_calls(tmp_path: Path) -> None:
     """A part that is put aside stays for later; a reply from the journal takes as much as one that is paid for."""
     allowance, asked = Ledger(Budget(calls=12)), []
 

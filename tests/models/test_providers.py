@@ -1,4 +1,4 @@
-"""One contract for every adapter, through the real SDKs, against a real HTTP server."""
+"""Tests of the providers' adapters: one contract for all, with the real SDKs and a real HTTP server."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_failures_are_translated_once_and_asked_once(adapter: Adapter, nam
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK drops the half-read reply
-async def test_a_reply_that_is_not_encoded_as_it_says_is_a_passing_fault(adapter: Adapter) -> None:
+async def test_a_reply_with_a_wrong_encoding_is_a_temporary_failure(adapter: Adapter) -> None:
     with fake_server() as server:
         server.reply_with(Reply(headers={"content-encoding": "gzip"}))
         async with adapter("m", base_url=address(adapter, server.url)) as model:
@@ -125,11 +125,11 @@ async def test_a_reply_that_is_not_encoded_as_it_says_is_a_passing_fault(adapter
     ("value", "seconds"),
     [("10, 10", 10.0), ("2.5", 2.5), ("inf", None), ("soon, maybe", None), ("", None), ("-1", None)],
 )
-def test_a_wish_to_wait_is_read_in_any_form(value: str, seconds: float | None) -> None:
+def test_retry_after_is_read_in_all_forms(value: str, seconds: float | None) -> None:
     assert retry_after({"retry-after": value}) == seconds
 
 
-async def test_a_silent_service_is_given_up_in_time(adapter: Adapter) -> None:
+async def test_a_service_that_does_not_answer_times_out(adapter: Adapter) -> None:
     with fake_server() as server:
         server.reply_with(Reply(held=True))
         async with adapter("m", base_url=address(adapter, server.url), timeout=0.2) as model:
@@ -159,7 +159,7 @@ async def test_an_answer_without_usage_counts_as_the_most_it_can_have_used(adapt
     assert reply.usage == CALL.max_usage
 
 
-async def test_nobody_at_the_address(adapter: Adapter) -> None:
+async def test_an_address_without_a_server(adapter: Adapter) -> None:
     with fake_server() as server:
         url = server.url
     async with adapter("m", base_url=address(adapter, url)) as model:

@@ -1,4 +1,4 @@
-"""The limiter in virtual time: against services that enforce their limits, without waiting for any."""
+"""Tests of the rate limiter in virtual time, against simulated services that enforce their limits."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def served(
 
 
 @pytest.mark.parametrize("burst", [1.0, 20.0, 100.0])
-def test_a_given_limit_is_used_up_and_not_overrun(burst: float) -> None:
+def test_a_given_limit_is_used_and_not_exceeded(burst: float) -> None:
     speed, refused = served(Limits(rpm=6000), Service(100.0, burst), 3000)
     assert speed >= 96
     assert refused < 0.01
@@ -117,27 +117,27 @@ def test_a_given_limit_is_used_up_and_not_overrun(burst: float) -> None:
 
 @pytest.mark.parametrize("slow_refusals", [False, True])
 @pytest.mark.parametrize("factor", [1.2, 2.0, 5.0])
-def test_a_limit_that_is_given_too_high_is_found_out(factor: float, slow_refusals: bool) -> None:  # noqa: FBT001 - a parameter
+def test_a_given_limit_that_is_too_high_is_corrected(factor: float, slow_refusals: bool) -> None:  # noqa: FBT001 - a parameter
     service = Service(100.0, slow_refusals=slow_refusals)
     speed, refused = served(Limits(rpm=6000 * factor), service, 4000)
     assert speed >= (96 if factor <= 2 else 90)
     assert refused < (0.03 if factor <= 2 else 0.1)
 
 
-def test_an_unknown_limit_is_found_out() -> None:
+def test_an_unknown_limit_is_found() -> None:
     speed, refused = served(Limits(), Service(100.0), 4000)
     assert speed >= 85
     assert refused < 0.05
 
 
-def test_a_wish_to_wait_holds_for_everybody() -> None:
+def test_retry_after_applies_to_all_calls() -> None:
     service = Service(100.0, retry_after=1.0)
     speed, refused = served(Limits(rpm=12_000), service, 4000)
     assert speed >= 85
     assert refused < 0.03
 
 
-def test_a_limit_of_tokens_is_used_up_by_calls_of_all_sizes() -> None:
+def test_a_token_limit_is_used_by_calls_of_all_sizes() -> None:
     sizes = random.Random(3)
     service = Service(1e9, 1e9, tokens=50_000)
     amounts = [sizes.choice([50, 200, 1000, 8000]) for _ in range(1500)]
@@ -196,7 +196,7 @@ def test_no_window_holds_more_than_its_share_and_order_is_kept(rpm: float, tpm: 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 2), st.sampled_from(["answer", "refuse", "fail", "cancel"])), max_size=60))
-def test_a_storm_of_cancellations_and_faults_leaves_the_books_straight(plan: list[tuple[float, str]]) -> None:
+def test_counts_are_right_after_many_cancellations_and_failures(plan: list[tuple[float, str]]) -> None:
     async def work() -> None:
         limiter = Limiter(Limits(rpm=1200, tpm=60_000), concurrency=3, clock=trio.current_time)
 
@@ -251,7 +251,7 @@ def test_input_and_output_tokens_are_counted_apart() -> None:
     assert times[-1] - times[0] == pytest.approx(19, rel=0.05)  # 100 output tokens a second
 
 
-def test_what_calls_really_use_is_what_is_reserved_after_a_while() -> None:
+def test_reservations_approach_the_actual_usage() -> None:
     times: list[float] = []
 
     async def work() -> None:
@@ -273,7 +273,7 @@ def test_what_calls_really_use_is_what_is_reserved_after_a_while() -> None:
 
 
 @pytest.mark.parametrize(("slots", "most"), [(10, 20), (64, 128), (1000, 256)])
-def test_without_a_limit_the_calls_at_a_time_follow_what_they_bring(slots: int, most: int) -> None:
+def test_without_a_limit_concurrency_grows_while_throughput_grows(slots: int, most: int) -> None:
     peak = 0
 
     async def work() -> None:
@@ -305,7 +305,7 @@ def test_a_window_begins_small() -> None:
     assert window.size == 8
 
 
-def test_a_refusal_in_a_lull_does_not_throttle_what_follows() -> None:
+def test_a_refusal_while_idle_does_not_reduce_the_rate() -> None:
     async def work() -> None:
         limiter = Limiter(Limits(rpm=600), clock=trio.current_time)
 
@@ -338,7 +338,7 @@ def test_calls_under_way_when_an_outage_begins_are_no_probes() -> None:
     assert outage.next_probe == 2.0 + PROBE_INTERVALS[1]
 
 
-def test_a_limit_that_is_told_in_between_is_not_credited_with_what_was_never_taken() -> None:
+def test_a_limit_learned_later_gets_no_credit_for_the_past() -> None:
     limiter = Limiter(Limits(rpm=60_000), clock=lambda: 0.0)
     permit = limiter.gate.take(Size.of(100, 900), 0.0)
     limiter.observe({"x-tokens": "60000"}, {"x-tokens": "tokens"})

@@ -1,4 +1,4 @@
-"""One limit for several processes, in virtual time: turns on a clock that all share."""
+"""Tests of a rate limit that several processes share by a common clock, in virtual time."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_calls_take_as_much_of_a_limit_as_they_are_large() -> None:
     in_virtual_time(work)
 
 
-def test_a_lease_that_fails_keeps_nobody_else_from_their_turn() -> None:
+def test_a_failed_lease_does_not_block_other_calls() -> None:
     done: list[int] = []
 
     async def work() -> None:
@@ -122,7 +122,7 @@ def test_a_lease_that_fails_keeps_nobody_else_from_their_turn() -> None:
     assert len(done) == 4
 
 
-def test_who_is_cancelled_while_leasing_leaves_the_turns_to_the_others() -> None:
+def test_turns_leased_by_a_cancelled_call_go_to_others() -> None:
     done: list[int] = []
 
     async def work() -> None:
@@ -150,7 +150,7 @@ def test_who_is_cancelled_while_leasing_leaves_the_turns_to_the_others() -> None
     assert sorted(done) == [1, 2]
 
 
-def test_a_turn_that_was_slept_through_is_over() -> None:
+def test_a_missed_turn_expires() -> None:
     async def work() -> None:
         clock, naps = SharedClock(0.0), iter([5 * MAX_DELAY])
 

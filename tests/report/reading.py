@@ -1,4 +1,4 @@
-"""A page as a browser sees it: its elements, their attributes and texts."""
+"""Parses a report page into elements with attributes and texts, for tests."""
 
 from __future__ import annotations
 

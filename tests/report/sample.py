@@ -1,4 +1,4 @@
-"""Made-up runs, with every part filled or as large as a long run's."""
+"""Sample runs for tests: with every part, or as large as a long run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lpo report` from the outside: a file or standard output, and what it says where there is nothing."""
+"""Tests of `lpo report`: its output, and its errors for runs without a report."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_run_whose_rows_are_gone_is_reported_without_items(home: Path) -> None
         ("evaluate", True, "is of kind evaluate, not optimize; see it with: lpo show r-one"),
         ("guided", True, "is of kind guided"),
         ("bench", True, "is a benchmark; each of its searches has one, such as: lpo report r-one.cell"),
-        ("optimize", False, "has no result yet; it is interrupted; go on with: lpo resume r-one"),
+        ("optimize", False, "has no result yet; it is interrupted; continue with: lpo resume r-one"),
     ],
 )
 def test_other_runs_are_refused_with_what_to_do(

@@ -1,4 +1,4 @@
-"""What the page says follows from the journal: the diff, the places, the tree, the items."""
+"""Tests of the facts of a report, which are computed from the journal: diff, places, tree and items."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_pieces_follow_the_known_edits() -> None:
     assert numbers == [0, 1, 3]
 
 
-def test_edits_that_lead_elsewhere_are_not_believed() -> None:
+def test_edits_that_do_not_lead_to_the_prompt_are_ignored() -> None:
     _, edits = sample.edited()
     assert all(piece.edit is None for piece in pieces_of(sample.SEED, "Something else.", edits))
 
@@ -87,7 +87,7 @@ def test_a_tree_of_races() -> None:
         assert tree.lines[line.above].depth == line.depth - 1
 
 
-def test_a_tree_of_a_host() -> None:
+def test_a_tree_of_a_beam_method() -> None:
     log = [
         proposed(ROOT, "a"),
         proposed(ROOT, "b"),
@@ -151,7 +151,7 @@ def test_places_come_from_the_result_or_else_from_marks() -> None:
     assert [(place.span, place.tried, place.paid) for place in facts.places] == [(span, 2, 1), (other, 1, 0)]
 
 
-def test_items_are_sorted_by_what_they_tell() -> None:
+def test_items_are_sorted_by_their_difference() -> None:
     result, rows = sample.full(), sample.rows(6, "word " * 100)
     values = [(0.0, 1.0), (0.2, 0.5), (1.0, 0.0), (0.5, 0.5)]
     seed: dict[str, Scored | Unscored] = {

@@ -1,4 +1,4 @@
-"""The page says what the result says, and nothing in a run can make it do anything else."""
+"""Tests of the report page: its numbers are those of the result, and texts of a run cannot inject markup."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ RESULTS = {
 
 
 @pytest.mark.parametrize(("result", "rows"), RESULTS.values(), ids=RESULTS)
-def test_every_number_is_the_results_own(result: RunResult, rows: int) -> None:
+def test_every_number_comes_from_the_result(result: RunResult, rows: int) -> None:
     log = sample.search(sample.edited()[0]) if rows else []
     shown, content = page(result, log, rows), result.model_dump(mode="json", by_alias=True)
     assert shown.embedded == content
@@ -120,7 +120,7 @@ def test_all_parts_of_a_full_result_are_shown() -> None:
     assert wanted <= shown.keys
 
 
-def test_no_number_of_the_result_stands_without_its_path() -> None:
+def test_every_number_of_the_result_has_its_path() -> None:
     odd = iter(range(700_001, 800_000))
     usage = sample.full().usage.model_copy(
         update={name: next(odd) for name in ("calls", "cached_calls", "input_tokens")}
@@ -156,7 +156,7 @@ def test_a_run_without_an_improvement_says_why(delta: TestDelta | None, says: st
     assert says in page(with_challenger().model_copy(update=changes)).bare
 
 
-def test_prompts_without_outcomes_are_said_not_to_be_comparable() -> None:
+def test_prompts_without_outcomes_are_reported_as_not_comparable() -> None:
     assert "so they cannot be compared" in page(sample.full()).bare
 
 
@@ -215,7 +215,7 @@ def check_harmless(html: str) -> Page:
     return shown
 
 
-def test_a_hostile_run_is_shown_not_obeyed() -> None:
+def test_a_hostile_run_cannot_inject_markup() -> None:
     shown = check_harmless(hostile_page(HOSTILE))
     assert shown.embedded["seed"]["prompt"] == HOSTILE
     assert "<script>alert(1)</script>" in shown.bare
@@ -280,5 +280,5 @@ def test_a_long_run_stays_small() -> None:
         ("$0.0831", 0.08312, True),
     ],
 )
-def test_the_check_of_roundings_is_a_check(shown: str, value: Any, *, right: bool) -> None:
+def test_the_rounding_check_finds_wrong_numbers(shown: str, value: Any, *, right: bool) -> None:
     assert agrees(shown, value) is right

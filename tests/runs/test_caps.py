@@ -1,4 +1,4 @@
-"""A run's cap on calls, counted at the provider: however often it is interrupted, and whoever goes on with it."""
+"""Tests of a run's cap on calls, counted at the provider: it holds over any number of interruptions and resumes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class HeldBack:
         return Reply(answer_text(asked.text), held=asked.number >= self.hold)
 
     def let(self, more: int) -> None:
-        """Answer so many more calls."""
+        """Answer this number of further calls."""
         self.hold = len(self.provider.calls) + more
 
 
@@ -66,7 +66,7 @@ def environment(home: Path, provider: FakeServer) -> Environment:
 
 
 async def interrupt(run: Run[Any], back: HeldBack) -> None:
-    """Cut a run off in the middle of its calls."""
+    """Cancel a run in the middle of its calls."""
     await to_thread.run_sync(back.provider.wait_for_calls, back.hold + 1)
     await run.cancel()
     back.let(20)
@@ -87,7 +87,7 @@ async def test_a_sessions_run_keeps_its_cap_over_many_resumes(tmp_path: Path, pr
 
 
 @pytest.mark.anyio
-async def test_a_run_that_was_stopped_keeps_its_cap_when_it_goes_on(tmp_path: Path, provider: FakeServer) -> None:
+async def test_a_stopped_run_keeps_its_cap_when_it_is_resumed(tmp_path: Path, provider: FakeServer) -> None:
     env, back = environment(tmp_path, provider), HeldBack(provider, 60)
     async with lpo_agent.open_session(model="openai:any", env=env, concurrency=8) as session:
         run = await session.start(lpo_agent.make_spec(FULL))
@@ -101,7 +101,7 @@ async def test_a_run_that_was_stopped_keeps_its_cap_when_it_goes_on(tmp_path: Pa
 
 
 def test_a_cap_holds_for_a_run_whose_process_is_killed(tmp_path: Path, provider: FakeServer) -> None:
-    """Calls that were under way are lost with the process, but they count: nobody knows what became of them."""
+    """Calls in progress are lost with the process, but they count, because they may have been charged."""
     env = os.environ | {"LPO_HOME": str(tmp_path), "OPENAI_API_KEY": "k", "OPENAI_BASE_URL": f"{provider.url}/v1"}
     back, words = HeldBack(provider, 20), [lpo_agent.make_spec(FULL).model_dump_json()]
     for more in (20, 20, 20, 2 * CAP):

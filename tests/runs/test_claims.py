@@ -1,4 +1,4 @@
-"""What the search claims, tried on worlds where the truth is known: whole runs with scripted models."""
+"""Tests of the claims of a search in simulations with a known truth: complete runs with scripted models."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def finish(home: Path, **changes: Any) -> tuple[RunResult, list[Event]]:
     ("runs", "most"),  # at a rate of 2.5 %, more than that comes in fewer than 1 of 75 and 1 of 400 tries
     [(20, 2), pytest.param(60, 5, marks=pytest.mark.slow)],
 )
-def test_where_nothing_can_be_gained_hardly_a_run_claims_a_gain(tmp_path: Path, runs: int, most: int) -> None:
+def test_runs_without_possible_gain_rarely_report_improved(tmp_path: Path, runs: int, most: int) -> None:
     verdicts = anyio.run(simulate_noise.verdicts, runs, "local-search", tmp_path)
     assert len(verdicts) == runs
     assert verdicts.count("improved") <= most
@@ -54,7 +54,7 @@ def test_attribution_names_the_one_edit_that_was_rewarded(tmp_path: Path) -> Non
     assert others > 0
 
 
-def test_credit_finds_the_place_that_pays_sooner_than_uniform_choice() -> None:
+def test_credit_finds_the_useful_place_sooner_than_uniform_choice() -> None:
     async def asked(marker: InfluenceMarker | RandomMarker) -> int:
         return sum([await simulate_credit.answers_until_found(marker, seed) for seed in range(40)])
 
@@ -62,7 +62,7 @@ def test_credit_finds_the_place_that_pays_sooner_than_uniform_choice() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_result_tells_what_was_found_and_how_sure_that_is(tmp_path: Path) -> None:
+async def test_the_result_has_the_found_prompt_and_its_evidence(tmp_path: Path) -> None:
     result, events = await finish(tmp_path)
     assert result.verdict == "improved"
     assert result.confirmation is not None
@@ -84,7 +84,7 @@ async def test_the_result_tells_what_was_found_and_how_sure_that_is(tmp_path: Pa
 
 
 @pytest.mark.anyio
-async def test_too_few_test_items_are_said_with_the_number_that_would_do(tmp_path: Path) -> None:
+async def test_too_few_test_items_give_a_note_with_the_needed_number(tmp_path: Path) -> None:
     result, _ = await finish(tmp_path)
     assert result.power is not None
     assert (result.power.test_n, result.power.needed) == (48, items_needed(0.1))
@@ -118,7 +118,7 @@ async def test_demonstrations_are_tried_and_never_come_from_the_items_that_judge
     "option",
     [{"demos": 2}, {"class_gate": 0.0}, {"proposer": "operators"}, {"branches": 9}, {"must_pass": "rows.jsonl"}],
 )
-def test_beam_methods_have_none_of_these(option: dict[str, Any]) -> None:
+def test_beam_methods_refuse_options_of_the_local_search(option: dict[str, Any]) -> None:
     spec = make_spec({"prompt": SEED, "examples": EXAMPLES, "model": "local:smollm2", "method": "apo", **option})
     with pytest.raises(ConfigError, match=f"--{next(iter(option)).replace('_', '-')} is for --method"):
         plan_run(spec)

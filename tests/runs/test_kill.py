@@ -1,4 +1,4 @@
-"""A run that is killed outright goes on where it was; what was paid for is not asked for again."""
+"""Test of `kill -9`: the resumed run does not repeat calls that were paid for."""
 
 from __future__ import annotations
 

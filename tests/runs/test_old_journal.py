@@ -1,8 +1,9 @@
-"""A journal that version 0.1.0 wrote: this version lists, shows and reports its runs, and resumes what was cut off.
+"""Tests with a journal of version 0.1.0: this version lists, shows, reports and resumes its runs.
 
-``v0_1_0`` holds it, with the scripted model that its runs ask. What the runs were: an optimize that ended (mdxe), an
-evaluate (gwef), a compare (rdey), an optimize cut off with a budget of 400 calls (etgf), one by method apo that ended
-(jekn), one by ape cut off (dpjg), a session's run cut off (heva), and a benchmark cut off (apcb).
+The journal is in ``v0_1_0``, with the scripted model of its runs. The runs are: an optimize that ended (mdxe), an
+evaluate (gwef), a compare (rdey), an interrupted optimize with a budget of 400 calls (etgf), one with method apo that
+ended (jekn), an interrupted one with ape (dpjg), an interrupted run of a session (heva), and an interrupted benchmark
+(apcb).
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ async def test_its_runs_are_shown_and_reported(env: Environment, capsys: pytest.
 
 
 @pytest.mark.parametrize("end", CUT_OFF)
-async def test_a_run_that_was_cut_off_goes_on_where_it_was(env: Environment, end: str) -> None:
-    """Answers that were paid for are not asked for again, and the spending goes on from what it was."""
+async def test_an_interrupted_run_is_resumed(env: Environment, end: str) -> None:
+    """Answers that were paid for are not requested again, and the earlier spending counts."""
     run = named(await lpo_agent.list_runs(env=env), end)
     with closing(sqlite3.connect(env.journal)) as journal:
         ((spent,),) = journal.execute("SELECT COUNT(*) FROM attempts WHERE run = ?", (run.run_id,))
@@ -94,7 +95,7 @@ async def test_a_run_that_was_cut_off_goes_on_where_it_was(env: Environment, end
     assert result.usage.calls > spent
 
 
-async def test_its_benchmark_goes_on(env: Environment) -> None:
+async def test_its_benchmark_is_resumed(env: Environment) -> None:
     run = named(await lpo_agent.list_runs(env=env), "apcb")
     result = await lpo_agent.resume(run.run_id, env=env)
     assert isinstance(result, BenchResult)

@@ -1,4 +1,4 @@
-"""Whole runs with scripted models, through the public library."""
+"""Tests of complete runs with scripted models, with the public API."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ async def test_the_same_seed_gives_the_same_run_whatever_the_timing(tmp_path: Pa
     assert steps(first) == steps(second)
 
 
-async def test_what_the_author_protected_is_never_touched(tmp_path: Path) -> None:
+async def test_protected_text_never_changes(tmp_path: Path) -> None:
     prompt = "<keep>Say something about the note.</keep>\n\n<edit>Note:</edit> {input}"
     result, _ = await finish(tmp_path, prompt=prompt, model=model("weak"), method="local-search", steps=3)
     assert result.best.prompt.startswith("Say something about the note.\n\n")
     assert result.best.prompt.endswith(" {input}")
 
 
-async def test_noise_is_not_called_an_improvement(tmp_path: Path) -> None:
+async def test_a_random_difference_is_not_reported_as_improvement(tmp_path: Path) -> None:
     verdicts = [(await finish(tmp_path, model=model("coin"), method="local-search", seed=s))[0] for s in range(3)]
     for result in verdicts:
         assert result.verdict == "no_significant_improvement"
@@ -104,7 +104,7 @@ async def test_noise_is_not_called_an_improvement(tmp_path: Path) -> None:
         assert result.best.step == 0
 
 
-async def test_a_budget_of_calls_is_never_passed_and_the_end_is_paid_first(tmp_path: Path) -> None:
+async def test_a_budget_of_calls_is_never_exceeded_and_the_end_is_reserved_first(tmp_path: Path) -> None:
     result, _ = await finish(tmp_path, budget={"calls": 200}, steps=50, model=model("capable"))
     assert result.usage.calls <= 200
     assert result.status == "stopped"
@@ -120,7 +120,7 @@ async def test_a_budget_too_small_for_any_result_says_so(tmp_path: Path) -> None
         await finish(tmp_path, method="lpo", model=model("capable"), budget={"tokens": 1})
 
 
-async def test_a_stopped_run_still_ends_honestly(tmp_path: Path) -> None:
+async def test_a_stopped_run_is_still_confirmed_and_tested(tmp_path: Path) -> None:
     async with open_run(make_spec(options(steps=200, method="local-search")), env=Environment(tmp_path)) as run:
         async for event in run:
             if event.name == "step_finished":

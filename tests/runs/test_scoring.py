@@ -1,4 +1,4 @@
-"""Scoring over the bus: what ends early keeps what was paid for."""
+"""Tests of scoring over the bus: if it ends early, finished scorings are kept."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ async def test_each_row_is_scored_once_under_each_text() -> None:
     assert len(scoring.known("a", ROWS)) == len(ROWS)
 
 
-async def test_a_spent_budget_keeps_all_that_was_asked_for_under_every_text() -> None:
+async def test_a_spent_budget_keeps_all_finished_scorings_of_every_text() -> None:
     scoring, given, raised = await score(["fast", "slow"], budget=31)
     assert isinstance(raised, RequestFailed)
     assert given == 31
     assert len(scoring.known("fast", ROWS)) + len(scoring.known("slow", ROWS)) == 31
 
 
-async def test_a_text_that_mostly_fails_stops_all_and_keeps_what_was_answered() -> None:
+async def test_a_text_that_mostly_fails_stops_all_and_keeps_finished_answers() -> None:
     scoring, given, raised = await score(["good", "bad"], bad="bad")
     assert isinstance(raised, TooManyUnscored)
     assert given < 2 * len(ROWS)

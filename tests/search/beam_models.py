@@ -1,4 +1,4 @@
-"""A world in which the hosts' searches can be followed by hand: models played by functions.
+"""Scripted models with which the searches of the beam methods can be computed by hand (see ``beam_stage``).
 
 Every prompt holds its name in parentheses: the seed prompt is "(seed)", and a new one is called by the
 proposal that it came from. "2.1.0" is proposal 0 of parent 1 in step 2; "2.1.0.3" the new prompt for
@@ -6,9 +6,10 @@ its gradient 3 ("2.1.0.3/1" the second one), and "2.1.0.3.v1" a paraphrase of th
 of the parent. The functions know the names because the seed of a proposal, which they see as the
 replicate of a call, is drawn from run seed, step, parent and number alone.
 
-How many items of a split a prompt gets right stands in ``levels.json`` on the stage, the folder in
-HOST_STAGE: by its name, or "step 2" for all of step 2, or "else" for all others; "words" tells how
-many less it is with a word in the prompt. All that is asked goes to ``log.jsonl`` there.
+The stage is the folder in the environment variable HOST_STAGE. Its file ``levels.json`` has the number of
+items of each split that a prompt gets right: by the prompt's name, or "step 2" for all of step 2, or "else"
+for all others; "words" has the number of items by which a word in the prompt reduces it. All calls are
+logged in ``log.jsonl``.
 """
 
 from __future__ import annotations

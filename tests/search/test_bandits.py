@@ -1,4 +1,4 @@
-"""Choosing a beam by partial scoring: pulls, survivors and budgets, checked against the published schedules.
+"""Tests of selecting a beam by bandits: pulls, survivors and budgets, against the published schedules.
 
 Arms have the same score on every item, so that what is chosen does not depend on the items drawn.
 """

@@ -230,7 +230,7 @@ async def test_pe2_keeps_the_seed_where_nothing_beats_it(stage: Stage) -> None:
     assert played.result.search.calls_to is None
 
 
-async def test_pe2_tells_its_history_when_it_has_momentum(stage: Stage) -> None:
+async def test_pe2_shows_its_history_with_momentum(stage: Stage) -> None:
     levels = {"train": {"seed": 5, "1.0.0": 12}, "dev": {"1.0.0": 4, "2.0.0": 5}}
     host = {"beam": 1, "history": True, "look": 20}
     played = await stage.play("pe2", levels, host=host, steps=3, proposals=1)
@@ -240,7 +240,7 @@ async def test_pe2_tells_its_history_when_it_has_momentum(stage: Stage) -> None:
     assert "0.25 of 20: Name the class (seed).\n0.60 of 20: Name the class (1.0.0).\n~~~~" in texts["3.0.0"]
 
 
-async def test_a_pool_of_new_prompts_forgets_what_was_there_before(stage: Stage) -> None:
+async def test_a_pool_of_new_prompts_excludes_earlier_prompts(stage: Stage) -> None:
     dev = {"seed": 9, "1.0.0": 5, "1.0.1": 4, "2.0.0": 3, "2.0.1": 1, "2.1.0": 2, "2.1.1": 0}
     beams = {}
     for pool in ("all", "beam", "new"):
@@ -558,7 +558,7 @@ APE_TRACE = """
 
 
 @EVERY
-async def test_ape_induces_instructions_then_says_the_best_otherwise(stage: Stage, locality: str) -> None:
+async def test_ape_induces_instructions_then_paraphrases_the_best(stage: Stage, locality: str) -> None:
     host = {"induce": 2, "induce_each": 2, "induce_items": 3, "beam": 2}
     played = await stage.play("ape", APE_LEVELS, locality=locality, host=host, steps=2, proposals=2)
     assert played.chains() == chains(APE_CHAINS, locality)
@@ -582,7 +582,7 @@ async def test_ape_without_induction_starts_from_the_seed(stage: Stage) -> None:
     check_calls(played, scorings=30, asked=2, tested=24)
 
 
-async def test_ape_goes_on_without_instructions_that_could_not_be_had(stage: Stage) -> None:
+async def test_ape_continues_if_no_instruction_could_be_induced(stage: Stage) -> None:
     host = {"induce": 2, "induce_each": 2, "beam": 2}
     played = await stage.play("ape", model="mute", host=host, steps=1, proposals=2)
     assert played.told()[:5] == [*["0 propose induce off: seed -> none"] * 4, "0 beam seed"]
@@ -598,7 +598,7 @@ async def test_ape_shows_errors_where_it_is_told_to(stage: Stage) -> None:
     check_calls(played, scorings=10 + 10 + 20, asked=4, tested=12)
 
 
-async def test_a_host_drops_what_it_has_said_before(stage: Stage) -> None:
+async def test_a_beam_method_drops_duplicates(stage: Stage) -> None:
     played = await stage.play("pe2", model="parrot", host={"beam": 2}, steps=2, proposals=3)
     # Step 1: the same prompt three times, kept once. Step 2: again from both parents, known by now.
     assert len(played.proposed()) == 3 + 6

@@ -1,4 +1,4 @@
-"""Candidates of a step: filled spans, crossover, demonstrations, and what is refused."""
+"""Tests of making candidates: filled spans, crossover, demonstrations, and refused candidates."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def lost(events: list[Event]) -> list[str | None]:
     return [event.lost for event in events if isinstance(event, Proposed)]
 
 
-def test_every_proposal_is_told_with_what_became_of_it() -> None:
+def test_every_proposal_is_reported_with_its_outcome() -> None:
     children, events = born(SEED, "letter", "{input}", "note", "letter", "letter letter")
     assert [child.prompt.text for child in children] == [SEED.text.replace("note", "letter", 1)]
     assert children[0].filled == (Replacement(0, "letter"),)
@@ -74,7 +74,7 @@ def test_crossover_takes_the_edits_that_the_other_prompt_made_elsewhere() -> Non
 
 
 @pytest.mark.parametrize("scores", ["000 110 000", "111 111 111"])
-def test_superfluous_prompts_are_no_mates(scores: str) -> None:
+def test_dominated_prompts_are_not_used_for_crossover(scores: str) -> None:
     parent, mate = changed(SEED, "Say it loud.", "Whisper."), changed(SEED, "Be brief.", "Be short.")
     assert born(parent.prompt, history=SearchHistory((Candidate(SEED), parent, mate)), scores=scores)[0] == []
 

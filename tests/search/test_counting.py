@@ -1,4 +1,4 @@
-"""The count of calls before a run is the count after it, where every reply is usable and new."""
+"""Tests of counting calls: the computed number is the actual one if every reply is usable and new."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a local search: choice, gates, fresh confirmation, front."""
+"""Tests of the end of a local search: choice, gates, confirmation on unused items, and Pareto front."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def settled(
     return outcome, asked
 
 
-async def test_the_choice_is_confirmed_on_items_that_nobody_else_was_asked() -> None:
+async def test_the_choice_is_confirmed_on_unused_items() -> None:
     outcome, asked = await settled(
         lambda text, n: text != "seed prompt" and (text == SHORT.prompt.text or n < 5), LONG, SHORT
     )
@@ -108,7 +108,7 @@ async def test_a_class_that_loses_too_much_keeps_a_better_prompt_out() -> None:
     assert "lost 0.40 in one class" in outcome.remarks[0]
 
 
-async def test_the_front_holds_what_is_worth_choosing_from() -> None:
+async def test_the_front_has_the_pareto_optimal_prompts() -> None:
     def right(text: str, n: int) -> bool:
         return text == LONG.prompt.text or (text == SHORT.prompt.text and n != 1)
 

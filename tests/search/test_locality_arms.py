@@ -1,4 +1,4 @@
-"""How binding tags are: what each kind of locality lets through, counts and refuses, in whole runs."""
+"""Tests of the kinds of locality in complete runs: what each of them accepts, counts and refuses."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_tags_that_stay_malformed_lead_to_a_global_proposal_and_are_counte
     check_counted(played)
 
 
-async def test_a_reply_that_is_mended_when_asked_again_counts_once_as_malformed(stage: Stage) -> None:
+async def test_a_reply_that_is_correct_on_the_second_request_counts_once_as_malformed(stage: Stage) -> None:
     nudged = await stage.play("pe2", model="hasty", locality="nudge", host=plain("pe2"), **ONE)
     assert nudged.chains() == {
         "1.0.0": "inspect seed 2 > tag seed 2 > tag again seed 2 > write seed 2 > write again seed 2"
@@ -204,7 +204,7 @@ async def test_nudge_measures_what_changes_outside_tags_and_lets_it_pass(stage: 
 
 @BEAM_METHODS
 @LOCALITIES
-async def test_what_must_stay_survives_a_rewrite_in_every_locality(stage: Stage, method: str, locality: str) -> None:
+async def test_kept_text_survives_a_rewrite_in_every_locality(stage: Stage, method: str, locality: str) -> None:
     more: dict[str, Any] = {"steps": 2, "proposals": 2, "prompt": KEPT}
     played = await stage.play(method, locality=locality, host=plain(method), **more)
     assert played.result.locality.lost == 0
@@ -217,7 +217,7 @@ async def test_what_must_stay_survives_a_rewrite_in_every_locality(stage: Stage,
 
 @BEAM_METHODS
 @LOCALITIES
-async def test_a_proposal_that_loses_what_must_stay_is_lost_counted_and_never_scored(
+async def test_a_proposal_that_loses_kept_text_is_counted_as_lost_and_never_scored(
     stage: Stage, method: str, locality: str
 ) -> None:
     more: dict[str, Any] = {"steps": 1, "proposals": 2, "prompt": KEPT}
@@ -383,7 +383,7 @@ async def test_a_schedule_shrinks_the_tags_that_are_allowed_from_step_to_step(
 @BEAM_METHODS
 @TAGGED
 @pytest.mark.parametrize("marker", ["random", "influence"])
-async def test_markers_that_ask_no_model_leave_the_tagging_turn_out(
+async def test_markers_without_a_model_need_no_tagging_turn(
     stage: Stage, method: str, locality: str, marker: str
 ) -> None:
     levels = {"train": {"seed": 9, "else": 5}, "dev": {"seed": 2}}
@@ -436,7 +436,7 @@ async def test_the_manual_marker_edits_what_the_author_marked_and_nothing_else(s
 
 
 @pytest.mark.parametrize("method", ["ape", "pe2"])
-async def test_the_auto_marker_keeps_what_was_tagged_and_does_harm(stage: Stage, method: str) -> None:
+async def test_the_auto_marker_keeps_tagged_spans_that_harm(stage: Stage, method: str) -> None:
     # "badly" costs 10 items; without its name the prompt has none right. Both are tagged by the model.
     levels = {"train": {"seed": 20}, "dev": {"seed": 10}, "words": {"badly": 10}}
     more: dict[str, Any] = {"steps": 1, "proposals": 1, "marker": "auto", "prompt": "Name the class (seed) badly."}

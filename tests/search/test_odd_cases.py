@@ -1,4 +1,4 @@
-"""Cases that went wrong once: each stays right."""
+"""Regression tests of the beam methods."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     return Stage(tmp_path, monkeypatch)
 
 
-async def test_halving_keeps_equal_arms_whatever_rounding_does_to_their_mean() -> None:
+async def test_halving_keeps_equal_arms_despite_rounding_of_their_mean() -> None:
     order, _ = await chosen(OneOfNine([0.0] * 5), rows=ROWS[:9], selection="sh", eval_budget=2048)
     assert order == [0, 1, 2, 3, 4]
 
@@ -105,7 +105,7 @@ async def test_markers_without_a_model_mark_something_without_a_cap(stage: Stage
     assert played.result.search.tags > 0
 
 
-async def test_what_was_proposed_before_the_budget_ended_is_not_lost(stage: Stage) -> None:
+async def test_proposals_made_before_the_budget_ended_are_not_lost(stage: Stage) -> None:
     """The budget ends while the children are scored: those that were scored in full may still be the answer."""
     levels = {"dev": {"seed": 0, "else": 9}, "test": {"seed": 0, "else": 9}, "train": {"else": 0}}
     options: dict[str, Any] = {"host": {"beam": 1}, "steps": 1, "proposals": 2, "concurrency": 1}

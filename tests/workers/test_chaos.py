@@ -1,4 +1,4 @@
-"""Workers are killed and started at random, the NATS server dies once: every item is scored exactly once."""
+"""Test with workers that are killed and started at random, and a NATS server that is killed once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def start_worker(home: Path, server: Server, provider: FakeServer) -> subprocess
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_whatever_dies_every_item_is_scored_once(tmp_path: Path, server: Server, provider: FakeServer) -> None:
+def test_every_item_is_scored_once_although_workers_and_server_are_killed(
+    tmp_path: Path, server: Server, provider: FakeServer
+) -> None:
     """Deaths come as the run gets on, not by the clock: after each tenth of the answers that it needs."""
     provider.reply_with(last_word)
     data = tmp_path / "items.jsonl"

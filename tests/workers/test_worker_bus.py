@@ -1,4 +1,4 @@
-"""The run's side of the work with workers: what is asked, booked, filed, tried again and given up."""
+"""Tests of the run's side of working with workers: requests, costs, stored answers, retries and final failures."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def run(
 
 
 @pytest.mark.parametrize("kind", ["RateLimited", "TransientError", "Outage"])
-async def test_a_failed_call_is_made_again_and_both_are_booked(tmp_path: Path, kind: str) -> None:
+async def test_a_failed_call_is_retried_and_both_calls_count(tmp_path: Path, kind: str) -> None:
     async with run(tmp_path, failed(kind), said("1")) as (here, _):
         reply = await here.score()
         totals = here.ledger.totals
@@ -137,7 +137,7 @@ async def test_an_item_too_large_for_the_bus_is_unscored_alone(tmp_path: Path) -
     assert [isinstance(each, Scored) for each in outcomes] == [False, False, True]
 
 
-async def test_an_item_of_several_calls_is_asked_for_call_by_call(tmp_path: Path) -> None:
+async def test_an_item_of_several_calls_is_requested_call_by_call(tmp_path: Path) -> None:
     replies = (said("long"), failed("TransientError"), said("1"))
     async with run(tmp_path, *replies, extract="The answer is") as (here, network):
         await here.score()
@@ -150,7 +150,7 @@ async def test_an_item_of_several_calls_is_asked_for_call_by_call(tmp_path: Path
     assert len(network.asked) == 3
 
 
-async def test_what_a_worker_claims_beside_its_models_answer_is_not_believed(tmp_path: Path) -> None:
+async def test_a_worker_cannot_influence_how_an_answer_is_judged(tmp_path: Path) -> None:
     """The answer is judged here: a worker cannot say that a wrong answer is right."""
     async with run(tmp_path, said("wrong")) as (here, _):
         assert (await here.score()).outcome == Scored(value=0.0, output="wrong", feedback='expected exactly "1"')
@@ -164,7 +164,7 @@ async def test_workers_are_not_asked_beyond_the_budget(tmp_path: Path) -> None:
     assert len(network.asked) == 1
 
 
-async def test_search_calls_are_counted_exactly_where_an_item_takes_several(tmp_path: Path) -> None:
+async def test_search_calls_are_counted_exactly_if_an_item_takes_several(tmp_path: Path) -> None:
     async with run(tmp_path, said("long"), said("1"), said("long"), extract="So:", allowed=3) as (here, network):
         await here.score()
         with pytest.raises(RequestFailed, match="no calls are left"):
@@ -172,14 +172,14 @@ async def test_search_calls_are_counted_exactly_where_an_item_takes_several(tmp_
     assert len(network.asked) == 3
 
 
-async def test_the_same_item_is_asked_for_once_however_many_want_it(tmp_path: Path) -> None:
+async def test_identical_items_are_requested_once(tmp_path: Path) -> None:
     async with run(tmp_path, said("1")) as (here, network), anyio.create_task_group() as tasks:
         for _ in range(5):
             tasks.start_soon(here.score)
     assert len(network.asked) == 1
 
 
-async def test_a_conversation_with_a_marker_is_replayed_here(tmp_path: Path) -> None:
+async def test_a_conversation_with_a_marker_is_replayed_in_the_run(tmp_path: Path) -> None:
     """The first reply is not the prompt, so the marker asks again; both calls are made by workers and booked."""
     replies = (said("What?"), said("Say <edit>it</edit>: {input}"))
     async with run(tmp_path, *replies) as (here, network):

@@ -1,4 +1,4 @@
-"""Agents at workers on the other side of a NATS server: the same results, paid for once, by the rules of the run."""
+"""Tests of runs with workers over a real NATS server: same results, each call paid for once, limits of the run."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def finish(
         return await run.wait()
 
 
-async def test_a_search_gives_the_same_over_nats(tmp_path: Path, hire: Callable[..., object]) -> None:
+async def test_a_search_over_nats_gives_the_same_result(tmp_path: Path, hire: Callable[..., object]) -> None:
     hire()
     hire()
     here = await finish(tmp_path / "one", bus="memory")
@@ -178,7 +178,7 @@ async def test_a_search_goes_on_when_a_worker_is_killed_in_the_middle(
     assert here.usage.calls < made <= there.usage.calls
 
 
-async def test_what_workers_answered_is_in_the_journal_and_is_not_asked_for_again(
+async def test_answers_of_workers_are_in_the_journal_and_not_requested_again(
     tmp_path: Path, hire: Callable[..., object]
 ) -> None:
     hire()
@@ -194,7 +194,7 @@ async def test_what_workers_answered_is_in_the_journal_and_is_not_asked_for_agai
     assert first.score == again.score == here.score
 
 
-async def test_a_budget_holds_for_what_workers_do(tmp_path: Path, hire: Callable[..., object]) -> None:
+async def test_a_budget_limits_the_calls_of_workers(tmp_path: Path, hire: Callable[..., object]) -> None:
     hire()
     result = await finish(tmp_path, "evaluate", prompt=GOOD, budget={"calls": 50})
     assert (result.status, result.usage.calls) == ("stopped", 50)
@@ -222,7 +222,7 @@ async def test_searches_of_a_session_share_workers_and_one_budget(tmp_path: Path
     assert all(result.seed.dev is not None and result.seed.dev.n > 0 for result in results)
 
 
-async def test_who_has_no_worker_is_told(tmp_path: Path, hire: Callable[..., object]) -> None:
+async def test_a_run_without_a_worker_tells_the_user(tmp_path: Path, hire: Callable[..., object]) -> None:
     heard: list[str] = []
     told = anyio.Event()
 
@@ -254,7 +254,7 @@ def model(call):
 """
 
 
-async def test_all_agents_work_at_workers(tmp_path: Path, hire: Callable[..., subprocess.Popen[str]]) -> None:
+async def test_workers_make_all_model_calls(tmp_path: Path, hire: Callable[..., subprocess.Popen[str]]) -> None:
     """No model is called by the run's own process, and each worker does what it was started for."""
     log, file = tmp_path / "calls.log", tmp_path / "logging.py"
     file.write_text(LOGGING.format(folder=str(HERE), log=str(log)), encoding="utf-8")

@@ -1,7 +1,7 @@
 """Makes the successors of one parent by the rules of APE, APO or PE2 (see the modules of these names).
 
-All random draws are seeded by step, parent and index, so the
-result does not depend on the order in which replies arrive.
+All random draws are seeded by step, parent and index, so the result does not depend on the order in which replies
+arrive.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Expander:
     async def criticize(
         self, request: ProposalRequest, outcomes: list[ProposalOutcome], family: Family
     ) -> ProposalRequest | None:
-        """Return the request with a critique of its parent, or None if the critic's reply was of no use."""
+        """Return the request with a critique of its parent, or None if the critic's reply was unusable."""
         tags_first = request.options.tag_when == "before" and self.editor.locality in {"nudge", "enforce"}
         if tags_first and request.tagged is None:
             request = replace(request, tagged=await self.editor.tag(request))
