@@ -239,9 +239,12 @@ def leaves(exc: BaseException) -> Iterator[BaseException]:
         yield exc
 
 
-def only(group: ExceptionGroup) -> Exception:
-    """Return the only exception of a (nested) group, or the group if there are several."""
-    found = {id(leaf): leaf for leaf in leaves(group)}
+def bug_in(group: ExceptionGroup) -> Exception:
+    """Return the only exception of a (nested) group, or the group if there are several.
+
+    A failure that came over the bus is converted back into the exception that the handler raised.
+    """
+    found = {id(leaf): leaf for leaf in map(_revived, leaves(group))}
     (first, *others) = found.values()
     return group if others or not isinstance(first, Exception) else first
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from lpo_agent.errors import BudgetExceeded, LpoError, only, ungrouped, worst
+from lpo_agent.errors import BudgetExceeded, LpoError, bug_in, ungrouped, worst
 from lpo_agent.runs.run import Run
 from lpo_agent.telemetry import EventStream
 
@@ -70,14 +70,14 @@ async def _execute(
     except* LpoError as group:
         known = worst(group)
         if known is None:
-            failure = only(group)
+            failure = bug_in(group)
             raise
         failure, status = known, "stopped" if isinstance(known, BudgetExceeded) else "failed"
         spent = ledger.totals
         if spent.calls > spent.failed_calls and not isinstance(known, BudgetExceeded):
             known.add_note(f"answers are kept; continue with: lpo resume {run.run_id}")
     except* Exception as group:
-        failure = only(group)  # a bug; those who wait for the run learn of it with its end
+        failure = bug_in(group)  # a bug; those who wait for the run learn of it with its end
         raise
     finally:
         text = None if result is None else result.model_dump_json(by_alias=True)
