@@ -15,6 +15,7 @@ import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from lpo_agent import __version__
 from lpo_agent.cli.args import build_parser
 from lpo_agent.errors import leaves, worst
 
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         verbose = given.get("verbose", False)
         _prepare(verbose=verbose)
         if given.get("version"):
-            print(_version())
+            print(f"lpo-agent {__version__}")
         elif given.get("command") is None:
             parser.error("no command")
         else:
@@ -65,12 +66,6 @@ def _prepare(*, verbose: bool) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     gc.set_threshold(50_000, 20, 100)  # calls make many objects, few in cycles; the default costs a tenth of the time
-
-
-def _version() -> str:
-    from importlib import metadata  # noqa: PLC0415 - slow to import, and needed only here
-
-    return f"lpo-agent {metadata.version('lpo-agent')}"
 
 
 FUNCTIONS: Final = {
