@@ -314,6 +314,18 @@ async def test_files_that_are_no_journal_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a full device to write to")
+@pytest.mark.parametrize("table", ["notes", "runs"])
+async def test_the_database_of_another_program_is_left_alone(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "j"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute(f"CREATE TABLE {table} (x)")
+    with pytest.raises(JournalError, match="a database of another program"):
+        async with open_journal(path):
+            raise AssertionError
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [(table,)]
+
+
 async def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     async with open_journal(tmp_path / "j") as journal:
         await journal.put(b"a", "run", "m", Completion("x", Usage()))

@@ -93,6 +93,9 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     if version > len(MIGRATIONS):
         db.execute("ROLLBACK")
         raise JournalError(f"{path}: written by a newer version of lpo-agent (schema {version}); update it")
+    if version == 0 and db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        db.execute("ROLLBACK")
+        raise JournalError(f"{path}: this is a database of another program; move it away, or see LPO_HOME")
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         for statement in script.split(";"):
             if statement.strip():

@@ -16,6 +16,7 @@ import anyio
 
 from lpo_agent import data as data_files
 from lpo_agent.core.budget import Budget, Ledger
+from lpo_agent.core.text import parse_prompt
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError, ungrouped
 from lpo_agent.journal import open_journal
@@ -102,8 +103,14 @@ class Runner:
         task: Task | None = None,
     ) -> PreparedRun:
         """Check the input of a new run, and open the run in the journal; raises InputError."""
+        if kind not in JOBS:
+            raise ConfigError(f"kind: {kind!r} is no kind of run; known are {', '.join(JOBS)}")
         parts = own or self.own
         task = task or load_task(spec, kind, own=parts)
+        if kind == "compare":
+            if other_prompt is None:
+                raise ConfigError("other_prompt: give the prompt to compare with")
+            parse_prompt(other_prompt, set(task.splits.dev[0].variables), to_change=False)
         self.check_prices(spec)
         await check_bus(spec, parts)
         rows = await self.journal.put_blob(data_files.to_json(task.splits))

@@ -57,3 +57,13 @@ def test_time_is_a_budget_too() -> None:
 def test_a_cap_in_dollars_needs_a_price() -> None:
     with pytest.raises(BudgetExceeded, match="--prices"):
         Ledger(Budget(usd=1)).reserve(usd=None)
+
+
+def test_a_refusal_tells_what_was_spent_and_what_is_kept_for_later() -> None:
+    ledger = Ledger(Budget(calls=150))
+    ledger.reserve(calls=60, aside=True)
+    for _ in range(90):
+        ledger.settle(ledger.reserve(), input_tokens=1, output_tokens=1, usd=0.0)
+    says = r"^the budget of 150 calls is used up \(90 spent, 60 kept for the final test\)$"
+    with pytest.raises(BudgetExceeded, match=says):
+        ledger.reserve()

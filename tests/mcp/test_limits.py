@@ -78,6 +78,21 @@ async def test_no_call_is_made_beyond_the_servers_cap(
     assert "used up" in said(last)
 
 
+@pytest.mark.parametrize("tool", [*TOOLS, "compare_prompts", "start_guided_run"])
+async def test_every_tool_that_asks_a_model_counts_and_stops_at_the_servers_cap(
+    tmp_path: Path, service: FakeServer, tool: str
+) -> None:
+    arguments: dict[str, Any] = {"examples": EXAMPLES[:20], "metric": "numeric"}
+    if tool not in {"start_guided_run", "mark_prompt"}:
+        arguments["wait_seconds"] = 60
+    arguments |= {"compare_prompts": {"other_prompt": "Say it, please."}, "optimize_prompt": SEARCH}.get(tool, {})
+    async with client(tmp_path, service, server_calls=4) as found:
+        await call(found, tool, **arguments)
+        after = await call(found, "mark_prompt", prompt="Say it, please.", examples=EXAMPLES[:20], metric="numeric")
+    assert len(service.calls) == 4
+    assert "used up" in said(after)
+
+
 async def test_the_servers_cap_in_dollars_needs_a_price_for_marks_too(tmp_path: Path, service: FakeServer) -> None:
     async with client(tmp_path, service, server_usd=1.0) as found:
         refused = await call(found, "mark_prompt", examples=EXAMPLES[:20], metric="numeric")

@@ -9,7 +9,7 @@ import pytest
 
 import lpo_agent
 from lpo_agent import Completion, Environment, Usage
-from lpo_agent.errors import ConfigError
+from lpo_agent.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -68,6 +68,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"providers": {"openai": BadProvider("")}},
         "^providers: 'openai' is a provider of the package itself; choose another name$",
     ),
+    "dollars without a price": ({"budget": lpo_agent.Budget(usd=1)}, "^the price of own:Echo is not known"),
+    "a method's option that is no number": ({"method_options": {"tags": "x"}, "method": "pe2"}, "^--set.*tags"),
+    "a method's option out of range": ({"method_options": {"tags": -3}, "method": "pe2"}, "^--set.*tags"),
+    "an option of another method": ({"class_gate": 0.0, "method": "ape"}, "^--class-gate is for --method"),
+    "branches of another method": ({"branches": 9, "method": "ape"}, "^--branches is for --method"),
     "rows that are none": ({"rows": 5}, "^examples: give a list of rows"),
     "a bus that is not there": ({"bus": "nats://127.0.0.1:1"}, "cannot connect to a NATS server|needs asyncio"),
     "a bus without its file": ({"bus": "nats://127.0.0.1:1?creds=/none"}, "^--bus: creds=/none: there is no such file"),
@@ -100,6 +105,26 @@ async def test_a_run_whose_bus_is_bad_is_refused_however_it_is_opened(tmp_path: 
         with pytest.raises(ConfigError, match=r"cannot connect|needs asyncio"):
             await session.start(spec)
     assert await lpo_agent.list_runs(env=env) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "other", "says"),
+    [
+        ("evalute", None, "^kind: 'evalute' is no kind of run; known are optimize, evaluate, compare, mark$"),
+        ("compare", None, "^other_prompt: give the prompt to compare with$"),
+        ("compare", " ", "^the prompt is empty$"),
+        ("compare", "Say {inptu}", "^placeholder {inptu} names nothing in the data"),
+    ],
+)
+async def test_a_run_of_no_kind_or_without_its_second_prompt_is_refused(
+    tmp_path: Path, kind: Any, other: str | None, says: str
+) -> None:
+    spec = lpo_agent.make_spec({"prompt": "Say it: {input}", "examples": ROWS, "model": "own:x"})
+    opened = lpo_agent.open_run(spec, kind=kind, other_prompt=other, model=Echo(), env=Environment(tmp_path))
+    with pytest.raises(InputError, match=says):
+        async with opened:
+            raise AssertionError
+    assert await lpo_agent.list_runs(env=Environment(tmp_path)) == []
 
 
 class Buggy:

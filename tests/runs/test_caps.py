@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CAP = 150
 FULL: dict[str, Any] = {
     "prompt": "Say it.\n\n{input}",
-    "examples": [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 220)],
+    "examples": [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 300)],
     "metric": "numeric",
     "method": "local-search",
     "model": "openai:any",
@@ -38,7 +38,7 @@ async def main():
         if len(sys.argv) > 2:
             run = await session.resume(sys.argv[2])
         else:
-            run = await session.start(lpo_agent.make_spec(json.loads(sys.argv[1])))
+            run = await session.start(lpo_agent.make_spec(json.loads(sys.argv[1])), kind="evaluate")
         print(run.run_id, flush=True)
         await run.wait()
 
@@ -101,7 +101,10 @@ async def test_a_stopped_run_keeps_its_cap_when_it_is_resumed(tmp_path: Path, pr
 
 
 def test_a_cap_holds_for_a_run_whose_process_is_killed(tmp_path: Path, provider: FakeServer) -> None:
-    """Calls in progress are lost with the process, but they count, because they may have been charged."""
+    """Calls in progress are lost with the process, but they count, because they may have been charged.
+
+    There are more items than calls, so an evaluation uses the cap up.
+    """
     env = os.environ | {"LPO_HOME": str(tmp_path), "OPENAI_API_KEY": "k", "OPENAI_BASE_URL": f"{provider.url}/v1"}
     back, words = HeldBack(provider, 20), [lpo_agent.make_spec(FULL).model_dump_json()]
     for more in (20, 20, 20, 2 * CAP):
@@ -122,4 +125,4 @@ def test_a_cap_holds_for_a_run_whose_process_is_killed(tmp_path: Path, provider:
         [sys.executable, "-m", "lpo_agent", "show", words[1], "--json"], env=env, check=True, capture_output=True
     )
     assert b'"status": "stopped"' in shown.stdout
-    assert 80 < len(provider.calls) <= CAP
+    assert len(provider.calls) == CAP
