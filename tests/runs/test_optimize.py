@@ -10,17 +10,19 @@ import anyio
 import pytest
 
 import lpo_agent
-from lpo_agent import open_resumed, open_run
+from lpo_agent import Completion, open_resumed, open_run
 from lpo_agent.core.result import RunResult
 from lpo_agent.core.text import parse_tags
 from lpo_agent.environment import Environment
 from lpo_agent.errors import BudgetExceeded, ConfigError, MarkupError
 from lpo_agent.journal import open_journal
 from lpo_agent.spec import make_spec
+from tests.scripted_models import task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lpo_agent import Call
     from lpo_agent.core.events import Event
 
 pytestmark = pytest.mark.anyio
@@ -131,18 +133,33 @@ async def test_a_stopped_run_is_still_confirmed_and_tested(tmp_path: Path) -> No
     assert result.seed.test is not None
 
 
+class HeldModel:
+    """The scripted model of the other tests; it answers ``left`` calls, and all others only when it is released."""
+
+    def __init__(self, left: int) -> None:
+        self.left, self.released = left, anyio.Event()
+
+    async def complete(self, call: Call) -> Completion:
+        self.left -= 1
+        if self.left < 0:
+            await self.released.wait()
+        return Completion(task(call))
+
+
 async def test_a_cancelled_run_is_resumed_by_replay(tmp_path: Path) -> None:
     env = Environment(tmp_path)
     given = options(method="local-search", concurrency=8)
     whole, _ = await finish(tmp_path / "whole", **given)
-    async with open_run(make_spec(given), env=env) as run:
+    held = HeldModel(whole.usage.calls - 1)  # it cannot end before its first events are read
+    async with open_run(make_spec(given), env=env, model=held) as run:
         async for event in run:
             if event.name == "step_finished":
                 break
     async with open_journal(env.journal) as journal:
         assert journal.run(run.run_id).status == "interrupted"
     paid = run.usage().calls
-    async with open_resumed(run.run_id[:-2], env=env) as again:
+    held.released.set()
+    async with open_resumed(run.run_id[:-2], env=env, model=held) as again:
         result = await again.wait()
     assert isinstance(result, RunResult)
     assert (result.best, result.test_delta) == (whole.best, whole.test_delta)
