@@ -46,7 +46,7 @@ ENDS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "an outage": ({"model": Echo(OutageError("silent"))}, OutageError, "failed"),
     "a bug in the model": ({"model": Echo(KeyError("x"))}, LpoError, "failed"),
     "a metric that raises": ({"metric": lambda output, target, row: 1 / 0}, LpoError, "failed"),
-    "a spent budget": ({"budget": Budget(calls=1)}, BudgetExceeded, "stopped"),
+    "a spent budget": ({"budget": Budget(tokens=1)}, BudgetExceeded, "stopped"),
 }
 
 
@@ -83,7 +83,7 @@ async def test_who_reads_a_runs_events_late_gets_all_and_nobody_has_to_read_them
         async with lpo_agent.open_session(model=Echo(), env=env) as session:
             run = await session.start(spec(), model=Echo())
             await run.wait()
-            kept = [each for each in gc.get_objects() if isinstance(each, RunStarted)]
+            kept = [each for each in gc.get_objects() if isinstance(each, RunStarted) and each.run_id == run.run_id]
             assert not kept  # the journal has the events, not this process
             early, late = await names(run), await names(run)
     assert early == late
