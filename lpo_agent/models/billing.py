@@ -96,8 +96,12 @@ class Charge:
     number: int | None = None
 
     async def announce(self) -> None:
-        """Record the call right before it is made, so that it counts even if the process dies during the call."""
-        self.number = await self.billing.announce(self.reservations)
+        """Record the call right before it is made, so that it counts even if the process dies during the call.
+
+        A cancellation waits until that is done: without its number, the call would be recorded a second time.
+        """
+        with anyio.CancelScope(shield=True):
+            self.number = await self.billing.announce(self.reservations)
 
     def settle(self, used: Usage) -> None:
         """Record what the call used."""

@@ -223,6 +223,28 @@ async def test_where_there_is_a_cap_a_call_is_announced_before_it_is_made(*, cap
     assert len(costs.booked) == 2
 
 
+async def test_a_call_that_is_cancelled_while_it_is_announced_is_recorded_once() -> None:
+    costs, begun, finish = Booked(), anyio.Event(), anyio.Event()
+    at_once = costs.announce
+
+    async def announce(most: Spent) -> int:
+        number = await at_once(most)  # queued for the journal
+        begun.set()
+        await finish.wait()
+        return number
+
+    costs.announce = announce  # type: ignore[method-assign]
+    model = flaky()
+    layer = paced(model, FakeTime(), billing=Billing((Ledger(Budget(calls=9)),), Prices({}), costs))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(layer.complete, call())
+        await begun.wait()
+        tasks.cancel_scope.cancel()
+        finish.set()
+    assert len(costs.announced) == 1
+    assert not costs.open
+
+
 async def test_attempts_are_counted_and_refused_before_the_call() -> None:
     costs = Booked()
     ledger = Ledger(Budget(calls=2))
