@@ -22,11 +22,11 @@ from lpo_agent.runs.agents import open_agents, setting_of
 from lpo_agent.runs.probe import choose_method
 from lpo_agent.runs.request import method_of
 from lpo_agent.runs.results import build_result
-from lpo_agent.search.candidates import LocalityChecks, SearchHistory
+from lpo_agent.search.analysis import PromptAnalyzer
+from lpo_agent.search.candidates import LocalityChecks
 from lpo_agent.search.context import Search
 from lpo_agent.search.coordinator import Coordinator
 from lpo_agent.search.methods.choosing import check_options
-from lpo_agent.search.methods.local.analysis import PromptAnalyzer
 from lpo_agent.search.outcome import SearchOutcome, SearchTask
 from lpo_agent.search.scoring import Outcomes, until_spent
 from lpo_agent.search.task import call_tokens, calls_each, end_cost, fit, warn_of_few
@@ -178,8 +178,7 @@ async def mark(context: RunContext) -> MarkResult:
     plan = method.plan(spec)
     async with open_agents(context, setting_of(spec, task, plan, choice.method), method) as bus:
         rows = task.splits.train[:MARKED_ROWS]
-        analyzer = PromptAnalyzer(0, bus, context.scoring(bus), task.seed, rows, plan)
-        marks = (await analyzer.analyze(1, task.seed, SearchHistory((task.seed,)))).marks
+        marks = await PromptAnalyzer(bus, context.scoring(bus), rows, plan).analyze(task.prompt)
     marked = marks.on(task.prompt)
     return MarkResult(
         run_id=context.run_id,
@@ -238,7 +237,7 @@ async def _score_all(context: RunContext, texts: list[str]) -> tuple[list[Outcom
 
 def plain_method() -> tuple[FullMethod, Plan]:
     """Return any method, for a run that only scores and therefore uses no agent of the method."""
-    from lpo_agent.search.methods.local import LOCAL_SEARCH  # noqa: PLC0415 - one method of many, named here only
+    from lpo_agent.search.methods.pool import LOCAL_SEARCH  # noqa: PLC0415 - one method of many, named here only
 
     return LOCAL_SEARCH, LOCAL_SEARCH.numbers
 
