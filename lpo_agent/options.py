@@ -50,8 +50,8 @@ class RunOptions(TypedDict, total=False):
     """Candidates of each step (1 to 64; default: the method's own)."""
     race_items: int | None
     """Training items that the best candidates are compared on (2 to 100,000; default: the method's own)."""
-    demos: int
-    """Most few-shot examples that the search may put in (0 to 64; default: 0)."""
+    demos: int | None
+    """Most few-shot examples that the search may put in (0 to 64; default: the method's own)."""
     must_pass: Path | str | None
     """Examples on which the answer may not do worse than the seed prompt."""
     class_gate: float | None

@@ -100,7 +100,9 @@ class RunSpec(OptionModel):
     race_items: int | None = _search(
         None, "training items that the best candidates are compared on", metavar="N", unset=OWN, ge=2, le=100_000
     )
-    demos: int = _search(0, "most few-shot examples that the search may put in", metavar="N", ge=0, le=64)
+    demos: int | None = _search(
+        None, "most few-shot examples that the search may put in", metavar="N", unset=OWN, ge=0, le=64
+    )
     must_pass: Path | None = _search(
         None, "examples on which the answer may not do worse than the seed prompt", metavar="FILE"
     )

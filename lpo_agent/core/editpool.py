@@ -9,7 +9,7 @@ prompt of one sentence could take up two or three of them at most.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lpo_agent.core.edits import Edit, applied
 from lpo_agent.core.text import PLACEHOLDER, Span
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from lpo_agent.core.posterior import Term
     from lpo_agent.core.text import Prompt
+
+
+LETTERS: Final = 6
+"""About how many characters a word has, with the space after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,11 @@ class PoolEdit:
         if self.core:
             own = (*own, ("text", self.core))
         return (*own, ("theme", self.theme)) if self.theme else own
+
+    @property
+    def growth(self) -> int:
+        """About how many words longer it makes the prompt; negative for a deletion."""
+        return len(self.text.split()) - (self.span.end - self.span.start) // LETTERS
 
 
 def excludes(one: PoolEdit, other: PoolEdit) -> bool:

@@ -32,6 +32,10 @@ PACKAGE: Final = Prior(0.0, 0.06**2)
 PRIORS: Final[Mapping[str, Prior]] = {"edit": EDIT, "text": TEXT, "theme": THEME, "pair": PACKAGE, "set": PACKAGE}
 OFTEN: Final = 6
 """Scores of a whole prompt, or of two edits together, from which on they have a term of their own."""
+ASSUMED: Final = 10
+"""Edits for which the assumed mean of a source's edits counts."""
+WORD: Final = 0.0002
+"""What a word must be worth: the cost of a longer prompt, in points of score."""
 MOST_PACKAGES: Final = 12
 NEAR: Final = 3
 """Edits by which a set must differ from the incumbent for its scores to count half."""
@@ -73,11 +77,28 @@ class Factorial:
             for chosen, found in self.scores.items()
             for item, score in found.items()
         ]
-        terms = [term for each in self.pool for term in each.terms]
-        priors = {term: PRIORS[str(term[0])] for term in (*terms, *(t for s in self._sets for t in self.terms(s)))}
+        priors = self._priors()
         self.posterior = fit(observations, priors, self._variances)
         self._variances = variances_of(observations, self.posterior)
         self.incumbent = self.leaders(1)[0]
+
+    def _priors(self) -> dict[Term, Prior]:
+        """Return the prior of each term; that of an edit has the mean that the edits of its source showed so far."""
+        credit = self._credit()
+        found: dict[Term, Prior] = {}
+        for each in self.pool:
+            found |= {term: PRIORS[str(term[0])] for term in each.terms}
+            found[each.terms[0]] = Prior(credit.get(each.source, EDIT.mean), EDIT.variance)
+        return found | {("set", tuple(sorted(each))): PACKAGE for each in self._sets}
+
+    def _credit(self) -> dict[str, float]:
+        """Return by source the mean worth of its edits that were scored, shrunk to that of an edit without credit."""
+        worth: dict[str, list[float]] = {}
+        for number in sorted({n for each in self.scores for n in each}):
+            worth.setdefault(self.pool[number].source, []).append(self.worth(frozenset({number})))
+        return {
+            name: (ASSUMED * EDIT.mean + math.fsum(found)) / (ASSUMED + len(found)) for name, found in worth.items()
+        }
 
     def _weight(self, chosen: EditSet) -> float:
         return NEAR / (NEAR + len(chosen ^ self.incumbent))
@@ -107,8 +128,15 @@ class Factorial:
     def leaders(self, count: int, least: int = OFTEN) -> list[EditSet]:
         """Return the best sets with at least ``least`` scores, by expected gain; the seed prompt is always one."""
         whole = [each for each, found in self.scores.items() if not each or len(found) >= least]
-        found = sorted({*whole, frozenset()}, key=lambda each: (-round(self.worth(each), 9), len(each), sorted(each)))
-        return found[:count]
+        return sorted({*whole, frozenset()}, key=lambda each: (-round(self.value(each), 9), sorted(each)))[:count]
+
+    def value(self, chosen: EditSet) -> float:
+        """Return the expected gain of a set over the seed prompt, less the cost of its words."""
+        return self.worth(chosen) - WORD * sum(self.pool[n].growth for n in chosen)
+
+    def leaner(self, chosen: EditSet) -> EditSet:
+        """Return a set without the edit that adds least to it: whether it does is seen when both were scored."""
+        return chosen - {min(chosen, key=lambda n: (self.share(chosen, frozenset({n}))[0], n))} if chosen else chosen
 
     def draw(self, rng: random.Random, most: int, scale: float = 1.0) -> EditSet:
         """Draw a set of at most ``most`` edits: the best one under effects that are drawn from the posterior."""

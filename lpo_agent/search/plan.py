@@ -11,10 +11,10 @@ class Plan:
     """The numbers of a search.
 
     Search: a method that is ``fitted`` to its budget spends ``search`` calls of task and optimizer model, in at most
-    ``steps`` rounds (0: as many as these calls can pay for). In each round, each of ``branches`` draws ``proposals``
-    sets of edits from a pool of ``pool`` edits or more. A set has at most ``size`` edits at first, and is scored on
-    ``look`` items. The seed prompt is scored on ``first_rung`` of the training items before the first round, and at most
-    ``last_rung`` training items are used (the panel). A marker marks ``marks`` spans.
+    ``steps`` steps (0: as many as these calls can pay for) of ``rounds`` rounds. In each round, each of ``branches``
+    draws ``proposals`` sets of edits from a pool of ``pool`` edits or more. A set has at most ``size`` edits at first,
+    and is scored on ``look`` items. The seed prompt is scored on ``first_rung`` of the training items before the first
+    round, and at most ``last_rung`` training items are used (the panel). A marker marks ``marks`` spans.
 
     Analysis: ``failures`` and ``passes`` are the numbers of examples that the critic sees and that influence is
     measured on. With ``measures``, the influence of at most ``probes`` phrases is measured before a prompt is marked.
@@ -31,6 +31,7 @@ class Plan:
     fitted: bool = False
     branches: int = 4
     steps: int = 3
+    rounds: int = 4
     proposals: int = 4
     pool: int = 24
     size: int = 3

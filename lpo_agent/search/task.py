@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ENDGAME = 0.6
 """The highest share of the budget that confirmation on dev and the test may take, for methods that are not fitted."""
+STEPS = 6
+"""Steps of a fitted plan without a budget of calls."""
 ROOM_PER_FINALIST = 150
 """Calls, apart from those of the test, for which one more finalist is scored on dev."""
 
@@ -70,11 +72,13 @@ def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
         task, plan = (_divided if plan.fitted else _reduced)(task, plan, calls)
     if not plan.fitted:
         return task, plan
-    if calls is not None:
-        left = calls - each * (choosing_items(task, plan) + 2 * len(task.splits.test))
-        plan = replace(plan, search=max(each, left))
-    a_round = each * plan.branches * plan.proposals * plan.look
-    return task, replace(plan, steps=plan.steps or max(1, 2 * math.ceil(plan.search / a_round)))
+    a_step = each * plan.branches * plan.rounds * plan.proposals * plan.look
+    if calls is None:
+        steps = plan.steps or STEPS
+        return task, replace(plan, steps=steps, search=each * plan.first_rung + steps * a_step)
+    left = calls - each * (choosing_items(task, plan) + 2 * len(task.splits.test))
+    search = max(each, left)
+    return task, replace(plan, steps=plan.steps or math.ceil(search / a_step), search=search)
 
 
 def _divided(task: Task, plan: Plan, calls: int) -> tuple[Task, Plan]:

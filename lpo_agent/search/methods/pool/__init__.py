@@ -75,7 +75,7 @@ class PoolMethod:
             reranks=marker == "auto",
             marker=marker,
             proposer=proposer,
-            demos=spec.demos if "demos" in spec.model_fields_set else plan.demos,
+            demos=plan.demos if spec.demos is None else spec.demos,
             seed=spec.seed,
         )
 

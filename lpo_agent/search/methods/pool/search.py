@@ -69,6 +69,7 @@ class PoolSearch:
     spent: int = 0
     asked: int = 0
     step: int = 0
+    steps: int = 0
     over: bool = False
     suggested: list[EditSet] = field(default_factory=list)
     written: dict[int, list[int]] = field(default_factory=dict)
@@ -78,39 +79,52 @@ class PoolSearch:
         """Score sets of edits, round by round, until the calls of the search are spent or nothing is left to learn."""
         context, plan = self.context, self.context.plan
         context.emit(PhaseStarted(phase="search", total=plan.branches * plan.steps))
-        self._prompts[SEED], self.limit = context.prompt, plan.search
+        self._prompts[SEED], self.limit, self.steps = context.prompt, plan.search, plan.steps
         rows = self.panel[: min(plan.first_rung, max(1, self.limit // context.rows.calls_each))]
         seed = partial(score_seed, context.scoring, context.rows, context.outcome, context.emit)
         await together([seed, partial(self._score, [Trial(SEED, context.prompt, rows)])])
         self.model.note(SEED, self._dev_scores(context.prompt))
-        await self._rounds()
+        await self._steps()
 
-    async def _rounds(self) -> None:
+    async def _steps(self) -> None:
         try:
-            while not self.over and self.spent < self.limit and self.step < self.context.plan.steps:
-                await self._round()
+            while self._goes_on() and self.step < self.steps:
+                await self._step()
         finally:
             self._sum_up()
 
-    async def _round(self) -> None:
-        """Draw the sets of a round, score them while the agents write, and fit the posterior."""
+    def _goes_on(self) -> bool:
+        return not self.over and self.spent < self.limit
+
+    async def _step(self) -> None:
+        """Run the rounds of a step, and tell what came of it."""
         self.step += 1
-        self._admit()
         self.model.refit()
-        before = self.model.incumbent
-        if self._is_perfect(before):
-            self.over = True
-            return
+        before, skipped = self.model.incumbent, None
+        trials: list[Trial] = []
         self.teller.begins(self.step, self._prompt(before))
-        trials = self._trials(random.Random(seed_of(self.context.plan.seed, "round", self.step)))
-        writes = self.writer is not None and self.step >= self.writer.due
+        for number in range(self.context.plan.rounds):
+            if self._is_perfect(self.model.incumbent):
+                self.over = True
+            if not self._goes_on():
+                break
+            writes = self.writer is not None and number == 0 and self.step >= self.writer.due
+            found, reason = await self._round(number, writes=writes)
+            trials, skipped = [*trials, *found], skipped or reason
+        self._tell(before, trials, skipped)
+
+    async def _round(self, number: int, *, writes: bool) -> tuple[list[Trial], str | None]:
+        """Draw the sets of a round, score them while the agents write, and fit the posterior."""
+        self._admit()
+        rng = random.Random(seed_of(self.context.plan.seed, "round", self.step, number))
+        trials, parent = self._trials(rng), self.model.incumbent
         self.over = not trials and not writes and not self.waiting
         news: list[Written] = []
         works = [partial(self._score, trials)]
-        await together([*works, partial(self._write, before, news)] if writes else works)
-        skipped = self._take_in(before, news)
+        await together([*works, partial(self._write, parent, news)] if writes else works)
+        reason = self._take_in(parent, news)
         self.model.refit()
-        self._tell(before, trials, skipped)
+        return trials, reason
 
     def _admit(self) -> None:
         """Let edits into the pool, as many as the calls so far can tell apart."""
@@ -155,7 +169,7 @@ class PoolSearch:
         if number == 0:
             return self.model.expected(most)
         if number == 1:
-            return rng.choice(self.model.leaders(3))
+            return rng.choice([*self.model.leaders(3), self.model.leaner(self.model.incumbent)])
         if self.suggested:
             return self.suggested.pop(0)
         return self.model.draw(rng, most)
@@ -269,12 +283,13 @@ class PoolSearch:
         spare = (context.plan.finalists - len(self._finalists())) * each * dev
         if spare > 0 and not self.over and context.outcome.stopped_by is None and context.plan.fitted:
             self.limit += spare
+            self.steps += spare if context.spec.steps is None else 0
             try:
                 hold = ledger.reserve(calls=test + each * dev, aside=True)
             except BudgetExceeded:
                 hold = None
             try:
-                await self._rounds()
+                await self._steps()
             finally:
                 if hold is not None:
                     ledger.release(hold)
@@ -294,7 +309,7 @@ class PoolSearch:
             for chosen in best:
                 self.model.note(chosen, self._dev_scores(self._prompt(chosen)))
             self.model.refit()
-            worth = {each.prompt.text: self.model.worth(sets[each.prompt.text]) for each in admitted}
+            worth = {each.prompt.text: self.model.value(sets[each.prompt.text]) for each in admitted}
             first = max(admitted, key=lambda each: worth[each.prompt.text], default=None)
             return first if first is not None and worth[first.prompt.text] > 0 else None
 
