@@ -30,7 +30,7 @@ THEME: Final = Prior(0.0, 0.10**2)
 PACKAGE: Final = Prior(0.0, 0.06**2)
 """Prior of what a pair of edits, or a whole prompt, adds to the sum of its edits."""
 PRIORS: Final[Mapping[str, Prior]] = {"edit": EDIT, "text": TEXT, "theme": THEME, "pair": PACKAGE, "set": PACKAGE}
-OFTEN: Final = 6
+OFTEN: Final = 3
 """Scores of a whole prompt, or of two edits together, from which on they have a term of their own."""
 ASSUMED: Final = 10
 """Edits for which the assumed mean of a source's edits counts."""
