@@ -13,7 +13,7 @@ import argparse
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -27,7 +27,7 @@ MODEL = f"scripted:{Path(__file__).resolve()}:poet"
 BARREN = "Kindly have a look at the note that is given below. Take all the time that you need."
 PLANTED = "Write a long and lovely poem about it."
 PROMPT = f"{BARREN} {PLANTED} Thank you for all that you do.\n\nNote: {{input}}"
-SIZES = {"branches": 3, "steps": 4, "proposals": 4, "race_items": 24}
+SIZES: dict[str, Any] = {"branches": 3, "steps": 4, "proposals": 4, "race_items": 24}
 ITEMS = 120
 
 

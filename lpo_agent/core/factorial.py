@@ -34,6 +34,10 @@ OFTEN: Final = 3
 """Scores of a whole prompt, or of two edits together, from which on they have a term of their own."""
 ASSUMED: Final = 10
 """Edits for which the assumed mean of a source's edits counts."""
+MARGIN: Final = 0.01
+"""What an edit must be worth, so that edits without effect do not pile up, in points of score."""
+CAUTION: Final = 0.7
+"""By how many standard deviations the best guess takes each edit to be worse than it seems."""
 WORD: Final = 0.0002
 """What a word must be worth: the cost of a longer prompt, in points of score."""
 MOST_PACKAGES: Final = 12
@@ -131,8 +135,12 @@ class Factorial:
         return sorted({*whole, frozenset()}, key=lambda each: (-round(self.value(each), 9), sorted(each)))[:count]
 
     def value(self, chosen: EditSet) -> float:
-        """Return the expected gain of a set over the seed prompt, less the cost of its words."""
-        return self.worth(chosen) - WORD * sum(self.pool[n].growth for n in chosen)
+        """Return the expected gain of a set over the seed prompt, less the cost of its edits."""
+        return self.worth(chosen) - sum(self.cost(n) for n in chosen)
+
+    def cost(self, number: int) -> float:
+        """Return what an edit must be worth at least: it is one more change, and makes the prompt longer."""
+        return MARGIN + WORD * self.pool[number].growth
 
     def leaner(self, chosen: EditSet) -> EditSet:
         """Return a set without the edit that adds least to it: whether it does is seen when both were scored."""
@@ -144,16 +152,21 @@ class Factorial:
         return self.best(lambda term: drawn.get(term, 0.0), most)
 
     def expected(self, most: int) -> EditSet:
-        """Return the set of at most ``most`` edits with the best expected effects."""
-        return self.best(lambda term: self.posterior.mean((term,)), most)
+        """Return the set of at most ``most`` edits that is best as far as is known, by careful estimates of effects."""
+        doubt = {n: CAUTION * self.share(frozenset({n}), frozenset({n}))[1] for n in range(len(self.pool))}
+        return self.best(lambda term: self.posterior.mean((term,)), most, doubt)
 
-    def best(self, effect: Callable[[Term], float], most: int) -> EditSet:
-        """Return a best set for these effects, edit by edit the one that adds most (a greedy choice)."""
+    def best(self, effect: Callable[[Term], float], most: int, doubt: Mapping[int, float] | None = None) -> EditSet:
+        """Return a best set for these effects, edit by edit the one that adds most (a greedy choice).
+
+        ``doubt``: by edit, what is taken off its effect.
+        """
+        off = {n: self.cost(n) + (doubt[n] if doubt else 0.0) for n in range(len(self.pool))}
         chosen: list[int] = []
         held: set[Term] = set()
         left = {number: each.terms for number, each in enumerate(self.pool)}
         while left and len(chosen) < most:
-            gains = {n: sum(effect(term) for term in terms if term not in held) for n, terms in left.items()}
+            gains = {n: sum(effect(t) for t in terms if t not in held) - off[n] for n, terms in left.items()}
             number = max(gains, key=lambda n: (gains[n], -n))
             if gains[number] <= 0:
                 break

@@ -87,7 +87,7 @@ def _divided(task: Task, plan: Plan, calls: int) -> tuple[Task, Plan]:
     test = min(len(splits.test), room // 4)
     rest = room - 2 * test
     finalists = min(plan.finalists, max(1, rest // ROOM_PER_FINALIST))
-    dev = min(len(splits.dev), max(1, rest // 4 // (1 + finalists)))
+    dev = min(len(splits.dev), max(2, rest // 4 // (1 + finalists)))
     return _cut(task, calls, dev, test), replace(plan, finalists=finalists)
 
 

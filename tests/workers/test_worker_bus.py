@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 import pytest
-from lpo_agent.search.methods.local import LPO
+from lpo_agent.search.methods.pool import LPO
 
 from lpo_agent.agents.base import AgentSetting
 from lpo_agent.agents.team import Team

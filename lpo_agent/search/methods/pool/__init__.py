@@ -85,7 +85,7 @@ class PoolMethod:
     def _marker(self, spec: RunSpec, proposer: str) -> str:
         """Return the marker's name. With edit operators, "auto" is "influence": the model probably cannot mark."""
         if spec.marker in {None, "auto"}:
-            return "influence" if proposer == "operators" else "auto"
+            return "influence" if "operators" in {proposer, self.proposer} else "auto"
         return str(spec.marker)
 
     def calls(self, spec: RunSpec, task: Task, plan: Plan) -> tuple[int, int]:  # noqa: ARG002 - a method's

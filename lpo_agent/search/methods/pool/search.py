@@ -20,6 +20,7 @@ from lpo_agent.core.messages import Trace
 from lpo_agent.core.scores import Scored, values
 from lpo_agent.core.stats import mean
 from lpo_agent.errors import BudgetExceeded, EditRejected
+from lpo_agent.search.attribution import attribute, unmeasured
 from lpo_agent.search.candidates import Candidate, seed_of
 from lpo_agent.search.methods.pool.telling import Trial, candidate_of, records, result_of
 from lpo_agent.search.methods.pool.writing import Known, Written, taken_apart
@@ -169,7 +170,8 @@ class PoolSearch:
         if number == 0:
             return self.model.expected(most)
         if number == 1:
-            return rng.choice([*self.model.leaders(3), self.model.leaner(self.model.incumbent)])
+            leaner = self.model.leaner(self.model.incumbent)
+            return rng.choice([*self.model.leaders(2), leaner, leaner])
         if self.suggested:
             return self.suggested.pop(0)
         return self.model.draw(rng, most)
@@ -319,4 +321,12 @@ class PoolSearch:
             outcome.edits = result_of(self.model, sets[outcome.best.prompt.text], self.context.prompt)
 
     async def explain(self) -> None:
-        """Do nothing: the posterior has told the worth of each edit already, from all scores of the search."""
+        """Measure the worth of each edit of the best prompt, if calls are left; else the posterior has told it."""
+        context, plan = self.context, self.context.plan
+        outcome, rows = context.outcome, self.panel[: plan.explained_on]
+        if outcome.best is outcome.seed or plan.explained == 0:
+            return
+        text = outcome.best.prompt.text
+        edits = min(plan.explained, len(unmeasured(context.prompt, text)))
+        context.emit(PhaseStarted(phase="explain", total=edits * len(rows)))
+        outcome.edits = await attribute(context.scoring, context.prompt, text, rows, plan.explained)
