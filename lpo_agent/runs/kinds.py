@@ -29,7 +29,7 @@ from lpo_agent.search.coordinator import Coordinator
 from lpo_agent.search.methods.choosing import check_options
 from lpo_agent.search.outcome import SearchOutcome, SearchTask
 from lpo_agent.search.scoring import Outcomes, until_spent
-from lpo_agent.search.task import call_tokens, calls_each, end_cost, fit, warn_of_few
+from lpo_agent.search.task import call_tokens, calls_each, end_cost, fit, shares, warn_of_few
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -54,6 +54,8 @@ async def optimize(context: RunContext) -> RunResult:
     check_options(method, spec)
     task, plan = fit(context.task, method.plan(spec), spec.budget)
     task = warn_of_few(task, spec.gain)
+    if plan.fitted:
+        context.say(shares(task, plan))
     context.emit(_started(context, task, plan, replace(choice, method=method.name)))
     tally = Tally()
 
