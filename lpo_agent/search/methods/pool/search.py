@@ -260,7 +260,7 @@ class PoolSearch:
         if skipped:
             outcome.skipped.append(skipped)
         moved = (self._prompt(after), mean(found.values())) if after != before else None
-        for trial in {(t.branch, t.chosen): t for t in trials}.values():
+        for trial in {(t.branch, t.chosen): t for t in trials if t.chosen}.values():
             self.teller.raced(self.step, trial, self.model, before)
         self.teller.ends(self.step, moved, skipped)
 
