@@ -50,8 +50,8 @@ class RunOptions(TypedDict, total=False):
     """Candidates of each step (1 to 64; default: depends on the method)."""
     race_items: int | None
     """Training items that the best candidates are compared on (2 to 100,000; default: depends on the method)."""
-    demos: int
-    """Highest number of few-shot examples that the search may add (0 to 64; default: 0)."""
+    demos: int | None
+    """Highest number of few-shot examples that the search may add (0 to 64; default: depends on the method)."""
     must_pass: Path | str | None
     """Examples on which the best prompt may not score less than the seed prompt."""
     class_gate: float | None

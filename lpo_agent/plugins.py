@@ -85,8 +85,8 @@ METHODS: Final[Table[Any]] = Table(
     "method",
     "lpo_agent.methods",
     {
-        "lpo": "lpo_agent.search.methods.local:LPO",
-        "local-search": "lpo_agent.search.methods.local:LOCAL_SEARCH",
+        "lpo": "lpo_agent.search.methods.pool:LPO",
+        "local-search": "lpo_agent.search.methods.pool:LOCAL_SEARCH",
         "ape": "lpo_agent.search.methods.beam:APE",
         "apo": "lpo_agent.search.methods.beam:APO",
         "pe2": "lpo_agent.search.methods.beam:PE2",

@@ -101,7 +101,9 @@ class RunSpec(OptionModel):
     race_items: int | None = _search(
         None, "training items that the best candidates are compared on", metavar="N", unset=OWN, ge=2, le=100_000
     )
-    demos: int = _search(0, "highest number of few-shot examples that the search may add", metavar="N", ge=0, le=64)
+    demos: int | None = _search(
+        None, "highest number of few-shot examples that the search may add", metavar="N", unset=OWN, ge=0, le=64
+    )
     must_pass: Path | None = _search(
         None, "examples on which the best prompt may not score less than the seed prompt", metavar="FILE"
     )

@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lpo_agent.agents.parsing import tagged_spans
-from lpo_agent.core.credit import drawn
 from lpo_agent.core.influence import describe, insertion_points, phrases
 from lpo_agent.core.messages import Mark, MarkAsk, Marks
+from lpo_agent.core.places import drawn
 from lpo_agent.models.base import Call, Turn
 from lpo_agent.models.conversation import converse
 from lpo_agent.prompts import fenced, load
@@ -84,7 +84,7 @@ class InfluenceMarker:
     """Chooses spans by their measured influence and by the credit of earlier edits there; uses no model.
 
     Insertion points and phrases are ranked together by their priority, which is partly random (see
-    :func:`lpo_agent.core.credit.drawn`); at least one of each kind is marked. If the influence of any phrase
+    :func:`lpo_agent.core.places.drawn`); at least one of each kind is marked. If the influence of any phrase
     was measured, only measured phrases are ranked.
     """
 

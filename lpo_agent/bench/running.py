@@ -30,7 +30,7 @@ from lpo_agent.runs.request import OwnParts, method_of
 from lpo_agent.runs.run import new_run_id
 from lpo_agent.runs.runner import CallCap, calls_of_test, open_runner
 from lpo_agent.runs.task import load_task, settled
-from lpo_agent.search.task import calls_each, end_cost
+from lpo_agent.search.task import calls_each, choosing_items
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -134,7 +134,7 @@ def _check(bench: Bench, cell: Cell, splits: Splits | None) -> None:
     if bench.search_calls is None:
         return
     plan = method_of(OwnParts(), settled(spec.method)).plan(spec)
-    choice = end_cost(task, plan, None).calls - calls_of_test(task)
+    choice = calls_each(task) * choosing_items(task, plan)
     if choice >= bench.search_calls:
         raise ConfigError(
             f"search_calls {bench.search_calls} leaves nothing to search with: the choice on dev alone takes up to "

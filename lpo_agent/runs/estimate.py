@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -11,7 +12,7 @@ from lpo_agent.models.prices import load_prices
 from lpo_agent.plugins import AUTO
 from lpo_agent.runs.request import OwnParts, method_of
 from lpo_agent.runs.task import SEARCHES, load_task, settled
-from lpo_agent.search.task import call_tokens, calls_each, fit, warn_of_few
+from lpo_agent.search.task import call_tokens, calls_each, fit, shares, warn_of_few
 
 if TYPE_CHECKING:
     from lpo_agent.runs.request import Kind
@@ -55,6 +56,8 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize", own: OwnParts | None = None
     method = method_of(own, settled(spec.method))
     task, plan = fit(task, method.plan(spec), spec.budget)
     task = warn_of_few(task, spec.gain)
+    if plan.fitted:
+        task = replace(task, notes=(shares(task, plan), *task.notes))
     found = _estimate(spec, kind, task, *method.calls(spec, task, plan))
     return found.model_copy(update={"branches": plan.branches, "steps": plan.steps, "proposals": plan.proposals})
 
@@ -62,7 +65,8 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize", own: OwnParts | None = None
 def estimate_calls(spec: RunSpec, task: Task) -> tuple[int, int]:
     """Return the lowest and the highest number of calls of an optimization."""
     method = method_of(OwnParts(), settled(spec.method))
-    return method.calls(spec, task, method.plan(spec))
+    task, plan = fit(task, method.plan(spec), spec.budget)
+    return method.calls(spec, task, plan)
 
 
 def _estimate(spec: RunSpec, kind: Kind, task: Task, low: int, high: int) -> PlanEstimate:

@@ -22,14 +22,14 @@ from lpo_agent.runs.agents import open_agents, setting_of
 from lpo_agent.runs.probe import choose_method
 from lpo_agent.runs.request import method_of
 from lpo_agent.runs.results import build_result
-from lpo_agent.search.candidates import LocalityChecks, SearchHistory
+from lpo_agent.search.analysis import PromptAnalyzer
+from lpo_agent.search.candidates import LocalityChecks
 from lpo_agent.search.context import Search
 from lpo_agent.search.coordinator import Coordinator
 from lpo_agent.search.methods.choosing import check_options
-from lpo_agent.search.methods.local.analysis import PromptAnalyzer
 from lpo_agent.search.outcome import SearchOutcome, SearchTask
 from lpo_agent.search.scoring import Outcomes, until_spent
-from lpo_agent.search.task import call_tokens, calls_each, end_cost, fit, warn_of_few
+from lpo_agent.search.task import call_tokens, calls_each, end_cost, fit, shares, warn_of_few
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -54,6 +54,8 @@ async def optimize(context: RunContext) -> RunResult:
     check_options(method, spec)
     task, plan = fit(context.task, method.plan(spec), spec.budget)
     task = warn_of_few(task, spec.gain)
+    if plan.fitted:
+        context.say(shares(task, plan))
     context.emit(_started(context, task, plan, replace(choice, method=method.name)))
     tally = Tally()
 
@@ -178,8 +180,7 @@ async def mark(context: RunContext) -> MarkResult:
     plan = method.plan(spec)
     async with open_agents(context, setting_of(spec, task, plan, choice.method), method) as bus:
         rows = task.splits.train[:MARKED_ROWS]
-        analyzer = PromptAnalyzer(0, bus, context.scoring(bus), task.seed, rows, plan)
-        marks = (await analyzer.analyze(1, task.seed, SearchHistory((task.seed,)))).marks
+        marks = await PromptAnalyzer(bus, context.scoring(bus), rows, plan).analyze(task.prompt)
     marked = marks.on(task.prompt)
     return MarkResult(
         run_id=context.run_id,
@@ -238,7 +239,7 @@ async def _score_all(context: RunContext, texts: list[str]) -> tuple[list[Outcom
 
 def plain_method() -> tuple[FullMethod, Plan]:
     """Return any method, for a run that only scores and therefore uses no agent of the method."""
-    from lpo_agent.search.methods.local import LOCAL_SEARCH  # noqa: PLC0415 - one method of many, named here only
+    from lpo_agent.search.methods.pool import LOCAL_SEARCH  # noqa: PLC0415 - one method of many, named here only
 
     return LOCAL_SEARCH, LOCAL_SEARCH.numbers
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lpo_agent.core.edits import applied, edits_between, new_spans, reverted
+from lpo_agent.core.edits import edits_between, reverted
 from lpo_agent.core.result import EditResult
-from lpo_agent.core.scores import paired, values
-from lpo_agent.core.stats import mean, paired_interval
-from lpo_agent.core.text import MarkedPrompt, Replacement, splice
+from lpo_agent.core.scores import paired
+from lpo_agent.core.stats import paired_interval
 from lpo_agent.errors import EditRejected
 
 if TYPE_CHECKING:
@@ -47,37 +46,6 @@ async def attribute(
         known = scoring.known(asked[number], rows) if number in asked else {}
         results.append(_result(seed, edit, paired(whole, known, ids)))
     return tuple(results)
-
-
-async def pruned(
-    scoring: Scoring, seed: Prompt, parent: Prompt, rows: Sequence[Row], most: int
-) -> tuple[MarkedPrompt, Prompt] | None:
-    """Return ``parent`` with its unnecessary edits marked, and the prompt without them; None if all are needed.
-
-    Edits that made the prompt longer and are worth 0 or less are reverted one after another, the lowest worth
-    first, as long as the mean score on ``rows`` does not fall. So if two edits have the same effect, one of
-    them stays. Raises RequestFailed when the budget is spent.
-    """
-    edits = edits_between(seed, parent.text)
-    found = await attribute(scoring, seed, parent.text, rows, most)
-    longer = [n for n, edit in enumerate(edits) if len(edit.text) > edit.span.end - edit.span.start]
-    unneeded = [n for n in longer if (worth := found[n].worth) is not None and worth <= 0]
-    removed: list[int] = []
-    best = await _mean(scoring, parent.text, rows)
-    for number in sorted(unneeded, key=lambda n: (found[n].worth or 0.0, n)):
-        kept = [edit for n, edit in enumerate(edits) if n not in {*removed, number}]
-        text = applied(seed, kept).text
-        if text.strip() and (score := await _mean(scoring, text, rows)) >= best:
-            best, removed = score, sorted([*removed, number])
-    if not removed or len(removed) == len(edits):
-        return None
-    places = new_spans(edits)
-    marked = MarkedPrompt(prompt=parent, spans=tuple(places[number] for number in removed))
-    return marked, splice(marked, [Replacement(at, edits[n].span.of(seed.text)) for at, n in enumerate(removed)])
-
-
-async def _mean(scoring: Scoring, text: str, rows: Sequence[Row]) -> float:
-    return mean(values(await scoring.score(text, rows)).values())
 
 
 def _size(edit: Edit) -> int:

@@ -1,4 +1,4 @@
-"""The end of a local search: chooses the best prompt on one part of dev and confirms it on the other part."""
+"""The end of a search: chooses the best prompt among a few finalists on the dev split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lpo_agent.core import choosing
 from lpo_agent.core.choosing import Finalist
 from lpo_agent.core.events import FinalistScored, PhaseStarted
 from lpo_agent.core.result import FrontPoint
-from lpo_agent.core.scores import Scored, paired, summarize, values
+from lpo_agent.core.scores import Scored, summarize, values
 from lpo_agent.search.outcome import score_seed
 from lpo_agent.search.scoring import together
 
@@ -36,44 +36,39 @@ class Finals:
     panel: Sequence[Row]
     emit: Callable[[Event], None]
 
-    async def settle(self, finalists: Sequence[Candidate]) -> None:
-        """Choose and confirm the best finalist, and store the result; raises RequestFailed when the budget is spent."""
+    async def settle(
+        self,
+        finalists: Sequence[Candidate],
+        choose: Callable[[Sequence[Candidate]], Candidate | None] | None = None,
+    ) -> None:
+        """Score the finalists on dev, choose one of them, and store it; raises RequestFailed when the budget is spent.
+
+        ``choose``: returns the best of those that pass the gates, None for the seed prompt; by default the rule of
+        :func:`lpo_agent.core.choosing.choose`, by dev alone.
+        """
         dev, must, seed = self.task.dev, self.task.must_pass, self.outcome.seed
-        cut = choosing.selection_size(len(dev))
-        first, fresh = dev[:cut], dev[cut:]
         texts = [each.prompt.text for each in finalists]
-        self.emit(PhaseStarted(phase="confirm", total=len(dev) + len(first) * len(finalists) + len(fresh)))
+        self.emit(PhaseStarted(phase="confirm", total=len(dev) * len(finalists)))
         await together(
             [
                 partial(score_seed, self.scoring, self.task, self.outcome, self.emit),
-                partial(self.scoring.score_all, texts, first),
+                partial(self.scoring.score_all, texts, dev),
                 partial(self.scoring.score_all, [seed.prompt.text, *texts] if finalists else [], must),
             ]
         )
         for each in finalists:
-            score = summarize(self.scoring.known(each.prompt.text, first).values())
+            score = summarize(self.scoring.known(each.prompt.text, dev).values())
             self.emit(FinalistScored(candidate=each.id, score=score))
-        self.outcome.front = self._front([seed, *finalists], first)
-        admitted = [each for each in finalists if self._passes(each, first)]
-        number = choosing.choose([self._entry(each, first) for each in admitted], self._known(seed, first))
-        if number is not None:
-            await self._confirm(admitted[number], fresh)
+        self.outcome.front = self._front([seed, *finalists], dev)
+        chosen = (choose or self._by_dev)([each for each in finalists if self._passes(each, dev)])
+        if chosen is not None:
+            self.outcome.best = chosen
+            self.outcome.best_dev = summarize(self.scoring.known(chosen.prompt.text, dev).values())
 
-    async def _confirm(self, chosen: Candidate, fresh: Sequence[Row]) -> None:
-        """Make ``chosen`` the best prompt, unless it scores less than the seed on the items kept for confirmation."""
-        outcome, dev = self.outcome, self.task.dev
-        new = await self.scoring.score(chosen.prompt.text, fresh)
-        old = self.scoring.known(outcome.seed.prompt.text, fresh)
-        differences = paired(new, old, [row.id for row in fresh])
-        outcome.confirmation = differences
-        if sum(differences) < 0:
-            outcome.remarks.append(
-                f"the chosen prompt did worse than the seed prompt on {len(differences)} fresh dev items, "
-                "so the seed prompt is kept"
-            )
-            return
-        outcome.best = chosen
-        outcome.best_dev = summarize(self.scoring.known(chosen.prompt.text, dev).values())
+    def _by_dev(self, admitted: Sequence[Candidate]) -> Candidate | None:
+        dev = self.task.dev
+        number = choosing.choose([self._entry(each, dev) for each in admitted], self._known(self.outcome.seed, dev))
+        return None if number is None else admitted[number]
 
     def _passes(self, candidate: Candidate, first: Sequence[Row]) -> bool:
         """Return whether the candidate passes the gates; if not, a remark says which gate it failed."""

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from lpo_agent.core.budget import Ledger
-    from lpo_agent.core.credit import PlaceRecord
     from lpo_agent.core.events import Event
     from lpo_agent.core.messages import Row
+    from lpo_agent.core.places import PlaceRecord
     from lpo_agent.core.result import EditResult, FrontPoint
     from lpo_agent.core.scores import Score
     from lpo_agent.search.candidates import Candidate

@@ -10,29 +10,31 @@ from typing import Literal
 class Plan:
     """The numbers of a search.
 
-    Steps: ``branches`` run ``steps`` steps each. A step marks ``marks`` spans and makes ``proposals`` candidates.
-    A branch may be ``lag`` steps ahead of the slowest one before it waits. After ``widens`` steps without
-    success a branch marks twice as many spans; after ``restarts`` of them it may change all of another prompt,
-    and then starts again with few spans.
-
-    Races: candidates are raced on at most ``last_rung`` training items (the panel), ``look`` at a time, and are
-    halved for the first time after ``first_rung`` items.
+    Search: a method that is ``fitted`` to its budget spends ``search`` calls of task and optimizer model, in at most
+    ``steps`` steps (0: as many as these calls can pay for) of ``rounds`` rounds. In each round, each of ``branches``
+    draws ``proposals`` sets of edits from a pool of ``pool`` edits or more. A set has at most ``size`` edits at first,
+    and is scored on ``look`` items. The seed prompt is scored on ``first_rung`` of the training items before the first
+    round, and at most ``last_rung`` training items are used (the panel). A marker marks ``marks`` spans.
 
     Analysis: ``failures`` and ``passes`` are the numbers of examples that the critic sees and that influence is
-    measured on. With ``measures``, the influence of at most ``probes`` phrases is measured in each step. With
-    ``reranks``, the spans that a model marked are measured, and the best of them are kept.
+    measured on. With ``measures``, the influence of at most ``probes`` phrases is measured before a prompt is marked.
+    With ``reranks``, the spans that a model marked are measured, and the best of them are kept.
 
-    End: ``finalists`` prompts are scored on dev, of which a part is kept to confirm the choice if ``confirms``.
-    The worth of at most ``explained`` edits is measured on ``explained_on`` training items.
+    End: ``finalists`` prompts are scored on dev. The worth of at most ``explained`` edits is measured on
+    ``explained_on`` training items, by methods that do not know it from their search.
 
-    Prompts have at most ``demos`` demonstrations. ``beam``: the size of the beam, for beam methods.
-    ``chosen_on``: the split that the method selects prompts on. ``marker`` and ``proposer``: the names of those
-    agents.
+    Prompts have at most ``demos`` demonstrations. ``beam``: the size of the beam, for beam methods. ``chosen_on``: the
+    split that the method selects prompts on. ``marker`` and ``proposer``: the names of those agents.
     """
 
+    search: int = 0
+    fitted: bool = False
     branches: int = 4
     steps: int = 3
+    rounds: int = 4
     proposals: int = 4
+    pool: int = 24
+    size: int = 3
     marks: int = 4
     look: int = 8
     first_rung: int = 8
@@ -40,17 +42,13 @@ class Plan:
     failures: int = 3
     passes: int = 2
     probes: int = 3
-    finalists: int = 2
-    confirms: bool = True
-    beam: int = 2
     measures: bool = True
     reranks: bool = False
-    lag: int = 2
-    widens: int = 1
-    restarts: int = 2
-    demos: int = 0
+    finalists: int = 2
     explained: int = 8
     explained_on: int = 24
+    demos: int = 0
+    beam: int = 2
     marker: str = "llm"
     proposer: str = "llm"
     chosen_on: Literal["train", "dev"] = "train"

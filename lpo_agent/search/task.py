@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lpo_agent.core import power
-from lpo_agent.core.choosing import selection_size
 from lpo_agent.core.result import PowerResult
 from lpo_agent.search.candidates import Candidate
 from lpo_agent.search.plan import EndCost, Plan
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from lpo_agent.data import Splits
 
 ENDGAME = 0.6
-"""The highest share of the budget that confirmation on dev and the test may take."""
+"""The highest share of the budget that confirmation on dev and the test may take, for methods that are not fitted."""
+STEPS = 6
+"""Steps of a fitted plan without a budget of calls."""
+ROOM_PER_FINALIST = 150
+"""Calls, apart from those of the test, for which one more finalist is scored on dev."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +61,38 @@ def calls_each(task: Task) -> int:
 
 
 def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
-    """Reduce the confirmation and the test to what the budget of calls allows, and add a note.
+    """Fit the numbers of a run to its budget of calls, and add a note where dev or test items are left out.
 
-    First the number of finalists is reduced, then dev and test items in proportion, so that 40 % of the calls are left
-    for the search.
+    A plan that is ``fitted`` is divided into shares for search, choice and test (see :func:`shares`). In others, first
+    the number of finalists is reduced, then dev and test items in proportion, so that 40 % of the calls are left for
+    the search.
     """
-    if budget.calls is None:
+    calls, each = budget.calls, calls_each(task)
+    if calls is not None:
+        task, plan = (_divided if plan.fitted else _reduced)(task, plan, calls)
+    if not plan.fitted:
         return task, plan
-    room = int(ENDGAME * budget.calls) // calls_each(task)
+    a_step = each * plan.branches * plan.rounds * plan.proposals * plan.look
+    if calls is None:
+        steps = plan.steps or STEPS
+        return task, replace(plan, steps=steps, search=each * plan.first_rung + steps * a_step)
+    left = calls - each * (choosing_items(task, plan) + 2 * len(task.splits.test))
+    search = max(each, left)
+    return task, replace(plan, steps=plan.steps or math.ceil(search / a_step), search=search)
+
+
+def _divided(task: Task, plan: Plan, calls: int) -> tuple[Task, Plan]:
+    """Give the test at most half of the calls, and the choice at most a quarter of the others."""
+    splits, room = task.splits, calls // calls_each(task)
+    test = min(len(splits.test), room // 4)
+    rest = room - 2 * test
+    finalists = min(plan.finalists, max(1, rest // ROOM_PER_FINALIST))
+    dev = min(len(splits.dev), max(2, rest // 4 // (1 + finalists)))
+    return _cut(task, calls, dev, test), replace(plan, finalists=finalists)
+
+
+def _reduced(task: Task, plan: Plan, calls: int) -> tuple[Task, Plan]:
+    room = int(ENDGAME * calls) // calls_each(task)
     dev, test = len(task.splits.dev), len(task.splits.test)
     while plan.finalists > 1 and dev * (1 + plan.finalists) + 2 * test > room:
         plan = replace(plan, finalists=plan.finalists - 1)
@@ -72,12 +100,24 @@ def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
     if wanted <= room or not wanted:
         return task, plan
     share = room / wanted
-    splits = replace(
-        task.splits, dev=task.splits.dev[: max(1, int(dev * share))], test=task.splits.test[: int(test * share)]
-    )
-    paid = f"{len(splits.dev)} of {dev} dev and {len(splits.test)} of {test} test items"
-    note = f"a budget of {budget.calls} calls pays for {paid}"
-    return replace(task, splits=splits, notes=(*task.notes, note)), plan
+    return _cut(task, calls, max(1, int(dev * share)), int(test * share)), plan
+
+
+def _cut(task: Task, calls: int, dev: int, test: int) -> Task:
+    """Return the task with the first dev and test items only, and a note if any is left out."""
+    splits = task.splits
+    if (dev, test) == (len(splits.dev), len(splits.test)):
+        return task
+    paid = f"{dev} of {len(splits.dev)} dev and {test} of {len(splits.test)} test items"
+    note = f"a budget of {calls} calls pays for {paid}"
+    splits = replace(splits, dev=splits.dev[:dev], test=splits.test[:test])
+    return replace(task, splits=splits, notes=(*task.notes, note))
+
+
+def shares(task: Task, plan: Plan) -> str:
+    """Return in words how the calls of a fitted plan are divided."""
+    choice, test = (calls_each(task) * items for items in (choosing_items(task, plan), 2 * len(task.splits.test)))
+    return f"of {plan.search + choice + test} calls: {plan.search} search, {choice} choice, {test} test"
 
 
 def power_of(task: Task, gain: float) -> PowerResult | None:
@@ -109,10 +149,10 @@ def warn_of_few(task: Task, gain: float) -> Task:
 def panel_of(task: Task, plan: Plan) -> tuple[Sequence[Row], Sequence[Row]]:
     """Return the training rows that prompts are compared on, and those that may be shown as demonstrations.
 
-    The two have no row in common: with demonstrations wanted, up to a third of the rows is kept for these.
+    The two have no row in common: with demonstrations wanted, up to a quarter of the rows is kept for these.
     """
     rows = task.splits.train
-    kept = min(4 * plan.demos, len(rows) // 3)
+    kept = min(4 * plan.demos, len(rows) // 4)
     panel = rows[: min(plan.last_rung, len(rows) - kept)]
     return panel, rows[len(panel) :] if plan.demos else ()
 
@@ -120,11 +160,14 @@ def panel_of(task: Task, plan: Plan) -> tuple[Sequence[Row], Sequence[Row]]:
 def choosing_items(task: Task, plan: Plan) -> int:
     """Return the highest number of answers for the choice among the finalists, including the seed prompt."""
     dev, must = len(task.splits.dev), len(task.splits.must)
-    cut = selection_size(dev) if plan.confirms else dev
-    return dev + cut * plan.finalists + (dev - cut) + must * (1 + plan.finalists)
+    return dev + dev * plan.finalists + must * (1 + plan.finalists)
 
 
 def end_cost(task: Task, plan: Plan, price: float | None) -> EndCost:
-    """Return the highest cost of the end of the run; ``price``: USD for one scoring call, if known."""
-    calls = calls_each(task) * (choosing_items(task, plan) + 2 * len(task.splits.test))
+    """Return the highest cost of the end of the run, without the seed's dev rows, which the search scores.
+
+    ``price``: USD for one scoring call, if known.
+    """
+    choice = choosing_items(task, plan) - len(task.splits.dev)
+    calls = calls_each(task) * (choice + 2 * len(task.splits.test))
     return EndCost(calls=calls, tokens=calls * call_tokens(task), usd=None if price is None else calls * price)

@@ -1,4 +1,4 @@
-"""Tests of accepting candidates, and of splitting a prompt into phrases."""
+"""Tests of splitting a prompt into phrases, and of the places where text can be added."""
 
 from __future__ import annotations
 
@@ -8,22 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpo_agent.core.influence import effect, insertion_points, phrases, without
-from lpo_agent.core.policy import accepts, rungs
 from lpo_agent.core.scores import Scored
 from lpo_agent.core.text import Prompt, Span, parse_prompt
-
-
-def test_rungs_double_up_to_the_last() -> None:
-    assert rungs(8, 48) == [8, 16, 32, 48]
-    assert rungs(8, 5) == [5]
-
-
-def test_a_child_must_score_more_or_say_the_same_in_fewer_words() -> None:
-    assert accepts([1, 0], "a b", "a b c")
-    assert not accepts([0, 0], "a b", "a b c")
-    assert accepts([0, 0], "a b c", "a b")
-    assert not accepts([-1, 0], "a b c", "a b")
-    assert not accepts([], "a b c", "a b")
 
 
 def test_phrases_are_short_and_end_at_punctuation() -> None:

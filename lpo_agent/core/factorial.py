@@ -1,0 +1,177 @@
+"""What a search over a pool of edits knows, and what it scores next; pure, without I/O.
+
+The search is a sequential factorial experiment. A set of edits is a prompt; each score of an item is an observation of
+all its edits (:mod:`lpo_agent.core.posterior`). Sets are drawn by Thompson sampling (Thompson 1933): effects are drawn
+from the posterior, and the best compatible set under the draw is scored next. The incumbent is the set with the best
+posterior mean among those that were scored as a whole; observations of sets near it weigh more, so effects are those
+around the incumbent, where gains may have saturated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Final
+
+from lpo_agent.core.editpool import PoolEdit, compatible
+from lpo_agent.core.posterior import Observation, Posterior, Prior, Term, Variances, fit, variances_of
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Mapping, Sequence
+
+EditSet = frozenset[int]
+"""Numbers of edits in the pool; the empty set is the seed prompt."""
+
+EDIT: Final = Prior(-0.005, 0.05**2)
+TEXT: Final = Prior(-0.005, 0.08**2)
+THEME: Final = Prior(0.0, 0.10**2)
+PACKAGE: Final = Prior(0.0, 0.06**2)
+"""Prior of what a pair of edits, or a whole prompt, adds to the sum of its edits."""
+PRIORS: Final[Mapping[str, Prior]] = {"edit": EDIT, "text": TEXT, "theme": THEME, "pair": PACKAGE, "set": PACKAGE}
+OFTEN: Final = 3
+"""Scores of a whole prompt, or of two edits together, from which on they have a term of their own."""
+ASSUMED: Final = 10
+"""Edits for which the assumed mean of a source's edits counts."""
+MARGIN: Final = 0.01
+"""What an edit must be worth, so that edits without effect do not pile up, in points of score."""
+CAUTION: Final = 0.7
+"""By how many standard deviations the best guess takes each edit to be worse than it seems."""
+WORD: Final = 0.0002
+"""What a word must be worth: the cost of a longer prompt, in points of score."""
+MOST_PACKAGES: Final = 12
+NEAR: Final = 3
+"""Edits by which a set must differ from the incumbent for its scores to count half."""
+
+
+@dataclass(slots=True)
+class Factorial:
+    """The pool, the scores, and the posterior. ``scores``: by set, then by item, in the order they were asked."""
+
+    pool: list[PoolEdit] = field(default_factory=list)
+    scores: dict[EditSet, dict[str, float]] = field(default_factory=dict)
+    incumbent: EditSet = frozenset()
+    posterior: Posterior = field(default_factory=lambda: fit([], {}, Variances()))
+    _variances: Variances = field(default_factory=Variances)
+    _sets: list[EditSet] = field(default_factory=list)
+
+    def add(self, edits: Sequence[PoolEdit]) -> int:
+        """Add edits to the pool, each once; return how many were new."""
+        known = {(each.span, each.text) for each in self.pool}
+        new = [each for each in dict.fromkeys(edits) if (each.span, each.text) not in known]
+        self.pool += new
+        return len(new)
+
+    def note(self, chosen: EditSet, found: Mapping[str, float]) -> None:
+        """Book the scores of a set, by item."""
+        self.scores.setdefault(chosen, {}).update(found)
+
+    def terms(self, chosen: EditSet) -> tuple[Term, ...]:
+        """Return the terms of the model that a set holds; two edits of one theme hold it once."""
+        own = dict.fromkeys(term for number in sorted(chosen) for term in self.pool[number].terms)
+        return (*own, ("set", tuple(sorted(chosen)))) if chosen in self._sets else tuple(own)
+
+    def refit(self) -> None:
+        """Fit the posterior around the incumbent, and then take the best known set as the incumbent."""
+        ranked = sorted(self.scores, key=lambda each: (-len(self.scores[each]), sorted(each)))
+        self._sets = [each for each in ranked if each and len(self.scores[each]) >= OFTEN][:MOST_PACKAGES]
+        observations = [
+            Observation(self.terms(chosen), item, score, self._weight(chosen))
+            for chosen, found in self.scores.items()
+            for item, score in found.items()
+        ]
+        priors = self._priors()
+        self.posterior = fit(observations, priors, self._variances)
+        self._variances = variances_of(observations, self.posterior)
+        self.incumbent = self.leaders(1)[0]
+
+    def _priors(self) -> dict[Term, Prior]:
+        """Return the prior of each term; that of an edit has the mean that the edits of its source showed so far."""
+        credit = self._credit()
+        found: dict[Term, Prior] = {}
+        for each in self.pool:
+            found |= {term: PRIORS[str(term[0])] for term in each.terms}
+            found[each.terms[0]] = Prior(credit.get(each.source, EDIT.mean), EDIT.variance)
+        return found | {("set", tuple(sorted(each))): PACKAGE for each in self._sets}
+
+    def _credit(self) -> dict[str, float]:
+        """Return by source the mean worth of its edits that were scored, shrunk to that of an edit without credit."""
+        worth: dict[str, list[float]] = {}
+        for number in sorted({n for each in self.scores for n in each}):
+            worth.setdefault(self.pool[number].source, []).append(self.worth(frozenset({number})))
+        return {
+            name: (ASSUMED * EDIT.mean + math.fsum(found)) / (ASSUMED + len(found)) for name, found in worth.items()
+        }
+
+    def _weight(self, chosen: EditSet) -> float:
+        return NEAR / (NEAR + len(chosen ^ self.incumbent))
+
+    def worth(self, chosen: EditSet) -> float:
+        """Return the expected gain of a set over the seed prompt."""
+        return self.posterior.mean(self.terms(chosen))
+
+    def chance(self, number: int) -> float:
+        """Return the probability that an edit of the pool, alone, is worth more than nothing."""
+        contrast = dict.fromkeys(self.terms(frozenset({number})), 1.0)
+        return NormalDist().cdf(
+            self.posterior.mean(contrast) / math.sqrt(max(1e-12, self.posterior.variance(contrast)))
+        )
+
+    def share(self, chosen: EditSet, members: EditSet) -> tuple[float, float]:
+        """Return what some edits of a set are expected to add to it, and the standard deviation of that."""
+        held = dict.fromkeys(self.terms(chosen), 1.0)
+        contrast = {term: 1.0 for term in held if term not in self.terms(chosen - members)}
+        return self.posterior.mean(contrast), math.sqrt(self.posterior.variance(contrast))
+
+    def numbers(self, edits: Sequence[PoolEdit]) -> EditSet:
+        """Return the set of these edits of the pool."""
+        known = {(each.span, each.text): number for number, each in enumerate(self.pool)}
+        return frozenset(known[each.span, each.text] for each in edits)
+
+    def leaders(self, count: int, least: int = OFTEN) -> list[EditSet]:
+        """Return the best sets with at least ``least`` scores, by expected gain; the seed prompt is always one."""
+        whole = [each for each, found in self.scores.items() if not each or len(found) >= least]
+        return sorted({*whole, frozenset()}, key=lambda each: (-round(self.value(each), 9), sorted(each)))[:count]
+
+    def value(self, chosen: EditSet) -> float:
+        """Return the expected gain of a set over the seed prompt, less the cost of its edits."""
+        return self.worth(chosen) - sum(self.cost(n) for n in chosen)
+
+    def cost(self, number: int) -> float:
+        """Return what an edit must be worth at least: it is one more change, and makes the prompt longer."""
+        return MARGIN + WORD * self.pool[number].growth
+
+    def leaner(self, chosen: EditSet) -> EditSet:
+        """Return a set without the edit that adds least to it: whether it does is seen when both were scored."""
+        return chosen - {min(chosen, key=lambda n: (self.share(chosen, frozenset({n}))[0], n))} if chosen else chosen
+
+    def draw(self, rng: random.Random, most: int, scale: float = 1.0) -> EditSet:
+        """Draw a set of at most ``most`` edits: the best one under effects that are drawn from the posterior."""
+        drawn = self.posterior.draw(rng, scale)
+        return self.best(lambda term: drawn.get(term, 0.0), most)
+
+    def expected(self, most: int) -> EditSet:
+        """Return the set of at most ``most`` edits that is best as far as is known, by careful estimates of effects."""
+        doubt = {n: CAUTION * self.share(frozenset({n}), frozenset({n}))[1] for n in range(len(self.pool))}
+        return self.best(lambda term: self.posterior.mean((term,)), most, doubt)
+
+    def best(self, effect: Callable[[Term], float], most: int, doubt: Mapping[int, float] | None = None) -> EditSet:
+        """Return a best set for these effects, edit by edit the one that adds most (a greedy choice).
+
+        ``doubt``: by edit, what is taken off its effect.
+        """
+        off = {n: self.cost(n) + (doubt[n] if doubt else 0.0) for n in range(len(self.pool))}
+        chosen: list[int] = []
+        held: set[Term] = set()
+        left = {number: each.terms for number, each in enumerate(self.pool)}
+        while left and len(chosen) < most:
+            gains = {n: sum(effect(t) for t in terms if t not in held) - off[n] for n, terms in left.items()}
+            number = max(gains, key=lambda n: (gains[n], -n))
+            if gains[number] <= 0:
+                break
+            chosen.append(number)
+            held.update(left.pop(number))
+            taken = [self.pool[n] for n in chosen]
+            left = {n: terms for n, terms in left.items() if compatible(taken[-1:], self.pool[n])}
+        return frozenset(chosen)

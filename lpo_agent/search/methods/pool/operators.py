@@ -1,0 +1,123 @@
+"""Edits that need no model: deletions and swaps of phrases, general instructions, and demonstrations from the data.
+
+The operators on phrases are those of GrIPS (Prasad et al. 2022, arXiv 2203.07281); what is added is made from the
+task's data. Edits come in the order of their promise, so that a small pool begins with the best of them.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise, zip_longest
+from typing import TYPE_CHECKING, Final
+
+from lpo_agent.core import demos
+from lpo_agent.core.editpool import PoolEdit, fitted
+from lpo_agent.core.fragments import fragments_of
+from lpo_agent.core.influence import insertion_points, phrases
+from lpo_agent.core.text import PLACEHOLDER, Span
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator, Sequence
+
+    from lpo_agent.core.fragments import Fragment
+    from lpo_agent.core.messages import Row
+    from lpo_agent.core.task_facts import TaskFacts
+    from lpo_agent.core.text import Prompt
+
+SHOWN: Final = (2, 1, 4)
+"""How many demonstrations an edit puts in; it is one edit, because examples work together."""
+
+
+def first_places(prompt: Prompt) -> list[Span]:
+    """Return where instructions are tried first: at the end of the instructions, at the end of all, and at the start.
+
+    The other insertion points follow, so that one text may be moved to each of them.
+    """
+    points = insertion_points(prompt)
+    if not points:
+        return []
+    hole = PLACEHOLDER.search(prompt.text)
+    ahead = [point for point in points if hole is None or point.end <= hole.start()]
+    chosen = [*ahead[-1:], points[-1], points[0], *points]
+    return list(dict.fromkeys(chosen))
+
+
+def insertions(prompt: Prompt, facts: TaskFacts, places: int) -> list[PoolEdit]:
+    """Return the general instructions, each at its first place, then all at their second, up to ``places``."""
+    return [
+        insertion(prompt, fragment, where[number])
+        for number in range(places)
+        for turn, fragment in enumerate(fragments_of(facts))
+        if number < len(where := places_of(prompt, fragment, turn))
+    ]
+
+
+def places_of(prompt: Prompt, fragment: Fragment, turn: int) -> list[Span]:
+    """Return the places of a fragment, the first to try first; fragments begin at different places in turn."""
+    places = first_places(prompt)
+    if not places:
+        return []
+    if fragment.home == "start":
+        return [min(places)]
+    if fragment.home == "end":
+        return [max(places)]
+    usual = places[:3]
+    shift = turn % len(usual)
+    return [*usual[shift:], *usual[:shift], *places[3:]]
+
+
+def insertion(prompt: Prompt, fragment: Fragment, place: Span) -> PoolEdit:
+    """Return the edit that puts a fragment at a place."""
+    text = fitted(prompt.text, place.start, fragment.text)
+    rank = {"start": -1, "any": 0, "end": 1}[fragment.home]
+    return PoolEdit(place, text, "fragment", fragment.theme, fragment.text, stacks=True, rank=rank)
+
+
+def deletions(prompt: Prompt) -> list[PoolEdit]:
+    """Return the edits that leave out one phrase each, with the blank after it."""
+    text, found = prompt.text, []
+    for span in phrases(prompt):
+        end = span.end + (text[span.end : span.end + 1] == " ")
+        cut = (
+            Span(span.start, end) if any(r.start <= span.start and end <= r.end for r in prompt.free_spans()) else span
+        )
+        found.append(PoolEdit(cut, "", "delete"))
+    return found
+
+
+def swaps(prompt: Prompt, rng: random.Random, most: int) -> list[PoolEdit]:
+    """Return edits that change the order of two neighbouring phrases in one sentence."""
+    text, found = prompt.text, phrases(prompt)
+    pairs = [(a, b) for a, b in pairwise(found) if not text[a.end : b.start].strip(" \t")]
+    chosen = rng.sample(pairs, min(most, len(pairs)))
+    return [PoolEdit(Span(a.start, b.end), b.of(text) + text[a.end : b.start] + a.of(text), "swap") for a, b in chosen]
+
+
+def demonstrations(prompt: Prompt, shown: Sequence[Row], most: int, rng: random.Random) -> list[PoolEdit]:
+    """Return edits that put in two, one and four examples, with different answers as far as there are."""
+    where = demos.place(prompt)
+    if where is None or not shown or most < 1:
+        return []
+    at_line = where.start == 0 or prompt.text[where.start - 1] == "\n"
+    found = []
+    for count in [each for each in SHOWN if each <= min(most, len(shown))]:
+        blocks = [demos.block_text(row) for row in _mixed(shown, count, rng)]
+        body = "\n\n".join(blocks)
+        text = f"{body}\n\n" if at_line else f"\n\n{body}"
+        found.append(PoolEdit(where, text, "example", "example", stacks=True, rank=2, alone="examples"))
+    return found
+
+
+def _mixed(shown: Sequence[Row], count: int, rng: random.Random) -> list[Row]:
+    """Draw rows, as many different answers among them as possible, in random order."""
+    groups: dict[str, list[Row]] = {}
+    for row in rng.sample(list(shown), len(shown)):
+        groups.setdefault(row.target, []).append(row)
+    turns = [row for round_ in zip_longest(*groups.values()) for row in round_ if row is not None]
+    return rng.sample(turns[:count], count)
+
+
+def interleaved(*lists: Sequence[PoolEdit]) -> Iterator[PoolEdit]:
+    """Yield the edits of several sources in turn."""
+    for turn in zip_longest(*lists):
+        yield from (each for each in turn if each is not None)
