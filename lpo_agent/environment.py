@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 KEY: Final = "_API_KEY"
 BASE_URL: Final = "_BASE_URL"
+HARMLESS: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP", "TZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,9 @@ class Environment:
 
     ``home``: the folder for state (LPO_HOME). ``keys`` and ``base_urls``: by provider, from the
     variables that the SDKs use too: those of ``acme`` are ACME_API_KEY and ACME_BASE_URL. Unset ones are missing.
-    ``bench_data``: the folder with benchmark data (LPO_BENCH_DATA), None if not set. ``mcp_models`` and ``mcp_tokens``:
+    ``bench_data``: the folder with benchmark data (LPO_BENCH_DATA), None if not set. ``peers_python``: the Python that
+    runs other optimizers in benchmarks (LPO_PEERS_PYTHON), None for this one. ``harmless``: the variables that a
+    process of somebody else's code may see: no keys, no addresses of services. ``mcp_models`` and ``mcp_tokens``:
     what the MCP server allows, as text (LPO_MCP_MODELS, LPO_MCP_TOKENS), empty if not set.
     """
 
@@ -31,6 +34,8 @@ class Environment:
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     base_urls: Mapping[str, str] = field(default_factory=dict)
     bench_data: Path | None = None
+    peers_python: Path | None = None
+    harmless: Mapping[str, str] = field(default_factory=dict, repr=False)
     mcp_models: str = ""
     mcp_tokens: str = field(default="", repr=False)
 
@@ -49,6 +54,8 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         keys=_by_provider(source, KEY),
         base_urls=_by_provider(source, BASE_URL),
         bench_data=Path(source["LPO_BENCH_DATA"]).expanduser() if source.get("LPO_BENCH_DATA") else None,
+        peers_python=Path(source["LPO_PEERS_PYTHON"]).expanduser() if source.get("LPO_PEERS_PYTHON") else None,
+        harmless={name: source[name] for name in HARMLESS if name in source},
         mcp_models=source.get("LPO_MCP_MODELS", ""),
         mcp_tokens=source.get("LPO_MCP_TOKENS", ""),
     )

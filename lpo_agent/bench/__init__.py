@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lpo_agent.bench.changing import change_bench
     from lpo_agent.bench.grid import AT_ONCE, PRESETS, Bench, BenchTask, Cell, make_bench, read_bench
+    from lpo_agent.bench.peers.catalog import PEERS
     from lpo_agent.bench.plotting import plot
     from lpo_agent.bench.running import BenchPlan, plan_bench
     from lpo_agent.bench.tables import to_csv, to_markdown
 
 _HOMES = {
     "AT_ONCE": "grid",
+    "PEERS": "peers.catalog",
     "PRESETS": "grid",
     "Bench": "grid",
     "BenchPlan": "running",
@@ -35,6 +37,7 @@ _HOMES = {
 
 __all__ = [
     "AT_ONCE",
+    "PEERS",
     "PRESETS",
     "Bench",
     "BenchPlan",

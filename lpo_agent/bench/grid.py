@@ -1,11 +1,10 @@
-"""Reads the grid of a benchmark, lists its cells (one search each), and loads the data of its tasks.
+"""Reads the grid of a benchmark, and lists its cells, one search each.
 
 A grid is a TOML file, such as the presets in ``presets/``. The command line can override all of it.
 """
 
 from __future__ import annotations
 
-import random
 import re
 import tomllib
 from functools import partial
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lpo_agent import data as data_files
+from lpo_agent.bench.peers.catalog import PEERS
 from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.fields import by_field, field_of
-from lpo_agent.errors import ConfigError, DataError
+from lpo_agent.errors import ConfigError
 from lpo_agent.plugins import AUTO, MARKERS, METHODS
 from lpo_agent.runs.request import OwnParts
 from lpo_agent.runs.task import check_method
@@ -29,17 +28,17 @@ from lpo_agent.spec import RunSpec, make_spec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from lpo_agent.data import Example, Splits
     from lpo_agent.plugins import Table
 
 PRESETS: Final = ("smoke", "local-small", "paper-math", "paper-bbh")
 AT_ONCE: Final = 8
 """Cells that run at the same time, unless another number is given."""
-SHUFFLE_SEED: Final = 42
-"""Seed for splitting a published file into train, dev and test, as in PE2."""
-SPLITS: Final = ("train", "dev", "test")
 UNMARKED: Final = ("off", "think")
 """Locality modes in which nothing is marked."""
+NONE: Final = "-"
+"""The locality of other optimizers."""
+PLAIN: Final = "lpo"
+"""The method that is named in the specification of another optimizer's run, for the options that all have."""
 TASK_OPTIONS: Final = frozenset(
     {"prompt", "method", "locality", "seed", "model", "metric", "budget", "cache", "bus", "prices", "base_url"}
     | {"optimizer_base_url", "rpm", "tpm", "input_tpm", "output_tpm", "concurrency", "timeout"}
@@ -49,8 +48,11 @@ TASK_OPTIONS: Final = frozenset(
 
 
 def _check_name(table: Table[Any], name: str) -> str:
+    if table is METHODS and name in PEERS:
+        return name
     if name != AUTO and name not in table:
-        raise ValueError(f"there is no {table.kind} {name!r}; known are {', '.join(table.names())}")
+        known = [*table.names(), *(PEERS if table is METHODS else ())]
+        raise ValueError(f"there is no {table.kind} {name!r}; known are {', '.join(known)}")
     return name
 
 
@@ -83,15 +85,17 @@ FORMER_NAMES: Final = {"host": "settings", "hosts": "method_settings"}
 class Bench(BaseModel):
     """A benchmark.
 
-    ``methods``, ``localities``, ``markers``, ``seeds`` and ``tasks``: the axes of the grid. ``rows``: the
-    most rows of each split. ``keep_leaks``: keep training rows that are also in dev or test.
+    ``methods``, ``localities``, ``markers``, ``seeds`` and ``tasks``: the axes of the grid. Methods may be other
+    optimizers too (:mod:`lpo_agent.bench.peers`); a file may write ``arms`` for ``methods``. ``rows``: the most rows of
+    each split. ``keep_leaks``: keep training rows that are also in dev or test.
     ``options``: options of `lpo optimize` for all cells. ``method_options``: options of one method, which
     override those; a file may also write them as ``[options.METHOD]``. ``settings``: settings (``--set``) of
     all beam-search methods (ape, apo, pe2); ``method_settings``: settings of one of them, which override
     those; a file may also write them as ``[settings.METHOD]``.
     ``search_calls``: the most calls of each search before its test. Answers from the journal count too, so
     that all methods have equal budgets. ``reference``: the arm to compare all others with, such as
-    "pe2/nudge".
+    "pe2/nudge"; without it and with other optimizers in the grid, the first arm that is none of them.
+    ``peer_seconds``: the time limit of the process of another optimizer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -111,6 +115,7 @@ class Bench(BaseModel):
     method_settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tasks: tuple[BenchTask, ...]
     reference: str | None = None
+    peer_seconds: float = Field(default=6 * 3600.0, gt=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -118,6 +123,7 @@ class Bench(BaseModel):
         """Move tables ``[options.METHOD]`` to ``method_options``, and ``[settings.METHOD]`` to ``method_settings``."""
         if not isinstance(content, dict):
             return content
+        content = _with_methods(content)
         content = _lift_settings({str(FORMER_NAMES.get(name, name)): value for name, value in content.items()})
         if not isinstance(content.get("options"), dict):
             return content
@@ -133,12 +139,21 @@ class Bench(BaseModel):
     def _check_options(cls, given: Any) -> Any:
         for method, options in given.items() if isinstance(given, dict) else ():
             _check_name(METHODS, method)
+            if method in PEERS:
+                raise ValueError(f"{method} runs with the defaults of its package; it has no options")
             for name in options if isinstance(options, dict) else ():
                 if (field := field_of(RunSpec, name)) is None:
                     raise ValueError(f"{method}: unknown option {name!r}")
                 if field in TASK_OPTIONS:
                     raise ValueError(f"{method}: {name} is the same for all methods")
         return given
+
+    @model_validator(mode="after")
+    def _check_cap(self) -> Bench:
+        peers = [name for name in self.methods if name in PEERS]
+        if peers and self.search_calls is None:
+            raise ValueError(f"search_calls is needed with {peers[0]}: how many calls may each search make?")
+        return self
 
     @model_validator(mode="after")
     def _check_reference(self) -> Bench:
@@ -157,6 +172,15 @@ class Bench(BaseModel):
         return given
 
 
+def _with_methods(content: dict[Any, Any]) -> dict[Any, Any]:
+    """Return the content with ``methods`` for ``arms``."""
+    if "arms" not in content:
+        return content
+    if "methods" in content:
+        raise ValueError("give methods or arms, which are the same")
+    return {"methods" if name == "arms" else name: value for name, value in content.items()}
+
+
 def _lift_settings(content: dict[str, Any]) -> dict[str, Any]:
     settings, given = content.get("settings"), content.get("method_settings", {})
     if not isinstance(settings, dict) or not isinstance(given, dict):
@@ -167,7 +191,7 @@ def _lift_settings(content: dict[str, Any]) -> dict[str, Any]:
 
 
 class Cell(BaseModel):
-    """One search of a benchmark. ``marker`` is "-" if nothing is marked."""
+    """One search of a benchmark. ``marker`` is "-" if nothing is marked, ``locality`` for other optimizers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -186,21 +210,27 @@ class Cell(BaseModel):
 def cells(bench: Bench) -> Iterator[Cell]:
     """Yield the cells of the grid, each once, task by task.
 
-    Methods without locality modes have one cell, with "enforce", in place of one for each mode.
+    Methods without locality modes have one cell, with "enforce", in place of one for each mode; other optimizers have
+    one with "-".
     """
     for task in bench.tasks:
         for method in bench.methods:
-            localities = bench.localities if has_locality(method) else ("enforce",)
-            for locality in localities:
-                markers = ("-",) if locality in UNMARKED else _markers(bench, method)
+            for locality in _localities(bench, method):
+                markers = ("-",) if locality in (*UNMARKED, NONE) else _markers(bench, method)
                 for marker in markers:
                     for seed in bench.seeds:
                         yield Cell(task=task.name, method=method, locality=locality, marker=marker, seed=seed)
 
 
+def _localities(bench: Bench, method: str) -> Sequence[str]:
+    if method in PEERS:
+        return (NONE,)
+    return bench.localities if has_locality(method) else ("enforce",)
+
+
 def has_locality(method: str) -> bool:
     """Tell whether a method searches with several kinds of locality."""
-    return method != AUTO and "locality" in full(METHODS.load(method)).reads
+    return method not in PEERS and method != AUTO and "locality" in full(METHODS.load(method)).reads
 
 
 def _markers(bench: Bench, method: str) -> Sequence[str]:
@@ -214,12 +244,16 @@ def arm_of(cell: Cell) -> str:
 
 
 def arm_key(cell: Cell) -> str:
-    """Return method and arm of a cell, such as "pe2/nudge"."""
+    """Return method and arm of a cell, such as "pe2/nudge", or the name of another optimizer, such as "gepa"."""
+    if cell.locality == NONE:
+        return cell.method
     return f"{cell.method}/{arm_of(cell)}"
 
 
 def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
     """Return the specification of the cell's run, without its rows; raises ConfigError if it is not valid."""
+    if cell.method in PEERS:
+        return _peer_spec(bench, cell)
     task = next(task for task in bench.tasks if task.name == cell.task)
     numbers = bench.settings | bench.method_settings.get(cell.method, {}) if has_locality(cell.method) else {}
     own = bench.method_options.get(cell.method, {})
@@ -243,17 +277,31 @@ def cell_spec(bench: Bench, cell: Cell) -> RunSpec:
     return spec
 
 
+def _peer_spec(bench: Bench, cell: Cell) -> RunSpec:
+    """Return the specification of another optimizer's run: what is the same for all arms."""
+    common = {name: value for name, value in bench.options.items() if field_of(RunSpec, name) not in OPTIONAL}
+    tasks = tuple(
+        task.model_copy(
+            update={"options": {n: v for n, v in task.options.items() if field_of(RunSpec, n) not in OPTIONAL}}
+        )
+        for task in bench.tasks
+    )
+    plain = bench.model_copy(update={"options": common, "method_options": {}, "tasks": tasks})
+    return cell_spec(plain, cell.model_copy(update={"method": PLAIN, "locality": "enforce", "marker": NONE}))
+
+
 def task_prompt(bench: Bench, task: BenchTask) -> str:
     """Return the text of the task's seed prompt; raises ConfigError if there is none."""
     text = task.prompt if task.prompt is not None else bench.prompt
     if text is None:
         raise ConfigError(f"task {task.name} has no prompt; give it one, or the benchmark")
     if text.startswith("example:"):
-        return _example(text).read_text(encoding="utf-8")
+        return example_path(text).read_text(encoding="utf-8")
     return text
 
 
-def _example(name: str) -> Path:
+def example_path(name: str) -> Path:
+    """Return the path of a file in this package from its name, which begins with "example:"."""
     return Path(str(files("lpo_agent"))) / "examples" / name.removeprefix("example:")
 
 
@@ -287,63 +335,3 @@ def make_bench(content: Mapping[str, Any]) -> Bench:
         where = ["benchmark", ".".join(str(part) for part in error["loc"])]
         text = error["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{', '.join(part for part in where if part)}: {text}") from None
-
-
-def load_splits(bench: Bench, task: BenchTask, folder: Path | None) -> Splits | None:
-    """Return the task's rows, None if the data ``folder`` does not contain the task.
-
-    Raises DataError if a file cannot be read, and ConfigError if the task needs a data folder and none is given.
-    """
-    if task.data is not None:
-        path = _example(task.data) if task.data.startswith("example:") else Path(task.data)
-        parts = _fill_splits({"all": data_files.read_examples(path)}, bench.rows)
-    elif task.folder is not None:
-        if folder is None:
-            raise ConfigError(f"task {task.name} needs a data folder; give --data-dir DIR or set LPO_BENCH_DATA")
-        found = _read_folder(folder / task.folder)
-        if found is None:
-            return None
-        parts = _fill_splits(found, bench.rows)
-    else:
-        raise ConfigError(f"task {task.name}: give it data or a folder")
-    train, dev, test = (parts[name] for name in SPLITS)
-    return data_files.split(train=train, dev=dev, test=test, keep_leaks=bench.keep_leaks)
-
-
-def _read_folder(place: Path) -> dict[str, list[Example]] | None:
-    """Return the examples in the files for train, dev and test, by split; those of one published file as "all"."""
-    found: dict[str, list[Example]] = {}
-    for name in SPLITS:
-        for path in (place / f"{name}.jsonl", place / f"{name}.json", place / f"{name}.csv"):
-            if path.exists():
-                found[name] = data_files.read_examples(path)
-    if found:
-        return found
-    options = [place.with_name(f"{place.name}.json"), place.with_name(f"{place.name}.jsonl")]
-    options += sorted(place.glob("*.json")) if place.is_dir() else []
-    for path in options:
-        if path.exists():
-            return {"all": data_files.read_examples(path)}
-    return None
-
-
-def _fill_splits(parts: dict[str, list[Example]], rows: Mapping[str, int]) -> dict[str, list[Example]]:
-    """Return train, dev and test with at most ``rows`` each; missing ones are taken from "all", or from train."""
-    if "all" not in parts and len(parts) == len(SPLITS):
-        return {name: examples[: rows.get(name, len(examples))] for name, examples in parts.items()}
-    source = "all" if "all" in parts else "train"
-    if source not in parts:
-        raise DataError(f"a task has only {', '.join(parts)}; it needs train, dev and test, or one file")
-    left = _shuffled(parts.pop(source))
-    splits = dict(parts)
-    for name in SPLITS:
-        if name not in splits:
-            size = rows.get(name, len(left) // 3 if source == "all" else len(left) // 2)
-            splits[name], left = left[:size], left[size:]
-    return {name: splits[name][: rows.get(name, len(splits[name]))] for name in SPLITS}
-
-
-def _shuffled(examples: Sequence[Example]) -> list[Example]:
-    shuffled = list(examples)
-    random.Random(SHUFFLE_SEED).shuffle(shuffled)
-    return shuffled

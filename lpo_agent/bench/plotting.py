@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent.bench.grid import arm_of
+from lpo_agent.bench.grid import NONE, arm_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ def _panels(result: BenchResult) -> dict[str, dict[str, list[Curve]]]:
 
 
 def _draw(axis: Any, method: str, arms: dict[str, list[Curve]]) -> None:
-    order = list(STYLES)
+    order = [*STYLES, NONE]
     ordered = sorted(arms.items(), key=lambda pair: order.index(pair[0].partition("/")[0]))
     for number, (arm, curves) in enumerate(ordered):
         line = mean_curve(curves)

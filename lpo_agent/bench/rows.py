@@ -20,6 +20,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class RoleUsage(_Part):
+    """The calls and tokens of one role of a search: "task", "optimizer" or "judge"."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+
+
 class CellRow(_Part):
     """The result of one cell. If the cell has no result, only the first four fields have values.
 
@@ -28,7 +36,9 @@ class CellRow(_Part):
     was made in, None for the seed prompt. ``malformed_share``: share of replies with tags or filled slots
     that could not be used. ``global_share``: share of proposals that were made without tags although they
     should have been local. ``calls``: of the search, cached ones included; with ``search_calls``, all
-    calls but those of the test. ``calls_to_50``, ``_90``, ``_100``: calls after which the search had
+    calls but those of the test. ``optimizer_calls``: how many of them the optimizer model answered. ``words``: the
+    length of ``prompt``. ``roles``: calls and tokens of the search by role, counted for other optimizers only; ``dev``
+    and ``curve`` are what these reported. ``calls_to_50``, ``_90``, ``_100``: calls after which the search had
     reached 50, 90 and 100 % of its gain.
     """
 
@@ -61,7 +71,10 @@ class CellRow(_Part):
     malformed_share: float | None = None
     global_share: float | None = None
     lost: int | None = None
+    words: int | None = None
     calls: int | None = None
+    optimizer_calls: int | None = None
+    roles: dict[str, RoleUsage] | None = None
     calls_to_50: int | None = None
     calls_to_90: int | None = None
     calls_to_100: int | None = None
@@ -152,7 +165,9 @@ def row_of(cell: Cell, result: RunResult, *, whole: bool = False, calls: int | N
         malformed_share=locality.malformed / locality.tag_replies if locality.tag_replies else None,
         global_share=locality.global_fallbacks / locality.proposals if wanted_local else None,
         lost=locality.lost,
+        words=len(found.prompt.split()),
         calls=search.calls if calls is None else calls,
+        optimizer_calls=search.optimizer_calls,
         calls_to_50=gains.get("50%"),
         calls_to_90=gains.get("90%"),
         calls_to_100=gains.get("100%"),

@@ -6,6 +6,7 @@ that had begun.
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,8 +15,13 @@ from typing import TYPE_CHECKING, Final, Literal
 import anyio
 
 from lpo_agent import data as data_files
-from lpo_agent.bench.grid import AT_ONCE, Bench, Cell, cell_spec, cells, load_splits
+from lpo_agent.bench.grid import AT_ONCE, Bench, Cell, arm_key, cell_spec, cells
+from lpo_agent.bench.peers.catalog import PEERS
+from lpo_agent.bench.peers.cell import BROKEN, PeerSearch
+from lpo_agent.bench.peers.cell import KIND as PEER
+from lpo_agent.bench.peers.process import check_installed
 from lpo_agent.bench.rows import BenchResult, CellRow, row_of
+from lpo_agent.bench.splits import load_splits
 from lpo_agent.bench.statistics import CellScores, compare_arms, compare_reference, compare_with_seed
 from lpo_agent.core.budget import Budget
 from lpo_agent.core.events import BenchStarted, CellFinished
@@ -42,8 +48,10 @@ if TYPE_CHECKING:
     from lpo_agent.environment import Environment
     from lpo_agent.journal import Journal
     from lpo_agent.journal.store import RunRecord
+    from lpo_agent.runs.request import PreparedRun
     from lpo_agent.runs.run import Run
     from lpo_agent.runs.runner import Runner
+    from lpo_agent.search.task import Task
     from lpo_agent.spec import RunSpec
 
 KIND: Final = "bench"
@@ -84,12 +92,18 @@ def plan_bench(bench: Bench, *, folder: Path | None = None, env: Environment | N
         if splits is not None:
             spec = cell_spec(bench, cell)
             task = load_task(spec, "optimize", splits)
-            least, most = estimate_calls(spec, task)
-            if bench.search_calls is not None:
-                cap = bench.search_calls + calls_of_test(task)
-                least, most = min(least, cap), min(most, cap)
+            least, most = _estimate(bench, cell, spec, task)
             low, high, count = low + least, high + most, count + 1
     return BenchPlan(count, low, high, tuple(name for name, splits in material.items() if splits is None))
+
+
+def _estimate(bench: Bench, cell: Cell, spec: RunSpec, task: Task) -> tuple[int, int]:
+    """Return the lowest and the highest number of calls of a cell."""
+    cap = math.inf if bench.search_calls is None else bench.search_calls + calls_of_test(task)
+    if cell.method in PEERS:
+        return calls_of_test(task), int(cap)
+    least, most = estimate_calls(spec, task)
+    return int(min(least, cap)), int(min(most, cap))
 
 
 @asynccontextmanager
@@ -117,6 +131,7 @@ async def open_bench(
     bench = bench.model_copy(update={"tasks": tasks})
     for cell in cells(bench):
         _check(bench, cell, material[cell.task])
+    await check_installed([PEERS[name] for name in bench.methods if name in PEERS], env.peers_python)
     notes = (f"not in the data folder, so left out: {', '.join(missing)}",) if missing else ()
     async with open_journal(env.journal) as journal:
         keys = {name: await journal.put_blob(data_files.to_json(s)) for name, s in material.items() if s is not None}
@@ -131,7 +146,7 @@ def _check(bench: Bench, cell: Cell, splits: Splits | None) -> None:
     """Raise InputError for a cell that cannot be run, or whose calls do not suffice for the choice on dev."""
     spec = cell_spec(bench, cell)
     task = load_task(spec, "optimize", splits)
-    if bench.search_calls is None:
+    if bench.search_calls is None or cell.method in PEERS:
         return
     plan = method_of(OwnParts(), settled(spec.method)).plan(spec)
     choice = calls_each(task) * choosing_items(task, plan)
@@ -175,6 +190,7 @@ def _result(
     cell_runner: _CellRunner, rows: Sequence[CellRow], common: RunSpec, *, stop: anyio.Event, usage: UsageResult
 ) -> BenchResult:
     request = cell_runner.request
+    reference = request.reference or _own_arm(request)
     tested = {row.cell: cell_runner.tested(row) for row in rows if row.status == "completed"}
     ended = "asked to stop" if stop.is_set() else _shortfall(rows)
     return BenchResult(
@@ -187,13 +203,25 @@ def _result(
         rows=tuple(rows),
         comparisons=compare_arms(tested),
         gains=compare_with_seed(tested),
-        against=compare_reference(tested, request.reference),
-        reference=request.reference,
+        against=compare_reference(tested, reference),
+        reference=reference,
         search_calls=request.search_calls,
         command=request.command,
         usage=usage,
-        notes=request.notes,
+        notes=(*request.notes, *_failures(rows)),
     )
+
+
+def _failures(rows: Sequence[CellRow]) -> list[str]:
+    """Return a note for each other optimizer whose process failed; what it had reported counts."""
+    return [f"{row.cell.name}: {row.reason}" for row in rows if row.cell.method in PEERS and BROKEN in row.reason]
+
+
+def _own_arm(bench: Bench) -> str | None:
+    """Return the arm to compare other optimizers with, None without any."""
+    if not any(name in PEERS for name in bench.methods):
+        return None
+    return next((arm_key(cell) for cell in cells(bench) if cell.method not in PEERS), None)
 
 
 def _shortfall(rows: Sequence[CellRow]) -> str:
@@ -221,7 +249,7 @@ class _CellRunner:
         for cell in specs:
             record = known.get(self._id(cell))
             if record is not None and record.result_json is not None:
-                row = self._row(cell, RunResult.model_validate_json(record.result_json))
+                row = self._stored(cell, record.result_json)
                 if row.status == "completed":
                     self.rows[cell] = row
         self._tell_start(specs)
@@ -231,6 +259,11 @@ class _CellRunner:
                 if cell not in self.rows:
                     tasks.start_soon(self._take, limiter, cell, spec, known.get(self._id(cell)))
         return [self.rows[cell] for cell in specs]
+
+    def _stored(self, cell: Cell, result: str) -> CellRow:
+        if cell.method in PEERS:
+            return CellRow.model_validate_json(result)
+        return self._row(cell, RunResult.model_validate_json(result))
 
     def _id(self, cell: Cell) -> str:
         return f"{self.runner.session_id}.{cell.name}"
@@ -242,7 +275,10 @@ class _CellRunner:
                 row = self._without(cell, BudgetExceeded("asked to stop"))
             else:
                 try:
-                    row = self._row(cell, await self._one(cell, spec, record))
+                    if cell.method in PEERS:
+                        row = await self._peer(cell, spec, record)
+                    else:
+                        row = self._row(cell, await self._one(cell, spec, record))
                 except LpoError as exc:
                     row = self._without(cell, exc)
         self.rows[cell] = row
@@ -259,17 +295,35 @@ class _CellRunner:
 
     async def _one(self, cell: Cell, spec: RunSpec, record: RunRecord | None) -> RunResult:
         """Run one cell as a run of the journal; raises LpoError."""
-        runner, run_id = self.runner, self._id(cell)
-        if record is None:
-            task = load_task(spec, "optimize", self.splits[cell.task])
-            prepared = await runner.prepare("optimize", spec, run_id=run_id, task=task)
-        else:
-            prepared = await runner.reopen(record, check=False)
-        prepared = prepared.with_spec(budget=Budget())  # the caps are those of all cells together
+        prepared = await self._prepare(cell, spec, record)
         call_cap = None if self.request.search_calls is None else CallCap(self.request.search_calls)
-        async with runner.open(prepared, stop=self.stop, call_cap=call_cap) as run:
+        async with self.runner.open(prepared, stop=self.stop, call_cap=call_cap) as run:
             result: RunResult = await run.wait()
         return result
+
+    async def _peer(self, cell: Cell, spec: RunSpec, record: RunRecord | None) -> CellRow:
+        """Run a cell of another optimizer as a run of the journal; raises LpoError."""
+        env, request = self.runner.env, self.request
+        calls = request.search_calls or 0  # a grid with other optimizers has it
+        peer = PEERS[cell.method]
+        search = PeerSearch(peer, cell, calls, request.peer_seconds, env.peers_python, env.harmless)
+        prepared = await self._prepare(cell, spec, record, recorded_as=PEER)
+        async with self.runner.open(prepared, stop=self.stop, job=search.run) as run:
+            row: CellRow = await run.wait()
+        return row
+
+    async def _prepare(
+        self, cell: Cell, spec: RunSpec, record: RunRecord | None, recorded_as: str | None = None
+    ) -> PreparedRun:
+        """Open a cell's run in the journal, or open it again; the caps are those of all cells together."""
+        if record is None:
+            task = load_task(spec, "optimize", self.splits[cell.task])
+            prepared = await self.runner.prepare(
+                "optimize", spec, run_id=self._id(cell), task=task, recorded_as=recorded_as
+            )
+        else:
+            prepared = await self.runner.reopen(record, check=False)
+        return prepared.with_spec(budget=Budget())
 
     def _row(self, cell: Cell, result: RunResult) -> CellRow:
         """Return a cell's row. A search that used all of its calls is complete if it was tested."""

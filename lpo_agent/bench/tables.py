@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import statistics
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,7 @@ def to_markdown(result: BenchResult, curve: str | None = None) -> str:
     ]
     if len(_tasks(result)) > MAX_TASK_COLUMNS:
         parts += ["### By task", _by_task(result)]
+    parts += ["## Calls, tokens and length", _costs(result), COSTED]
     if result.against:
         title = f"## {result.reference} against the others"
         parts += [title, _differences(("minus", "items"), result.against, _against), COMPARED]
@@ -52,6 +54,7 @@ def to_markdown(result: BenchResult, curve: str | None = None) -> str:
     if unfinished:
         lines = [(row.cell.name, row.status, row.reason) for row in unfinished]
         parts += ["## Cells that were not completed", _table(("cell", "status", "why"), lines)]
+    parts += ["## The prompts", FOUND, *_prompts(result)]
     if result.command:
         parts += ["## Command", f"```console\n$ {result.command}\n```"]
     return "\n\n".join(parts) + "\n"
@@ -71,6 +74,12 @@ COMPARED: Final = (
     "Paired by test item, averaged over seeds, in points of 100; p by McNemar's exact test (0/1 differences) or a "
     "sign-flip permutation test; Holm's adjustment over all lines of this table."
 )
+COSTED: Final = (
+    "Means over cells. Calls of the search without the test, those of the optimizer model, and the words of the best "
+    "prompt with all examples in it. Tokens by role are counted for other optimizers, whose calls go through the "
+    "counting endpoint."
+)
+FOUND: Final = "The prompt that was best on dev in each cell, as the task model got it; equal ones are shown once."
 EDITED: Final = (
     "Leakage: share of untagged words that a tagged proposal changed, mean (highest). Malformed: share of tagged "
     "prompts and filled slots that could not be used. Global: share of proposals that were made without tags although "
@@ -243,6 +252,47 @@ def _edits(result: BenchResult) -> str:
     return _table(EDIT_COLUMNS, lines)
 
 
+COST_COLUMNS: Final = (
+    *("method", "locality", "calls", "optimizer calls", "words"),
+    *("task tokens in", "task tokens out", "optimizer tokens in", "optimizer tokens out"),
+)
+
+
+def _costs(result: BenchResult) -> str:
+    """Return a table with one line per arm: what its searches cost, and how long their prompts are."""
+    lines = []
+    for method, arm in _arms(result):
+        rows = _rows_of(result, method, arm)
+        means = [mean_of([getattr(row, name) for row in rows]) for name in ("calls", "optimizer_calls", "words")]
+        tokens = [
+            mean_of([_tokens(row, role, kind) for row in rows])
+            for role in ("task", "optimizer")
+            for kind in ("input_tokens", "output_tokens")
+        ]
+        lines.append([method, arm, *(_number(value, "{:,.0f}") for value in (*means, *tokens))])
+    return _table(COST_COLUMNS, lines)
+
+
+def _tokens(row: CellRow, role: str, kind: str) -> int | None:
+    if row.roles is None:
+        return None
+    return int(getattr(row.roles[role], kind)) if role in row.roles else 0
+
+
+def _prompts(result: BenchResult) -> list[str]:
+    """Return each different prompt, under the names and scores of the cells that found it."""
+    found: dict[tuple[str, str], list[CellRow]] = {}
+    for row in result.rows:
+        if row.prompt is not None:
+            found.setdefault((row.cell.task, row.prompt), []).append(row)
+    shown = []
+    for (_, prompt), rows in found.items():
+        names = ", ".join(f"`{row.cell.name}` ({_score(row.test)})" for row in rows)
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", prompt)), default=0))
+        shown.append(f"{names}:\n\n{fence}text\n{prompt}\n{fence}")
+    return shown
+
+
 def _ratio(
     rows: Sequence[CellRow], part: Callable[[CellRow], int | None], whole: Callable[[CellRow], int | None]
 ) -> float | None:
@@ -286,7 +336,7 @@ def _p(value: float) -> str:
 
 
 def to_csv(result: BenchResult) -> str:
-    """Return one line per cell, with all its values except the curve."""
+    """Return one line per cell, with all its values except the curve and the tokens by role."""
     out = io.StringIO()
     lines = [_flat(row) for row in result.rows]
     writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
@@ -296,7 +346,7 @@ def to_csv(result: BenchResult) -> str:
 
 
 def _flat(row: CellRow) -> dict[str, Any]:
-    content = row.model_dump(mode="json", exclude={"cell", "curve", "usage"})
+    content = row.model_dump(mode="json", exclude={"cell", "curve", "usage", "roles"})
     spent = ("calls", "cached_calls", "failed_calls", "input_tokens", "output_tokens", "usd", "wall_s")
     usage = {f"usage_{name}": None if row.usage is None else getattr(row.usage, name) for name in spent}
     return row.cell.model_dump() | content | usage

@@ -129,12 +129,14 @@ def _mark(parser: Parser) -> None:
 
 def _bench(parser: Parser) -> None:
     from lpo_agent import option_of  # noqa: PLC0415 - `lpo --help` must not wait for pydantic
-    from lpo_agent.bench import AT_ONCE, PRESETS  # noqa: PLC0415
+    from lpo_agent.bench import AT_ONCE, PEERS, PRESETS  # noqa: PLC0415
 
     parser.add_argument("bench", metavar="BENCH", help=f"{', '.join(PRESETS)}, or a TOML file of the same form")
     group = parser.add_argument_group("grid (each a comma-separated list, in place of the benchmark's own)")
     group.add_argument("--tasks", metavar="LIST", help="names of its tasks")
-    group.add_argument("--methods", metavar="LIST", help="methods, as for `lpo optimize`")
+    group.add_argument(
+        *("--methods", "--arms"), metavar="LIST", help=f"methods, as for `lpo optimize`, and {', '.join(PEERS)}"
+    )
     group.add_argument("--localities", metavar="LIST", help=option_of("locality").range)
     group.add_argument("--markers", metavar="LIST", help=option_of("marker").range)
     group.add_argument("--seeds", metavar="LIST", help="seeds, such as 0,1,2")

@@ -75,7 +75,12 @@ def _grid(chosen: Mapping[str, Any]) -> Bench:
     lists = {name: options.split_list(str(chosen[name])) for name in LISTS if name in chosen}
     of_run = {name: value for name, value in chosen.items() if name not in NOT_OF_RUN}
     calls = _whole_number("search-calls", chosen["search_calls"]) if "search_calls" in chosen else None
-    return change_bench(read_bench(chosen["bench"]), lists, of_run, search_calls=calls)
+    grid = read_bench(chosen["bench"])
+    if "peers" in of_run.get("method_options", {}):
+        rest = dict(of_run["method_options"])
+        lists["methods"] = (*lists.get("methods", grid.methods), *options.split_list(str(rest.pop("peers"))))
+        of_run["method_options"] = rest
+    return change_bench(grid, lists, of_run, search_calls=calls)
 
 
 def _whole_number(name: str, value: object) -> int:

@@ -37,7 +37,7 @@ from lpo_agent.runs.task import check_names, load_task
 from lpo_agent.search.task import calls_each
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from anyio.abc import TaskGroup, TaskStatus
 
@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from lpo_agent.runs.run import Run
     from lpo_agent.search.task import Task
     from lpo_agent.spec import RunSpec
+
+    Job = Callable[[RunContext], Awaitable[Any]]
+"""The work of a run."""
 
 FILES = {"examples": (), "data": None, "train": None, "dev": None, "test": None}
 """The fields that a spec no longer needs when its rows are in the journal."""
@@ -101,8 +104,12 @@ class Runner:
         owner: str | None = None,
         run_id: str | None = None,
         task: Task | None = None,
+        recorded_as: str | None = None,
     ) -> PreparedRun:
-        """Check the input of a new run, and open the run in the journal; raises InputError."""
+        """Check the input of a new run, and open the run in the journal; raises InputError.
+
+        ``recorded_as``: the kind in the journal, for a run whose work is the caller's (see :meth:`open`).
+        """
         if kind not in JOBS:
             raise ConfigError(f"kind: {kind!r} is no kind of run; known are {', '.join(JOBS)}")
         parts = own or self.own
@@ -118,7 +125,7 @@ class Runner:
         request = RunRequest(kind, kept, rows, other_prompt, owner=owner, own=parts.given())
         run_id = run_id or new_run_id(time.time())
         with anyio.CancelScope(shield=True):  # or a run that is cancelled now would seem to go on
-            await self.journal.create_run(run_id, kind, request.to_json())
+            await self.journal.create_run(run_id, recorded_as or kind, request.to_json())
         return PreparedRun(run_id, request, task, parts)
 
     async def reopen(
@@ -158,23 +165,30 @@ class Runner:
 
     @asynccontextmanager
     async def open(
-        self, prepared: PreparedRun, *, stop: anyio.Event | None = None, call_cap: CallCap | None = None
+        self,
+        prepared: PreparedRun,
+        *,
+        stop: anyio.Event | None = None,
+        call_cap: CallCap | None = None,
+        job: Job | None = None,
     ) -> AsyncIterator[Run[Any]]:
         """Carry out a prepared run; leaving the block before its end cancels it, and it can be resumed.
 
         With ``call_cap``, a run that is opened again starts from its beginning with the answers of the journal, and its
-        usage is counted anew. So its number of calls is the same as without the interruption.
+        usage is counted anew. So its number of calls is the same as without the interruption. ``job``: the work of the
+        run, by default that of its kind.
         """
+        work = job or JOBS[prepared.request.kind]
         run_id, spec = prepared.run_id, prepared.request.spec
         ledger = Ledger(spec.budget, already=self.journal.totals(run_id) if call_cap is None else None)
         outcomes = JournalOutcomes(self.journal, run_id, recalls=call_cap is None)
         allowance = None if call_cap is None else _allowance(call_cap, prepared.task)
 
-        async def job(_run: Run[Any], emit: Callable[[Event], None], stopping: anyio.Event) -> Any:
+        async def carry_out(_run: Run[Any], emit: Callable[[Event], None], stopping: anyio.Event) -> Any:
             context = await self.context(prepared, ledger, outcomes, emit=emit, stop=stopping, allowance=allowance)
-            return await JOBS[prepared.request.kind](context)
+            return await work(context)
 
-        async with running(self.journal, run_id, ledger, job, flush=outcomes.flush, stop=stop) as run:
+        async with running(self.journal, run_id, ledger, carry_out, flush=outcomes.flush, stop=stop) as run:
             yield run
 
     async def context(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lpo_agent.bench.grid import PRESETS, BenchTask, arm_key, cell_spec, cells, load_splits, make_bench, read_bench
+from lpo_agent.bench.grid import PRESETS, BenchTask, arm_key, cell_spec, cells, make_bench, read_bench
+from lpo_agent.bench.splits import load_splits
 from lpo_agent.core.beam_options import DEFAULTS, beam_options_for
 from lpo_agent.core.budget import Budget
 from lpo_agent.errors import ConfigError, DataError

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from lpo_agent import open_bench
-from lpo_agent.bench.grid import load_splits, read_bench
+from lpo_agent.bench.grid import read_bench
 from lpo_agent.bench.rows import BenchResult
+from lpo_agent.bench.splits import load_splits
 from lpo_agent.environment import Environment
 from tests.models.fake_server import Asked, Reply, fake_server
 
