@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from pydantic import Field
 
 from lpo_agent import plugins
+from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.messages import (
     CRITIQUE,
     INDUCE,
@@ -55,15 +56,16 @@ class Proposer(Protocol):
 class AgentSetting(Message):
     """The settings of a run's agents; with them, any process can create the agents.
 
-    ``method``, ``method_options``, ``marker`` and ``proposer`` select the agents. The scorer uses ``placement``,
-    ``max_tokens``, ``temperature`` and ``extract`` (see :class:`lpo_agent.agents.scorer.Scorer`) for its calls, and
-    ``metric`` and ``labels`` to judge the answers. ``facts``: facts about the training rows. ``full``: the text that
-    the task model gets, with "{prompt}" in place of the prompt. ``limits``: the run's limits per minute: requests,
-    tokens, input tokens, output tokens.
+    ``method``, ``method_options``, ``locality``, ``marker`` and ``proposer`` select the agents. The scorer uses
+    ``placement``, ``max_tokens``, ``temperature`` and ``extract`` (see :class:`lpo_agent.agents.scorer.Scorer`) for its
+    calls, and ``metric`` and ``labels`` to judge the answers. ``facts``: facts about the training rows. ``full``: the
+    text that the task model gets, with "{prompt}" in place of the prompt. ``limits``: the run's limits per minute:
+    requests, tokens, input tokens, output tokens.
     """
 
     method: str
     method_options: Mapping[str, bool | int | float | str] = Field(default_factory=dict)
+    locality: LocalityMode = "enforce"
     marker: str = "llm"
     proposer: str = "llm"
     metric: str = "exact"

@@ -109,10 +109,10 @@ class BeamOptions(BaseModel):
         "shared", "propose in the conversation that tagged, or in a new one that quotes the tags"
     )
     tag_temperature: float = _number(-1.0, "of tagging and of thinking; -1: that of new prompts", ge=-1, le=2)
-    tag_check: Literal["strict", "text", "off"] = _number(
-        "strict",
+    tag_check: Literal["auto", "strict", "text", "off"] = _number(
+        "auto",
         "a tagged reply must be the prompt without its tags and keep to the rules (strict), only the former (text), "
-        "or hold one pair of tags (off, nudge only)",
+        "or hold one pair of tags (off, nudge only); auto: off with nudge, as in the paper, else strict",
     )
     tag_reasks: int = _number(1, "how often a malformed reply is requested again", ge=0, le=10)
     tag_fallback: Literal["global", "drop"] = _number(
@@ -128,6 +128,12 @@ class BeamOptions(BaseModel):
             name: max(1, round(share * value)) for name in ("tags", "tag_growth") if (value := getattr(self, name)) > 0
         }
         return self.model_copy(update=scaled)
+
+    def with_check(self, locality: LocalityMode) -> BeamOptions:
+        """The options with ``tag_check`` decided: what "auto" means depends on the kind of locality."""
+        if self.tag_check != "auto":
+            return self
+        return self.model_copy(update={"tag_check": "off" if locality == "nudge" else "strict"})
 
     def word_cap(self, seed_words: int) -> int:
         """Return the number of words that a new prompt should stay under, 0 for no cap."""

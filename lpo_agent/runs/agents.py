@@ -35,6 +35,7 @@ def setting_of(spec: RunSpec, task: Task, plan: Plan, method: str) -> AgentSetti
     return AgentSetting(
         method=method,
         method_options=spec.method_options,
+        locality=spec.locality,
         marker=plan.marker,
         proposer=plan.proposer,
         metric=task.metric_name,

@@ -76,7 +76,10 @@ def prompts(played: Played) -> set[str]:
 async def test_tags_that_stay_malformed_lead_to_a_global_proposal_and_are_counted(
     stage: Stage, method: str, locality: str
 ) -> None:
-    played = await stage.play(method, model="untaggable", locality=locality, host=plain(method), **ONE)
+    host = plain(method, tag_check="strict")
+    played = await stage.play(
+        method, model="untaggable", locality=locality, host=plain(method, tag_check="strict"), **ONE
+    )
     (event,) = played.proposed()
     assert (event.locality, event.fallback, event.lost) == ("off", True, None)
     assert event.measures is not None
@@ -92,7 +95,8 @@ async def test_tags_that_stay_malformed_lead_to_a_global_proposal_and_are_counte
 
 
 async def test_a_reply_that_is_correct_on_the_second_request_counts_once_as_malformed(stage: Stage) -> None:
-    nudged = await stage.play("pe2", model="hasty", locality="nudge", host=plain("pe2"), **ONE)
+    strict = plain("pe2", tag_check="strict")
+    nudged = await stage.play("pe2", model="hasty", locality="nudge", host=strict, **ONE)
     assert nudged.chains() == {
         "1.0.0": "inspect seed 2 > tag seed 2 > tag again seed 2 > write seed 2 > write again seed 2"
     }
@@ -120,7 +124,7 @@ async def test_slots_that_stay_malformed_lead_to_a_global_proposal_too(stage: St
 
 @TAGGED
 async def test_malformed_tags_can_end_a_proposal_instead(stage: Stage, locality: str) -> None:
-    host = plain("pe2", tag_fallback="drop")
+    host = plain("pe2", tag_fallback="drop", tag_check="strict")
     played = await stage.play("pe2", model="untaggable", locality=locality, host=host, **ONE)
     (event,) = played.proposed()
     assert (event.candidate, event.measures) == (None, None)
@@ -134,7 +138,7 @@ async def test_malformed_tags_can_end_a_proposal_instead(stage: Stage, locality:
 
 @pytest.mark.parametrize(("reasks", "tags"), [(0, 1), (3, 4)])
 async def test_re_asks_have_a_number(stage: Stage, reasks: int, tags: int) -> None:
-    host = plain("pe2", tag_reasks=reasks)
+    host = plain("pe2", tag_reasks=reasks, tag_check="strict")
     played = await stage.play("pe2", model="untaggable", locality="nudge", host=host, **ONE)
     assert [entry["kind"] for entry in played.optimizer()] == ["inspect", *["tag"] * tags, "write"]
     assert tries(played) == (1, 1, 0, tags, tags)
@@ -258,7 +262,7 @@ async def test_a_parent_can_be_tagged_once_for_all_its_proposals(
 
 
 async def test_tags_once_for_a_parent_that_fail_are_counted_once(stage: Stage) -> None:
-    host = plain("pe2", tag_per="parent")
+    host = plain("pe2", tag_per="parent", tag_check="strict")
     played = await stage.play("pe2", model="untaggable", locality="nudge", host=host, steps=1, proposals=3)
     assert tries(played) == (3, 3, 0, 2, 2)
     check_counted(played)
@@ -329,18 +333,24 @@ async def test_more_words_in_a_tag_can_be_allowed(stage: Stage) -> None:
 
 
 async def test_an_unchecked_reply_that_is_not_the_prompt_is_advice_without_spans(stage: Stage) -> None:
-    host = plain("pe2", tag_check="off")
-    played = await stage.play("pe2", model="careless", locality="nudge", host=host, **ONE)
+    """This is so with nudge unless another check is asked for, as in the paper."""
+    played = await stage.play("pe2", model="careless", locality="nudge", host=plain("pe2"), **ONE)
     (event,) = played.proposed()
     assert (event.locality, event.fallback) == ("nudge", False)
     assert event.measures is not None
     assert (event.measures.tags, event.measures.leakage) == (None, None)
     assert tries(played) == (1, 0, 0, 1, 0)
     assert "Label the <edit>kind</edit> of it." in played.optimizer()[-1]["text"]
-    strict = await stage.play("pe2", model="careless", locality="nudge", host=plain("pe2"), **ONE)
+    host = plain("pe2", tag_check="strict")
+    strict = await stage.play("pe2", model="careless", locality="nudge", host=host, **ONE)
     assert tries(strict) == (1, 1, 0, 2, 2)
     with pytest.raises(ConfigError, match="cannot be enforced"):
-        await stage.play("pe2", locality="enforce", host=host, **ONE)
+        await stage.play("pe2", locality="enforce", host=plain("pe2", tag_check="off"), **ONE)
+
+
+async def test_enforce_checks_replies_strictly_unless_told_otherwise(stage: Stage) -> None:
+    played = await stage.play("pe2", model="careless", locality="enforce", host=plain("pe2"), **ONE)
+    assert tries(played) == (1, 1, 0, 2, 2)
 
 
 async def test_a_cap_on_growth_is_kept_by_enforce_and_only_said_by_nudge(stage: Stage) -> None:

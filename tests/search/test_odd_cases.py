@@ -70,7 +70,7 @@ def test_one_pair_of_tags_is_asked_for_in_words() -> None:
 
 
 async def test_a_dropped_proposal_is_lost_and_nothing_else(stage: Stage) -> None:
-    host = {"beam": 1, "tag_fallback": "drop"}
+    host = {"beam": 1, "tag_fallback": "drop", "tag_check": "strict"}
     played = await stage.play("pe2", model="untaggable", locality="nudge", host=host, steps=1, proposals=1)
     assert (played.result.locality.lost, played.result.locality.global_fallbacks) == (1, 0)
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from lpo_agent.agents.base import AgentSetting
+    from lpo_agent.core.beam_options import LocalityMode
     from lpo_agent.models.base import Model
     from lpo_agent.search.context import Search
     from lpo_agent.search.methods.beam.expanding import Rules
@@ -54,9 +55,9 @@ class BeamMethod:
     conversation: type[RewritingSetting]
     reads: Collection[str] = ("steps", "proposals", "locality", "method_options")
 
-    def options(self, given: Mapping[str, bool | int | float | str], locality: str = "nudge") -> BeamOptions:
+    def options(self, given: Mapping[str, bool | int | float | str], locality: LocalityMode) -> BeamOptions:
         """Return the method's defaults with the ``given`` options; raises ConfigError."""
-        found = checked(BeamOptions, DEFAULTS[self.name] | dict(given), self.name)
+        found = checked(BeamOptions, DEFAULTS[self.name] | dict(given), self.name).with_check(locality)
         if found.tag_check == "off" and locality == "enforce":
             raise ConfigError("--set tag_check=off cannot be enforced; use it with --locality nudge")
         return found
@@ -79,7 +80,7 @@ class BeamMethod:
 
     def calls(self, spec: RunSpec, task: Task, plan: Plan) -> tuple[int, int]:
         """Return the lowest and the highest number of calls of a run; see ``counting.py``."""
-        options, splits, each = self.options(spec.method_options), task.splits, calls_each(task)
+        options, splits, each = self.options(spec.method_options, spec.locality), task.splits, calls_each(task)
         tags = spec.locality in {"nudge", "enforce"} and plan.marker in {"llm", "auto"}
         search = most_calls(
             self.rules,
@@ -96,7 +97,9 @@ class BeamMethod:
     def writers(self, setting: AgentSetting, model: Model) -> Writers:
         """Return the agents; they use the method's form of conversation."""
         own_temperatures = setting.optimizer_temperature is None
-        shared = self.conversation(self.options(setting.method_options), setting.full, own_temperatures)
+        shared = self.conversation(
+            self.options(setting.method_options, setting.locality), setting.full, own_temperatures
+        )
         tagging = TaggingMarker(model, shared)
         marker = "llm" if setting.marker == OWN else setting.marker
         mark = MARKERS.load(marker, {"llm": lambda _s, _m: tagging, "auto": lambda _s, _m: tagging})(
@@ -108,7 +111,7 @@ class BeamMethod:
     def start(self, search: Search) -> Beam:
         """Return the beam search, which has not begun yet."""
         spec, task, plan = search.spec, search.task, search.plan
-        options = self.options(spec.method_options)
+        options = self.options(spec.method_options, spec.locality)
         editor = Editor(
             search.bus,
             search.scoring,
