@@ -77,9 +77,7 @@ async def test_tags_that_stay_malformed_lead_to_a_global_proposal_and_are_counte
     stage: Stage, method: str, locality: str
 ) -> None:
     host = plain(method, tag_check="strict")
-    played = await stage.play(
-        method, model="untaggable", locality=locality, host=plain(method, tag_check="strict"), **ONE
-    )
+    played = await stage.play(method, model="untaggable", locality=locality, host=host, **ONE)
     (event,) = played.proposed()
     assert (event.locality, event.fallback, event.lost) == ("off", True, None)
     assert event.measures is not None
