@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from lpo_agent.plugins import Table
 
-PRESETS: Final = ("smoke", "local-small", "paper-math", "paper-bbh")
+PRESETS: Final = ("smoke", "local-small", "peers-small", "paper-math", "paper-bbh")
 AT_ONCE: Final = 8
 """Cells that run at the same time, unless another number is given."""
 UNMARKED: Final = ("off", "think")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lpo_agent.bench.grid import PRESETS, BenchTask, arm_key, cell_spec, cells, make_bench, read_bench
+from lpo_agent.bench.peers.catalog import PEERS
 from lpo_agent.bench.splits import load_splits
 from lpo_agent.core.beam_options import DEFAULTS, beam_options_for
 from lpo_agent.core.budget import Budget
@@ -58,9 +59,20 @@ def test_every_cell_of_a_preset_can_be_run(preset: str) -> None:
     bench = read_bench(preset)
     bench = bench.model_copy(update={"options": {"model": "openai:x"} | bench.options})
     found = {(c.method, c.locality) for c in cells(bench) if c.method in DEFAULTS}
-    assert found == {(method, locality) for method in DEFAULTS for locality in bench.localities}
+    beams = [method for method in bench.methods if method in DEFAULTS]
+    assert found == {(method, locality) for method in beams for locality in bench.localities}
     for cell in cells(bench):
-        assert cell_spec(bench, cell).method == cell.method
+        assert cell_spec(bench, cell).method == ("lpo" if cell.method in PEERS else cell.method)
+
+
+def test_peers_have_the_options_of_the_task_and_no_others() -> None:
+    bench = read_bench("peers-small")
+    bench = bench.model_copy(update={"options": {"model": "openai:x"} | bench.options})
+    specs = {(cell.task, cell.method): cell_spec(bench, cell) for cell in cells(bench)}
+    assert len(bench.tasks) >= 8
+    for task in bench.tasks:
+        ours = specs[task.name, "lpo"].model_copy(update={"marker": None})
+        assert all(specs[task.name, name] == ours for name in PEERS if name in bench.methods)
 
 
 @pytest.mark.parametrize("preset", ["paper-math", "paper-bbh"])

@@ -22,6 +22,7 @@ from lpo_agent.errors import (
 from lpo_agent.models.base import Call, Turn, Usage
 from lpo_agent.models.providers.anthropic import AnthropicModel
 from lpo_agent.models.providers.http import retry_after
+from lpo_agent.models.providers.local import room
 from lpo_agent.models.providers.openai import OpenAIModel
 from tests.models.fake_server import Reply, failure, fake_server
 
@@ -183,3 +184,10 @@ async def test_a_cancelled_call_leaves_the_server(adapter: Adapter) -> None:
         with contextlib.suppress(TimeoutError):
             server.wait_for_hang_up()
         assert server.hung_up == 1
+
+
+@pytest.mark.parametrize(("concurrency", "slots", "context"), [(128, 16, 1024), (4, 4, 4096), (1, 1, 16384)])
+def test_a_local_model_has_longer_contexts_with_fewer_calls_at_a_time(
+    concurrency: int, slots: int, context: int
+) -> None:
+    assert room(concurrency) == (slots, context)

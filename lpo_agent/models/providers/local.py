@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SLOTS: Final = 16
 """Requests that are processed at a time."""
 CONTEXT: Final = 1024
-"""Tokens of context for each slot, prompt and answer together."""
+"""Tokens of context for each of this many slots, prompt and answer together; fewer slots share the same memory."""
 SILENT: Final = -1
 """The lowest verbosity of llama.cpp."""
 TIMEOUT: Final = 600.0
@@ -51,6 +51,12 @@ async def open_local(
         known_as = f"local:{name}"
         async with OpenAIModel(name, base_url=f"{url}/v1", known_as=known_as, weights=digest, timeout=TIMEOUT) as model:
             yield model
+
+
+def room(concurrency: int) -> tuple[int, int]:
+    """Return the number of slots and the context of each: with fewer calls at a time, each may be longer."""
+    slots = min(SLOTS, concurrency)
+    return slots, CONTEXT * SLOTS // slots
 
 
 @asynccontextmanager
@@ -113,8 +119,8 @@ class Local:
             path = await to_thread.run_sync(pull)
         else:
             path = Path(os.path.expanduser(name))  # noqa: ASYNC240, PTH111 - touches no disk
-        slots = min(SLOTS, connection.concurrency)
-        async with open_local(path, name=name, slots=slots) as model:
+        slots, context = room(connection.concurrency)
+        async with open_local(path, name=name, slots=slots, context=context) as model:
             yield model
 
 
