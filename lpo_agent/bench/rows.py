@@ -37,9 +37,9 @@ class CellRow(_Part):
     that could not be used. ``global_share``: share of proposals that were made without tags although they
     should have been local. ``calls``: of the search, cached ones included; with ``search_calls``, all
     calls but those of the test. ``optimizer_calls``: how many of them the optimizer model answered. ``words``: the
-    length of ``prompt``. ``roles``: calls and tokens of the search by role, counted for other optimizers only; ``dev``
-    and ``curve`` are what these reported. ``calls_to_50``, ``_90``, ``_100``: calls after which the search had
-    reached 50, 90 and 100 % of its gain.
+    length of ``prompt``. ``roles``: answered calls and their tokens in the search, by role, for other
+    optimizers only; ``dev`` and ``curve`` are what these reported. ``calls_to_50``, ``_90``, ``_100``: calls after
+    which the search had reached 50, 90 and 100 % of its gain.
     """
 
     cell: Cell

@@ -30,6 +30,7 @@ from lpo_agent.environment import read_environment
 from lpo_agent.errors import BudgetExceeded, ConfigError, LpoError, ProviderError
 from lpo_agent.journal import open_journal
 from lpo_agent.runs.estimate import estimate_calls
+from lpo_agent.runs.kinds import JOBS
 from lpo_agent.runs.lifecycle import running
 from lpo_agent.runs.outcomes import prompt_hash
 from lpo_agent.runs.request import OwnParts, method_of
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from lpo_agent.environment import Environment
     from lpo_agent.journal import Journal
     from lpo_agent.journal.store import RunRecord
+    from lpo_agent.runs.context import RunContext
     from lpo_agent.runs.request import PreparedRun
     from lpo_agent.runs.run import Run
     from lpo_agent.runs.runner import Runner
@@ -230,6 +232,15 @@ def _shortfall(rows: Sequence[CellRow]) -> str:
     return f"{len(short)} of {len(rows)} cells did not end (first: {short[0].reason})" if short else ""
 
 
+async def _counted(context: RunContext) -> RunResult:
+    """Search, and count the optimizer's calls at its model: the search leaves out those of a step that the cap cut."""
+    result: RunResult = await JOBS["optimize"](context)
+    if context.task.metric_name == "judge":  # whose calls are the optimizer model's too
+        return result
+    calls = max(result.search.optimizer_calls or 0, context.models.optimizer.answered)
+    return result.model_copy(update={"search": result.search.model_copy(update={"optimizer_calls": calls})})
+
+
 @dataclass(slots=True)
 class _CellRunner:
     """Runs the cells of a benchmark, and collects their rows."""
@@ -297,7 +308,7 @@ class _CellRunner:
         """Run one cell as a run of the journal; raises LpoError."""
         prepared = await self._prepare(cell, spec, record)
         call_cap = None if self.request.search_calls is None else CallCap(self.request.search_calls)
-        async with self.runner.open(prepared, stop=self.stop, call_cap=call_cap) as run:
+        async with self.runner.open(prepared, stop=self.stop, call_cap=call_cap, job=_counted) as run:
             result: RunResult = await run.wait()
         return result
 

@@ -8,7 +8,7 @@ import re
 import statistics
 from typing import TYPE_CHECKING, Any, Final
 
-from lpo_agent.bench.grid import arm_of
+from lpo_agent.bench.grid import NONE, arm_of
 from lpo_agent.bench.rows import SEED_PROMPT
 from lpo_agent.core.diff import mean_of
 
@@ -49,7 +49,8 @@ def to_markdown(result: BenchResult, curve: str | None = None) -> str:
     if result.comparisons:
         columns = ("method", "arms", "task", "items")
         parts += ["## Differences between arms", _differences(columns, result.comparisons, _between), COMPARED]
-    parts += ["## What was edited", _edits(result), EDITED]
+    if any(row.cell.locality != NONE for row in result.rows):
+        parts += ["## What was edited", _edits(result), EDITED]
     unfinished = [row for row in result.rows if row.status != "completed"]
     if unfinished:
         lines = [(row.cell.name, row.status, row.reason) for row in unfinished]
@@ -75,9 +76,8 @@ COMPARED: Final = (
     "sign-flip permutation test; Holm's adjustment over all lines of this table."
 )
 COSTED: Final = (
-    "Means over cells. Calls of the search without the test, those of the optimizer model, and the words of the best "
-    "prompt with all examples in it. Tokens by role are counted for other optimizers, whose calls go through the "
-    "counting endpoint."
+    "Means over cells. Calls of the search without the test, the optimizer model's share of them, and the words of the "
+    "best prompt with all examples in it. Tokens are counted at the counting endpoint, which other optimizers use."
 )
 FOUND: Final = "The prompt that was best on dev in each cell, as the task model got it; equal ones are shown once."
 EDITED: Final = (
@@ -229,6 +229,8 @@ EDIT_COLUMNS: Final = (
 def _edits(result: BenchResult) -> str:
     lines = []
     for method, arm in _arms(result):
+        if arm == NONE:
+            continue
         rows = _rows_of(result, method, arm)
         leaks = [row.leakage_max for row in rows if row.leakage_max is not None]
         highest = f" ({max(leaks):.2f})" if leaks else ""
@@ -274,9 +276,9 @@ def _costs(result: BenchResult) -> str:
 
 
 def _tokens(row: CellRow, role: str, kind: str) -> int | None:
-    if row.roles is None:
+    if row.roles is None or role not in row.roles:
         return None
-    return int(getattr(row.roles[role], kind)) if role in row.roles else 0
+    return int(getattr(row.roles[role], kind))
 
 
 def _prompts(result: BenchResult) -> list[str]:

@@ -80,11 +80,15 @@ class SharedModel:
 
 @dataclass(slots=True)
 class RunModel:
-    """A model for one run, with all layers. :mod:`lpo_agent.workers` uses its parts, because workers make the calls."""
+    """A model for one run, with all layers. :mod:`lpo_agent.workers` uses its parts, because workers make the calls.
+
+    ``answered``: the calls that it has answered here, from the journal or anew.
+    """
 
     record: Record
     billing: Billing
     allowance: Allowance | None = None
+    answered: int = 0
 
     @property
     def name(self) -> str:
@@ -95,7 +99,9 @@ class RunModel:
         """Answer the call; raises ProviderError and BudgetExceeded."""
         if self.allowance is not None:
             self.allowance.take()
-        return await self.record.complete(call)
+        reply = await self.record.complete(call)
+        self.answered += 1
+        return reply
 
 
 def compose(

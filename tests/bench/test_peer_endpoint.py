@@ -86,7 +86,7 @@ async def test_calls_and_tokens_are_counted_by_role() -> None:
     assert reply.choices[0].message.content == "hello #0"
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (10, 2)
     assert endpoint.meter.roles == {"task": Counts(1, 10, 2), "optimizer": Counts(1, 10, 2)}
-    assert endpoint.meter.calls == 2
+    assert endpoint.meter.taken == 2
 
 
 async def test_the_limit_of_an_answer_is_that_of_the_request_or_of_the_role() -> None:
@@ -101,7 +101,7 @@ async def test_several_choices_are_several_calls() -> None:
     async with client_of(endpoint) as ask:
         reply = await ask(n=3, temperature=0.7)
     assert [choice.message.content for choice in reply.choices] == ["hello #0", "hello #1", "hello #2"]
-    assert endpoint.meter.calls == 3
+    assert endpoint.meter.taken == 3
 
 
 async def test_a_repeated_request_counts_and_is_another_sample_unless_its_temperature_is_0() -> None:
@@ -110,7 +110,7 @@ async def test_a_repeated_request_counts_and_is_another_sample_unless_its_temper
         warm = [(await ask(temperature=1.0)).choices[0].message.content for _ in range(2)]
         cold = [(await ask()).choices[0].message.content for _ in range(2)]
     assert (warm, cold) == (["hello #0", "hello #1"], ["hello #0", "hello #0"])
-    assert endpoint.meter.calls == 4
+    assert endpoint.meter.taken == 4
 
 
 async def test_the_call_beyond_the_cap_is_refused_for_good() -> None:
@@ -122,7 +122,7 @@ async def test_the_call_beyond_the_cap_is_refused_for_good() -> None:
         with pytest.raises(openai.PermissionDeniedError, match="2 search calls are used up"):
             await ask()
     assert endpoint.meter.spent.is_set()
-    assert (endpoint.meter.calls, endpoint.failure) == (2, None)
+    assert (endpoint.meter.taken, endpoint.failure) == (2, None)
 
 
 async def test_exactly_the_cap_is_answered_however_many_ask_at_once() -> None:
@@ -136,7 +136,7 @@ async def test_exactly_the_cap_is_answered_however_many_ask_at_once() -> None:
 
         statuses = await to_thread.run_sync(ask_all)
     assert sorted(statuses) == [200] * 7 + [403] * 33
-    assert endpoint.meter.calls == 7
+    assert endpoint.meter.taken == 7
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ async def test_requests_that_it_does_not_serve_are_refused_without_a_call(more: 
     async with client_of(endpoint) as ask:
         with pytest.raises(openai.BadRequestError, match=error):
             await ask(**more)
-    assert endpoint.meter.calls == 0
+    assert endpoint.meter.taken == 0
 
 
 async def test_nobody_without_the_token_is_answered() -> None:
@@ -174,7 +174,7 @@ async def test_rows_are_answered_and_judged_by_us_and_test_rows_are_not_there() 
     assert (answered[1]["output"], answered[1]["score"]) == ("Say pears #0 within 256", 1.0)
     assert (judged[0], judged[1]["score"]) == (200, 0.0)
     assert (unknown[0], missing[0]) == (400, 404)
-    assert endpoint.meter.calls == 1
+    assert endpoint.meter.taken == 1
 
 
 async def test_reports_are_kept_with_the_number_of_calls_at_that_time() -> None:

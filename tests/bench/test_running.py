@@ -127,6 +127,15 @@ def rows_of(result: BenchResult) -> list[object]:
     return [row.model_dump(exclude={"usage", "run_id"}) for row in result.rows]
 
 
+async def test_optimizer_calls_of_a_step_that_the_cap_cut_are_counted(tmp_path: Path) -> None:
+    result, _ = await finish(tmp_path, equal(tmp_path, methods=["pe2"], seeds=[0, 1]))
+    async with open_journal(Environment(tmp_path).journal) as journal:
+        for row in result.rows:
+            assert row.reason == f"its {CALLS} search calls are used up"
+            scored = sum(1 for _ in journal.outcomes(row.run_id)) - 2 * 30
+            assert row.optimizer_calls == CALLS - scored
+
+
 async def test_answers_in_the_journal_do_not_change_the_budget_of_a_search(tmp_path: Path) -> None:
     """The second benchmark pays for next to nothing and finds the same, because known replies count too."""
     bench = one_by_one(tmp_path, cache=True).model_copy(update={"reference": "lpo/enforce/influence"})

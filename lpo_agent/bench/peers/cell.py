@@ -106,7 +106,7 @@ class PeerSearch:
 
     def _why(self, context: RunContext, endpoint: Endpoint, ended: Ended) -> str:
         """Return why the search ended."""
-        calls = endpoint.meter.calls
+        calls = endpoint.meter.taken
         if endpoint.meter.spent.is_set():
             return f"its {self.calls} search calls are used up"
         if context.stop.is_set():
@@ -168,7 +168,7 @@ class PeerSearch:
             seed_was_best=first.seed and best.prompt == first.prompt,
             length_ratio=len(best.prompt.split()) / words if words else None,
             words=len(best.prompt.split()),
-            calls=endpoint.meter.calls,
+            calls=endpoint.meter.taken,
             optimizer_calls=roles[OPTIMIZER].calls if OPTIMIZER in roles else 0,
             roles={name: RoleUsage(**asdict(counts)) for name, counts in roles.items()},
             calls_to_50=gains.get("50%"),

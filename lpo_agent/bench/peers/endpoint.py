@@ -182,8 +182,8 @@ class Endpoint:
         return Reply(200, {"score": judged.value, "feedback": judged.feedback})
 
     async def _report(self, told: Report) -> Reply:
-        self.reports.append(told.model_copy(update={"calls": self.meter.calls}))
-        return Reply(200, {"calls": self.meter.calls})
+        self.reports.append(told.model_copy(update={"calls": self.meter.taken}))
+        return Reply(200, {"calls": self.meter.taken})
 
     async def _outputs(self, told: _Outputs) -> Reply:
         self.outputs |= told.outputs

@@ -15,38 +15,42 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Counts:
-    """Calls of one role, and their tokens."""
+    """Answered calls of one role, and their tokens."""
 
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
 
+    def add(self, usage: Usage) -> None:
+        """Count one answer."""
+        self.calls += 1
+        self.input_tokens += usage.input_tokens
+        self.output_tokens += usage.output_tokens
+
 
 @dataclass(slots=True)
 class Meter:
-    """Counts calls by role. ``spent`` is set when a call beyond ``cap`` is asked for."""
+    """Counts calls by role. ``spent`` is set when a call beyond ``cap`` is asked for.
+
+    ``taken``: the calls that were asked for, those in progress and those without an answer included; ``roles``: the
+    answered ones.
+    """
 
     cap: int
+    taken: int = 0
     roles: dict[str, Counts] = field(default_factory=dict)
     spent: anyio.Event = field(default_factory=anyio.Event)
 
-    @property
-    def calls(self) -> int:
-        """The number of calls so far."""
-        return sum(each.calls for each in self.roles.values())
-
-    def take(self, role: str) -> None:
+    def take(self) -> None:
         """Count one call; raises BudgetExceeded if none is left."""
-        if self.calls >= self.cap:
+        if self.taken >= self.cap:
             self.spent.set()
             raise BudgetExceeded(f"its {self.cap} search calls are used up")
-        self.roles.setdefault(role, Counts()).calls += 1
+        self.taken += 1
 
     def add(self, role: str, usage: Usage) -> None:
-        """Count the tokens of a call."""
-        counts = self.roles[role]
-        counts.input_tokens += usage.input_tokens
-        counts.output_tokens += usage.output_tokens
+        """Count an answer."""
+        self.roles.setdefault(role, Counts()).add(usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Metered:
 
     async def complete(self, call: Call) -> Completion:
         """Answer the call; raises BudgetExceeded if none is left, and ProviderError."""
-        self.meter.take(self.role)
+        self.meter.take()
         reply = await self.model.complete(call)
         self.meter.add(self.role, reply.usage)
         return reply
