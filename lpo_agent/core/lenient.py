@@ -78,7 +78,7 @@ def _loaded(text: str) -> dict[str, Any] | None:
 
 
 def items(found: Iterable[dict[str, Any]], name: str, marks: frozenset[str]) -> list[dict[str, Any]]:
-    """Return the objects of the list with this name, and objects that stand alone and have one of the keys ``marks``."""
+    """Return the objects in lists with this name, and objects that stand alone and have one of the keys ``marks``."""
     result: list[dict[str, Any]] = []
     for each in found:
         inner = each.get(name)

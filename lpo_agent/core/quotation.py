@@ -32,7 +32,7 @@ SIMILAR: Final = (8, 0.2)
 MOST_CELLS: Final = 2_000_000
 """No similar passage is looked for where quotation and text are so long that it would take seconds."""
 
-_QUOTES: Final = dict.fromkeys("'\"`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2032\u2033\u00ab\u00bb", "'")
+_QUOTES: Final = frozenset("'\"`\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2032\u2033\u00ab\u00bb")
 _ELLIPSIS = re.compile(r"\s*(?:\[?\.{3,}\]?|\[?\u2026\]?)\s*")
 _LIST_ITEM = re.compile(r"\s*(?:[-*+#>]|\d+[.)])\s")
 
@@ -199,7 +199,7 @@ def _deletion(prompt: Prompt, span: Span) -> Span:
     wider = [Span(span.start, span.end + 1)] if text[span.end : span.end + 1] == " " else []
     if span == _stripped(text, line):
         wider = [Span(line.start, line.end + 1), Span(line.start - 1, line.end), *wider]
-    fitting = (each for each in wider if 0 <= each.start and each.end <= len(text) and _is_free(prompt, each))
+    fitting = (each for each in wider if each.start >= 0 and each.end <= len(text) and _is_free(prompt, each))
     return next(fitting, span)
 
 

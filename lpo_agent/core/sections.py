@@ -20,8 +20,10 @@ LARGE: Final = 4_000
 TITLE: Final = 100
 """Characters of the first line of a section that are shown."""
 
-_HEADING = re.compile(r"#{1,6}\s|={3,}|-{3,}$|<[a-z_]+>$|(?:section|part|chapter)\s+\w+|\d+(?:\.\d+)*[.)]\s+\S[^.]*$", re.I)
-_WORD = re.compile(r"\w{4,}")
+_HEADING = re.compile(
+    r"#{1,6}\s|={3,}|-{3,}$|<[a-z_]+>$|(?:section|part|chapter)\s+\w+|\d+(?:\.\d+)*[.)]\s+\S[^.]*$", re.IGNORECASE
+)
+_WORD = re.compile(r"\w{4,}|\d+")
 
 
 class Section(NamedTuple):

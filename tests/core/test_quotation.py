@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ PROMPT = Prompt(text=TEXT)
     [
         (1, "with care", "with care"),
         (1, "letters - with care", "letters \u2014 with care"),
-        (2, "\"billing\" if it's about money, and", "\u201cbilling\u201d if it\u2019s about money,  and"),
+        (2, '"billing" if it\'s about money, and', "\u201cbilling\u201d if it\u2019s about money,  and"),
         (2, "WRITE 'BILLING'", "Write \u201cbilling\u201d"),
         (2, "aboutmoney,and", "about money,  and"),
         (3, "**Never** reply in upper case", "Never reply in upper case"),
@@ -195,7 +196,7 @@ def test_sections_begin_at_headings_and_cover_the_text() -> None:
     found = sections_of(text)
     assert [each.title for each in found] == [f"## Part {n}" for n in range(20)]
     assert (found[0].first, found[-1].last) == (1, text.count("\n") + 1)
-    assert all(one.last + 1 == other.first for one, other in zip(found, found[1:], strict=False))
+    assert all(one.last + 1 == other.first for one, other in pairwise(found))
     assert listed(found).split("\n")[2].startswith("3. lines 9 to ")
     text = text.replace("Some words", "Refunds of parcels", 1)
     assert likeliest(text, sections_of(text), "It is wrong about refunds.", 1)[0].title == "## Part 0"
