@@ -8,6 +8,7 @@ arXiv 2403.03028. They take absolute values; here the sign is kept, to tell harm
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lpo_agent.core.messages import Effect, Mark
@@ -46,6 +47,19 @@ def _phrases_in(text: str, region: Span) -> Iterator[Span]:
             if at == len(words) or full or joint:
                 yield Span(words[start].start, words[at - 1].end)
                 start = at
+
+
+def sentences(prompt: Prompt) -> list[Span]:
+    """Return the text that may change as sentences, without the white space around them, in order."""
+    text, found = prompt.text, []
+    for region in prompt.free_spans():
+        ends = [match.end() for match in _SENTENCE_END.finditer(text, region.start, region.end)]
+        for start, end in pairwise([region.start, *ends, region.end]):
+            own = text[start:end]
+            if own.strip():
+                first = start + len(own) - len(own.lstrip())
+                found.append(Span(first, first + len(own.strip())))
+    return found
 
 
 def insertion_points(prompt: Prompt) -> list[Span]:

@@ -118,7 +118,7 @@ class PoolMethod:
         facts = task_facts(task.splits.train, task.labels)
         first = operators.interleaved(
             operators.insertions(prompt, facts, 1),
-            operators.deletions(prompt),
+            operators.deletions(prompt, rng),
             operators.demonstrations(prompt, shown, plan.demos, rng),
         )
         waiting = [*first, *operators.insertions(prompt, facts, 3), *operators.swaps(prompt, rng, 4)]
