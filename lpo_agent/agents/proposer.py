@@ -13,8 +13,9 @@ from lpo_agent.agents.parsing import new_prompts, slot_options
 from lpo_agent.agents.quoting import protected
 from lpo_agent.agents.rendering import several, show_traces
 from lpo_agent.core.editpool import fitted
+from lpo_agent.core.influence import instruction_span
 from lpo_agent.core.messages import Proposal, Proposals, ProposeAsk
-from lpo_agent.core.text import Replacement, rewritten
+from lpo_agent.core.text import PLACEHOLDER, Replacement, rewritten
 from lpo_agent.errors import EditRejected, ReplyError
 from lpo_agent.models.base import Call, Turn
 from lpo_agent.models.conversation import converse
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LONGER: Final = 4
 """A reworded phrase may have so many times the characters of the phrase, and some more."""
+FEWEST_WORDS: Final = 3
+"""A new instruction has at least so many words."""
 _BULLET = re.compile(r"\s*(?:[-*\u2022]|\d+[.)])\s+")
 
 
@@ -124,18 +127,32 @@ def spaced(prompt: Prompt, span: Span, words: str) -> str:
 
 
 def _texts(reply: str, ask: ProposeAsk) -> list[Proposal]:
-    """Return the new prompts of a reply that keep protected text; raises ReplyError if there is none."""
+    """Return the new prompts of a reply that keep protected text; raises ReplyError if there is none.
+
+    A weak model often writes the instruction alone, without the placeholders: it takes the place of the old one.
+    """
     found, reason = [], "it holds no new prompt"
     for text in new_prompts(reply):
-        try:
-            rewritten(ask.marked.prompt, text)
-        except EditRejected as exc:
-            reason = str(exc)
-            continue
-        found.append(Proposal(text=text))
+        for attempt in (text, _around(ask.marked.prompt, text)):
+            try:
+                rewritten(ask.marked.prompt, attempt)
+            except EditRejected as exc:
+                reason = str(exc)
+                continue
+            found.append(Proposal(text=attempt))
+            break
     if not found:
         raise ReplyError(reason)
     return found
+
+
+def _around(prompt: Prompt, text: str) -> str:
+    """Return the prompt with a new instruction, made of the lines of ``text`` that hold no placeholder."""
+    span = instruction_span(prompt)
+    new = "\n".join(line for line in text.split("\n") if not PLACEHOLDER.search(line)).strip()
+    if span is None or len(new.split()) < FEWEST_WORDS:
+        return ""
+    return prompt.text[: span.start] + new + prompt.text[span.end :]
 
 
 def _rewordings(reply: str, ask: ProposeAsk) -> list[Proposal]:

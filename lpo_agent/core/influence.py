@@ -62,6 +62,22 @@ def sentences(prompt: Prompt) -> list[Span]:
     return found
 
 
+def instruction_span(prompt: Prompt) -> Span | None:
+    """Return the longest text that may change, None if there is none.
+
+    A last line that leads to a placeholder, such as "Question: {input}", is left out if there is text before it.
+    """
+    found = []
+    for region in prompt.free_spans():
+        own = region.of(prompt.text)
+        if region.end < len(prompt.text) and "\n" in own.strip():
+            own = own[: own.rindex("\n", 0, len(own.rstrip()))]
+        first = region.start + len(own) - len(own.lstrip())
+        found.append(Span(first, first + len(own.strip())))
+    longest = max(found, key=lambda span: span.end - span.start, default=None)
+    return longest if longest is not None and longest.start < longest.end else None
+
+
 def insertion_points(prompt: Prompt) -> list[Span]:
     """Return the empty spans where text may be added: at the ends of free regions and after sentences, in order."""
     points = set()

@@ -153,8 +153,10 @@ async def test_the_proposer_writes_new_prompts_and_other_words_too() -> None:
     marked = MarkedPrompt(prompt=PROMPT, spans=(Span(30, 39),))
     text = "Name the team.\n\nMessage: {input}"
     whole = ProposeAsk(marked=marked, critique=NOTHING, locality="off", n=2)
-    found = await ModelProposer(replies(f"<prompt>{text}</prompt><prompt>No input</prompt>")).propose(whole)
-    assert [each.text for each in found.proposals] == [text]
+    alone = "Say which team it is for.\nMessage: {x}"
+    model = replies(f"<prompt>{text}</prompt><prompt>No</prompt><prompt>{alone}</prompt>")
+    found = await ModelProposer(model).propose(whole)
+    assert [each.text for each in found.proposals] == [text, "Say which team it is for.\n\nMessage: {input}"]
     vary = ProposeAsk(marked=marked, critique=NOTHING, purpose="vary", n=2)
     found = await ModelProposer(replies('1. Hurry.\n2. "Be fast."\n3. Be quick.')).propose(vary)
     assert [each.replacements[0].text for each in found.proposals] == ["Hurry.", "Be fast."]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from lpo_agent.core.editpool import PoolEdit, compatible, compose, fitted, joined
 from lpo_agent.core.edits import Edit, carried, edits_between
+from lpo_agent.core.influence import instruction_span
 from lpo_agent.core.text import Span
 from lpo_agent.errors import EditRejected
 from lpo_agent.search.methods.pool.operators import first_places
@@ -72,11 +73,9 @@ def _standing_beside(own: Sequence[Edit], span: Span, option: str) -> Edit | Non
 
 def induced_edits(seed: Prompt, text: str) -> list[PoolEdit]:
     """Return the edits that put an instruction in the place of the longest text that may change, or at an end of it."""
-    regions = [span for span in seed.free_spans() if span.of(seed.text).strip()]
-    longest = max(regions, key=lambda span: span.end - span.start, default=Span(0, 0))
-    words = longest.of(seed.text)
-    span = Span(longest.start + len(words) - len(words.lstrip()), longest.start + len(words.rstrip()))
-    found = [PoolEdit(span, text, INDUCED, INDUCED, text)] if 0 < span.end - span.start <= REPLACED else []
+    span = instruction_span(seed)
+    fits = span is not None and span.end - span.start <= REPLACED
+    found = [PoolEdit(span, text, INDUCED, INDUCED, text)] if span is not None and fits else []
     points = first_places(seed)[:1]
     beside = [PoolEdit(at, fitted(seed.text, at.start, text), INDUCED, INDUCED, text, stacks=True) for at in points]
     return [*found, *beside]
