@@ -139,6 +139,9 @@ def _texts(reply: str, ask: ProposeAsk) -> list[Proposal]:
             except EditRejected as exc:
                 reason = str(exc)
                 continue
+            if attempt.strip() == ask.marked.prompt.text.strip():
+                reason = "the new prompt is the old one"
+                continue
             found.append(Proposal(text=attempt))
             break
     if not found:

@@ -72,11 +72,11 @@ def _standing_beside(own: Sequence[Edit], span: Span, option: str) -> Edit | Non
 
 
 def induced_edits(seed: Prompt, text: str) -> list[PoolEdit]:
-    """Return the edits that put an instruction in the place of the longest text that may change, or at an end of it."""
+    """Return the edits that put an instruction in the place of the longest text that may change, or after it."""
     span = instruction_span(seed)
     fits = span is not None and span.end - span.start <= REPLACED
     found = [PoolEdit(span, text, INDUCED, INDUCED, text)] if span is not None and fits else []
-    points = first_places(seed)[:1]
+    points = [Span(span.end, span.end)] if span is not None else first_places(seed)[:1]
     beside = [PoolEdit(at, fitted(seed.text, at.start, text), INDUCED, INDUCED, text, stacks=True) for at in points]
     return [*found, *beside]
 
