@@ -78,6 +78,10 @@ class RunOptions(TypedDict, total=False):
     """Temperature of the answers; `default`: that of the service (0 to 2; default: 0.0)."""
     optimizer_temperature: float | None
     """Temperature of the optimizer model; `default`: that of the service (0 to 2; default: 0.7)."""
+    optimizer_max_tokens: int | None
+    """Longest reply of the optimizer model when it criticizes and edits; reasoning counts, in tokens (16 to 100,000;
+    default: 4000).
+    """
     prices: Path | str | None
     """TOML file with prices of models."""
     seed: int
@@ -121,6 +125,10 @@ class ScoreOptions(TypedDict, total=False):
     """Temperature of the answers; `default`: that of the service (0 to 2; default: 0.0)."""
     optimizer_temperature: float | None
     """Temperature of the optimizer model; `default`: that of the service (0 to 2; default: 0.7)."""
+    optimizer_max_tokens: int | None
+    """Longest reply of the optimizer model when it criticizes and edits; reasoning counts, in tokens (16 to 100,000;
+    default: 4000).
+    """
     prices: Path | str | None
     """TOML file with prices of models."""
     seed: int

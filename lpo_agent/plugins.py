@@ -96,8 +96,8 @@ MARKERS: Final[Table[Any]] = Table(
     "marker",
     "lpo_agent.markers",
     {
-        "auto": "lpo_agent.agents.marker:token_marker",
-        "llm": "lpo_agent.agents.marker:token_marker",
+        "auto": "lpo_agent.agents.marker:quoting_marker",
+        "llm": "lpo_agent.agents.marker:quoting_marker",
         "influence": "lpo_agent.agents.marker:influence_marker",
         "random": "lpo_agent.agents.marker:random_marker",
         "manual": "lpo_agent.agents.marker:manual_marker",

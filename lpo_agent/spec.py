@@ -178,6 +178,15 @@ class RunSpec(OptionModel):
         ge=0.0,
         le=2.0,
     )
+    optimizer_max_tokens: int | None = _models(
+        None,
+        "longest reply of the optimizer model when it criticizes and edits; reasoning counts",
+        metavar="N",
+        unit="tokens",
+        unset="4000",
+        ge=16,
+        le=100_000,
+    )
     prices: Path | None = _models(None, "TOML file with prices of models", metavar="FILE")
 
     seed: int = _limits(0, "seed of all random choices, including the split", commands=SCORING)

@@ -6,6 +6,7 @@ otherwise gives another answer. If the prompt contains "please", it refuses to a
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -31,16 +32,19 @@ def task(call: Call) -> str:
     return numbers[-1]
 
 
+def quoted(words: str) -> dict[str, object]:
+    """Return an edit of the line that holds these words; the words need not be in the prompt."""
+    options = ["Be nice and read", "Reply with only the number in"]
+    return {"line": 1, "quote": words, "action": "replace", "options": options, "strategy": "format"}
+
+
 def capable(call: Call) -> str:
     """Mark, critique and fill as a capable optimizer would; answer examples like :func:`task`."""
     text = asked(call)
     if text.startswith("You review a prompt"):
         return "It never says that only a number is wanted."
     if text.startswith("You improve a prompt by small local edits"):
-        prompt = text.split("~~~~\n")[1].rstrip("\n")
-        return prompt.replace("Say something about", "<edit>Say something about</edit>", 1).replace(
-            "Read the note", "<edit>Read</edit> the note", 1
-        )
+        return json.dumps({"edits": list(map(quoted, ("Say something about", "Read the note")))})
     if text.startswith("You improve a prompt by filling numbered slots"):
         return (
             '<option><slot number="1">Be nice and read</slot></option>'

@@ -53,6 +53,10 @@ class Proposer(Protocol):
         ...
 
 
+REPLY_TOKENS: Final = 4_000
+"""Tokens of a reply of the optimizer model: several thousand, because many models reason before they reply."""
+
+
 class AgentSetting(Message):
     """The settings of a run's agents; with them, any process can create the agents.
 
@@ -60,7 +64,8 @@ class AgentSetting(Message):
     ``placement``, ``max_tokens``, ``temperature`` and ``extract`` (see :class:`lpo_agent.agents.scorer.Scorer`) for its
     calls, and ``metric`` and ``labels`` to judge the answers. ``facts``: facts about the training rows. ``full``: the
     text that the task model gets, with "{prompt}" in place of the prompt. ``limits``: the run's limits per minute:
-    requests, tokens, input tokens, output tokens.
+    requests, tokens, input tokens, output tokens. ``reply_tokens``: the longest reply of the optimizer model, in
+    tokens.
     """
 
     method: str
@@ -76,6 +81,7 @@ class AgentSetting(Message):
     extract: str | None = None
     extract_tokens: int = 10
     optimizer_temperature: float | None = 0.7
+    reply_tokens: int = REPLY_TOKENS
     facts: TaskFacts = TaskFacts()
     full: str = "{prompt}"
     limits: tuple[float | None, float | None, float | None, float | None] = (None, None, None, None)

@@ -3,80 +3,22 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lpo_agent.agents.parsing import tagged_spans
+from lpo_agent.agents.briefing import briefing
+from lpo_agent.agents.quoting import QuotingMarker
 from lpo_agent.core.influence import describe, insertion_points, phrases
 from lpo_agent.core.messages import Mark, MarkAsk, Marks
 from lpo_agent.core.places import drawn
-from lpo_agent.models.base import Call, Turn
-from lpo_agent.models.conversation import converse
-from lpo_agent.prompts import fenced, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from string import Template
 
     from lpo_agent.agents.base import AgentSetting
     from lpo_agent.core.messages import Effect
-    from lpo_agent.core.text import Prompt, Span
+    from lpo_agent.core.text import Span
     from lpo_agent.models.base import Model
-
-
-@dataclass(frozen=True, slots=True)
-class TokenMarker:
-    """Asks a capable model to put ``<edit>`` tags into the prompt, as in the LPO paper (section 2.2).
-
-    A reply is valid only if it equals the prompt after its tags are removed.
-    """
-
-    model: Model
-    temperature: float | None = 0.5
-    template: Template = field(
-        default_factory=partial(load, "mark", {"prompt", "critique", "budget", "protected", "learned"})
-    )
-
-    async def mark(self, ask: MarkAsk) -> Marks:
-        """Return the model's spans; raises ReplyError after two invalid replies, and ProviderError.
-
-        With the reach "all", all text that may change is marked without a call.
-        """
-        if ask.reach == "all":
-            return everything(ask.prompt)
-        question = self.template.substitute(
-            prompt=fenced(ask.prompt.text, limit=40_000),
-            critique=fenced(ask.critique.text),
-            budget=ask.budget,
-            protected=_protected(ask.prompt),
-            learned=_learned(ask),
-        )
-        call = Call((Turn("user", question),), len(ask.prompt.text) // 2 + 64, self.temperature, ask.seed)
-        answer = await converse(self.model, call, lambda reply: tagged_spans(reply, ask.prompt), reasks=1)
-        marks = tuple(Mark(span=span, reason="tagged by the model") for span in answer.value[: ask.budget])
-        return Marks(marks=marks, malformed=answer.malformed, calls=answer.malformed + 1)
-
-
-def everything(prompt: Prompt) -> Marks:
-    """Return marks of all regions that may change, for a rewrite of the whole prompt."""
-    reason = "small edits did not help"
-    return Marks(marks=tuple(Mark(span=span, reason=reason) for span in prompt.free_spans()))
-
-
-def _learned(ask: MarkAsk) -> str:
-    """Return, as text for the model, which phrases paid when they were edited before and which did not."""
-    lines = [
-        f"{'edits here paid' if credit.paid > credit.barren else 'edits here did not pay'}: {words}"
-        for credit in ask.credits
-        if (words := credit.span.of(ask.prompt.text).strip())
-    ]
-    return fenced("\n".join(lines)) if lines else "(nothing yet)"
-
-
-def _protected(prompt: Prompt) -> str:
-    texts = [span.of(prompt.text) for span in prompt.frozen_spans()]
-    return ", ".join(dict.fromkeys(texts)) if texts else "(nothing)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +79,9 @@ def _phrase(span: Span, effect: Effect | None) -> Mark:
     return Mark(span=span, reason=describe(effect), influence=effect.influence)
 
 
-def token_marker(setting: AgentSetting, model: Model) -> TokenMarker:
+def quoting_marker(setting: AgentSetting, model: Model) -> QuotingMarker:
     """Make the marker that asks a model."""
-    return TokenMarker(model, setting.optimizer_temperature)
+    return QuotingMarker(model, setting.optimizer_temperature, briefing(setting), setting.reply_tokens)
 
 
 def influence_marker(_setting: AgentSetting, _model: Model) -> InfluenceMarker:

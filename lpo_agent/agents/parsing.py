@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from lpo_agent.core.quotation import moved, same
 from lpo_agent.core.text import Span, merge, parse_tags, subtract
 from lpo_agent.errors import MarkupError, ReplyError
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
     from lpo_agent.core.text import Prompt
 
-_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)\n?```", re.DOTALL)
+_FENCE = re.compile(r"(```|~~~~)[a-zA-Z]*\n(.*?)\n?\1", re.DOTALL)
+_OUTER_FENCE = re.compile(r"(```|~~~~)[a-zA-Z]*\n(.*)\n\1", re.DOTALL)
 _SLOT = re.compile(r'<slot number="(\d+)">(.*?)</slot>', re.DOTALL)
 _OPTION = re.compile(r"<option>(.*?)</option>", re.DOTALL)
 
@@ -21,9 +23,9 @@ _OPTION = re.compile(r"<option>(.*?)</option>", re.DOTALL)
 def tagged_spans(reply: str, prompt: Prompt) -> list[Span]:
     """Return the tagged spans from a reply that repeats the prompt with ``<edit>`` tags.
 
-    The reply must equal the prompt, character for character, after its tags are removed; white space around
-    it and a code fence are allowed. Parts of spans that are protected in the prompt are cut out. Raises
-    ReplyError for other replies, and if no span is left.
+    The reply must equal the prompt after its tags are removed, apart from case, white space, and the kinds of quotes
+    and dashes, which models change when they repeat a text. A fence around it is allowed. Parts of spans that are
+    protected in the prompt are cut out. Raises ReplyError for other replies, and if no span is left.
     """
     core = prompt.text.strip()
     offset = prompt.text.find(core)
@@ -32,16 +34,22 @@ def tagged_spans(reply: str, prompt: Prompt) -> list[Span]:
             plain, spans = parse_tags(text)
         except MarkupError as exc:
             raise ReplyError(f"the tags are malformed: {exc}") from None
-        shift = offset - plain.find(core) if plain.strip() == core else None
-        if shift is not None:
+        if plain.strip() == core:
+            shift = offset - plain.find(core)
             return _cut([Span(s.start + shift, s.end + shift) for s in spans["edit"]], prompt)
-    raise ReplyError("without its tags the reply is not the prompt, character for character")
+        if same(plain, core):
+            return _cut(moved(prompt.text, spans["edit"], plain), prompt)
+    raise ReplyError(
+        "without its tags the reply is not the prompt; repeat it, character for character, and only add tags"
+    )
 
 
 def _readings(reply: str) -> Iterator[str]:
+    """Yield the reply, what its fences hold, and what stands between its first and its last fence."""
     yield reply
-    for match in _FENCE.finditer(reply):
-        yield match[1]
+    for pattern in (_FENCE, _OUTER_FENCE):
+        for match in pattern.finditer(reply):
+            yield match[2]
 
 
 def _cut(spans: list[Span], prompt: Prompt) -> list[Span]:
@@ -144,7 +152,7 @@ def new_prompts(reply: str) -> list[str]:
 def _unwrapped(reply: str) -> str:
     text = reply.strip().removeprefix("<prompt>").removesuffix("</prompt>").strip()
     if fence := _FENCE.fullmatch(text):
-        text = fence[1].strip()
+        text = fence[2].strip()
     for quote in ('"', "'", "\u201c"):
         other = "\u201d" if quote == "\u201c" else quote
         inner = text[1:-1]

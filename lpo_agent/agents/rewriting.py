@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from lpo_agent.agents.parsing import new_prompts, reasons, ruled_spans, slot_options
 from lpo_agent.agents.proposer import slotted
-from lpo_agent.agents.rendering import show_traces
+from lpo_agent.agents.rendering import several, show_traces
+from lpo_agent.core.lenient import spoken
 from lpo_agent.core.messages import (
     Critique,
     CritiqueAsk,
@@ -30,7 +31,7 @@ from lpo_agent.core.text import Replacement, rewritten, splice
 from lpo_agent.errors import EditRejected, ReplyError
 from lpo_agent.models.base import Call, Turn
 from lpo_agent.models.conversation import converse
-from lpo_agent.prompts import fenced, load
+from lpo_agent.prompts import LONGEST_PROMPT, fenced, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from lpo_agent.core.text import Prompt
     from lpo_agent.models.base import Model
 
-LONGEST_PROMPT = 40_000
 THOUGHT_TOKENS = 400
 INDUCED_TOKENS = 50
 
@@ -77,7 +77,7 @@ class RewritingSetting:
         return load("rewrite_reasons", {"prompt", "examples", "n"}).substitute(
             prompt=fenced(ask.prompt.text, limit=LONGEST_PROMPT),
             examples=_examples(ask.failures),
-            n=_several(ask.reasons, "reason"),
+            n=several(ask.reasons, "reason"),
         )
 
     def critique(self, reply: str, ask: CritiqueAsk) -> Critique:
@@ -129,16 +129,12 @@ def _protected(prompt: Prompt) -> str:
     return ", ".join(texts) if texts else "(nothing)"
 
 
-def _several(n: int, what: str, *, different: bool = False) -> str:
-    return f"one {what}" if n == 1 else f"{n} {'different ' * different}{what}s"
-
-
 def tag_instruction(prompt: Prompt, purpose: str, budget: tuple[int, int]) -> str:
     """Return the turn that asks for tags by the paper's rules (Figure 2); ``budget``: most tags, most words in one."""
     count, words = budget
     return load("rewrite_tag", {"goal", "count", "words", "protected"}).substitute(
         goal=_goal(purpose),
-        count=f"Use at most {_several(count, 'pair')} of tags." if count else "Several pairs are allowed.",
+        count=f"Use at most {several(count, 'pair')} of tags." if count else "Several pairs are allowed.",
         words=words,
         protected=_protected(prompt),
     )
@@ -191,7 +187,7 @@ class ReasoningCritic:
         options = self.setting.options
         temperature = self.setting.temperature(options.critique_temperature)
         call = Call((Turn("user", self.setting.question(ask)),), options.critique_tokens, temperature, ask.replicate)
-        reply = (await self.model.complete(call)).text.strip()
+        reply = spoken((await self.model.complete(call)).text).strip()
         return self.setting.critique(reply, ask)
 
 
@@ -250,7 +246,7 @@ class RewritingProposer:
             goal=_goal(ask.purpose),
             caps=_caps(ask),
             protected=_protected(ask.marked.prompt),
-            n=_several(ask.n, "new prompt", different=True),
+            n=several(ask.n, "new prompt", different=True),
         )
 
     def _fill(self, ask: ProposeAsk) -> str:
@@ -258,7 +254,7 @@ class RewritingProposer:
             slotted=fenced(slotted(ask.marked), limit=LONGEST_PROMPT),
             goal=_goal(ask.purpose),
             caps=_caps(ask),
-            n=_several(ask.n, "option", different=True),
+            n=several(ask.n, "option", different=True),
         )
 
 
@@ -315,7 +311,8 @@ class Inducer:
     """Asks for an instruction that fits examples: APE's forward generation (Zhou et al. 2022, section 3.1)."""
 
     model: Model
-    setting: RewritingSetting
+    temperature: float | None
+    max_tokens: int = INDUCED_TOKENS
 
     async def induce(self, ask: InduceAsk) -> Induced:
         """Return an instruction; raises ReplyError after two unusable replies, and ProviderError."""
@@ -325,7 +322,6 @@ class Inducer:
         ]
         template = load("rewrite_induce", {"examples"})
         question = template.substitute(examples=fenced("\n\n".join(pairs), limit=20_000))
-        temperature = self.setting.temperature(self.setting.options.induce_temperature)
-        call = Call((Turn("user", question),), INDUCED_TOKENS, temperature, ask.replicate)
+        call = Call((Turn("user", question),), self.max_tokens, self.temperature, ask.replicate)
         answer = await converse(self.model, call, lambda reply: new_prompts(reply)[0], reasks=1)
         return Induced(text=answer.value, calls=answer.malformed + 1)

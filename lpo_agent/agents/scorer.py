@@ -42,7 +42,8 @@ class Scorer:
         Raises ProviderError if the failure is fatal for all items, and BudgetExceeded.
         """
         try:
-            text = shown = (await self.model.complete(self.question(ask))).text
+            reply = await self.model.complete(self.question(ask))
+            text = shown = reply.text
             if self.extract is not None:
                 text = (await self.model.complete(self.extraction(ask, text, self.extract))).text
                 shown = f"{shown}\n{self.extract} {text}"
@@ -53,7 +54,7 @@ class Scorer:
             return ScoreReply(outcome=Unscored(reason=f"{type(exc).__name__}: {exc}"))
         except MetricError as exc:
             return ScoreReply(outcome=Unscored(reason=f"metric: {exc}"))
-        return ScoreReply(outcome=Scored(value=judged.value, output=shown, feedback=judged.feedback))
+        return ScoreReply(outcome=Scored(judged.value, shown, judged.feedback, reply.truncated))
 
     def question(self, ask: ScoreAsk) -> Call:
         """Return the call that asks the model to answer the example."""

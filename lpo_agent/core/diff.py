@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GRAM = 3
+MANY_WORDS = 2000
+"""In longer prompts, frequent words are compared only beside rarer ones, because that takes seconds otherwise."""
 
 
 class Measures(BaseModel):
@@ -93,7 +95,8 @@ def _tagged(marked: MarkedPrompt) -> tuple[list[bool], list[bool]]:
 def _edits(old: Sequence[str], new: Sequence[str], tagged: Sequence[bool], open_at: Sequence[bool]) -> int:
     """Return the number of words that were changed outside of tags."""
     count = 0
-    for what, i, j, k, m in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+    matcher = SequenceMatcher(a=old, b=new, autojunk=len(old) > MANY_WORDS)
+    for what, i, j, k, m in matcher.get_opcodes():
         if what == "equal":
             continue
         removed = sum(not tagged[n] for n in range(i, j))

@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from lpo_agent.core.text import MarkedPrompt, Replacement, Span, aligned, outside, splice
+from lpo_agent.errors import EditRejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -187,6 +188,28 @@ def _place(edits: Sequence[Edit], at: Span) -> Span:
             break
         shift = new.end - edit.span.end
     return Span(at.start - shift, at.end - shift)
+
+
+def carried(edits: Sequence[Edit], text: str, span: Span, new: str) -> Edit:
+    """Return, as an edit of the seed, the edit that puts ``new`` at a span of the edited ``text``.
+
+    Where the span reaches into new text of ``edits``, the result replaces these edits: its place holds theirs, and its
+    text holds what they put in, changed. Raises EditRejected where an insertion at an end of the seed is only partly
+    covered, because no place holds it.
+    """
+    place, reach = origin(edits, span), span
+    for edit, own in zip(edits, new_spans(edits), strict=True):
+        if not (place.start <= edit.span.start and edit.span.end <= place.end):
+            continue
+        if edit.span.start < edit.span.end or place.start < edit.span.start < place.end or place == edit.span:
+            reach = Span(min(reach.start, own.start), max(reach.end, own.end))
+        elif own.start < span.end and span.start < own.end:  # an insertion at an end: its point must lie within
+            before = edit.span.start == place.start
+            place = Span(place.start - before, place.end + (not before))
+            reach = Span(min(reach.start, own.start - before), max(reach.end, own.end + (not before)))
+    if reach.start < 0 or reach.end > len(text):
+        raise EditRejected("the edit covers a part of what was added at an end of the prompt")
+    return Edit(place, text[reach.start : span.start] + new + text[span.end : reach.end])
 
 
 def moved_place(edits: Sequence[Edit], place: Span) -> Span | None:

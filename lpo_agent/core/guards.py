@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from lpo_agent.core.messages import Row
     from lpo_agent.core.text import Prompt
 
-GROWTH = (3, 80)
-"""A prompt may have (this many times, this many more) words than the seed, whichever limit is higher."""
+GROWTH = (3, 600)
+"""A prompt may have (this many times, this many more) words than the seed, whichever limit is higher.
+
+It stops runaway texts only: knowledge may take hundreds of words, and the search counts length as a cost.
+"""
 MORE_REPETITION = 0.25
 """How much higher than the seed's the repetition of a prompt may be (a share, 0 to 1)."""
 SHORT = 12

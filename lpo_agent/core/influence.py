@@ -8,6 +8,7 @@ arXiv 2403.03028. They take absolute values; here the sign is kept, to tell harm
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lpo_agent.core.messages import Effect, Mark
@@ -46,6 +47,35 @@ def _phrases_in(text: str, region: Span) -> Iterator[Span]:
             if at == len(words) or full or joint:
                 yield Span(words[start].start, words[at - 1].end)
                 start = at
+
+
+def sentences(prompt: Prompt) -> list[Span]:
+    """Return the text that may change as sentences, without the white space around them, in order."""
+    text, found = prompt.text, []
+    for region in prompt.free_spans():
+        ends = [match.end() for match in _SENTENCE_END.finditer(text, region.start, region.end)]
+        for start, end in pairwise([region.start, *ends, region.end]):
+            own = text[start:end]
+            if own.strip():
+                first = start + len(own) - len(own.lstrip())
+                found.append(Span(first, first + len(own.strip())))
+    return found
+
+
+def instruction_span(prompt: Prompt) -> Span | None:
+    """Return the longest text that may change, None if there is none.
+
+    A last line that leads to a placeholder, such as "Question: {input}", is left out if there is text before it.
+    """
+    found = []
+    for region in prompt.free_spans():
+        own = region.of(prompt.text)
+        if region.end < len(prompt.text) and "\n" in own.strip():
+            own = own[: own.rindex("\n", 0, len(own.rstrip()))]
+        first = region.start + len(own) - len(own.lstrip())
+        found.append(Span(first, first + len(own.strip())))
+    longest = max(found, key=lambda span: span.end - span.start, default=None)
+    return longest if longest is not None and longest.start < longest.end else None
 
 
 def insertion_points(prompt: Prompt) -> list[Span]:

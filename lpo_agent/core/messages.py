@@ -7,14 +7,14 @@ are frozen and can be written to JSON and read back without loss.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass as slim
 
 from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.scores import Outcome, Scored
-from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span
+from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span, merge
 
 
 class Message(BaseModel):
@@ -72,10 +72,15 @@ Purpose = Literal["mend", "vary"]
 """The purpose of an edit: to fix what a critique found, or to say the same in other words."""
 
 
+STRATEGIES: Final = ("format", "rule", "fact", "example", "deletion", "order", "role")
+"""How edits help: the form of answers, how to decide, knowledge, an example, fewer words, their order, who answers."""
+
+
 class CritiqueAsk(Message):
     """Asks to explain why ``prompt`` fails on ``failures`` but not on ``passes``.
 
-    ``reasons``: how many reasons to give. ``history``: the prompt's ancestors with their scores, as text.
+    ``reasons``: how many reasons to give. ``history``: the prompt's ancestors with their scores, as text. ``report``:
+    what was counted in all answers, as text (see :mod:`lpo_agent.core.evidence`).
     """
 
     prompt: Prompt
@@ -84,6 +89,15 @@ class CritiqueAsk(Message):
     replicate: int = 0
     reasons: int = 1
     history: str = ""
+    report: str = ""
+
+
+class ErrorClass(Message):
+    """A kind of error: its name, in how many of the failures it occurs, and what in the prompt causes it."""
+
+    name: str
+    count: int = 0
+    cause: str = ""
 
 
 class Critique(Message):
@@ -91,11 +105,13 @@ class Critique(Message):
 
     ``offtopic``: the share of the failed answers that name none of the possible answers; if it is high, the
     form of the answers is wrong rather than their content. ``reasons``: the single reasons in the text, if
-    they were asked for. ``calls``: how often a model was called.
+    they were asked for. ``classes``: the kinds of errors, if the critic told them apart. ``calls``: how often a model
+    was called.
     """
 
     text: str
     reasons: tuple[str, ...] = ()
+    classes: tuple[ErrorClass, ...] = ()
     offtopic: float = Field(default=0.0, ge=0.0, le=1.0)
     calls: int = 0
 
@@ -131,18 +147,29 @@ Reach = Literal["near", "wide", "all"]
 
 
 class Mark(Message):
-    """A span to edit, the reason, and the measured influence of its words, if it was measured."""
+    """A span to edit, the reason, and the measured influence of its words, if it was measured.
+
+    ``options``: new texts for the span, with the white space that they need, if the marker writes them itself; each is
+    an edit of its own. ``strategy``: how these texts help, such as "format" or "rule". ``aim``: the class of errors
+    that they should mend.
+    """
 
     span: Span
     reason: str
     influence: float | None = None
+    options: tuple[str, ...] = ()
+    strategy: str = ""
+    aim: str = ""
 
 
 class MarkAsk(Message):
     """Asks for the spans of ``prompt`` to edit next, at most ``budget`` of them (0: no limit).
 
     ``words``: the highest number of words in a span. ``purpose``, ``failures`` and ``history`` are the same as
-    in the request to the proposer. ``credits``: what earlier edits of the prompt's spans showed. With the
+    in the request to the proposer. ``passes``: right answers to protect. ``report``: the same as in the request to the
+    critic. ``strategies``: those to prefer, by name.
+
+    ``credits``: what earlier edits of the prompt's spans showed. With the
     reach "all", all text that may change is marked.
     """
 
@@ -156,24 +183,35 @@ class MarkAsk(Message):
     words: int = 5
     purpose: Purpose = "mend"
     failures: tuple[Trace, ...] = ()
+    passes: tuple[Trace, ...] = ()
     history: str = ""
+    report: str = ""
+    strategies: tuple[str, ...] = ()
 
 
 class Marks(Message):
-    """The chosen spans, sorted by position.
+    """The chosen spans, sorted by position. Only marks with new texts may overlap: each of them stands for itself.
 
     ``said``: the reply of the model that placed the tags, empty if no model was used. ``malformed``: the number
-    of earlier replies that could not be used. ``calls``: how often the model was called.
+    of earlier replies that could not be used. ``calls``: how often the model was called. ``lost``: why edits of a
+    reply could not be used.
     """
 
     marks: tuple[Mark, ...]
     said: str = ""
     malformed: int = 0
     calls: int = 0
+    lost: tuple[str, ...] = ()
+
+    @property
+    def written(self) -> bool:
+        """Whether the marks bring their new texts, so that no proposer is needed."""
+        return bool(self.marks) and all(mark.options for mark in self.marks)
 
     def on(self, prompt: Prompt) -> MarkedPrompt:
-        """Return ``prompt`` with these spans marked."""
-        return MarkedPrompt(prompt=prompt, spans=tuple(mark.span for mark in self.marks))
+        """Return ``prompt`` with these spans marked; spans of marks with new texts are joined where they overlap."""
+        spans = [mark.span for mark in self.marks]
+        return MarkedPrompt(prompt=prompt, spans=tuple(merge(spans) if self.written else spans))
 
 
 class Proposal(Message):

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Scored:
-    """An item that was answered and judged: its score ``value`` in [0, 1], and the model's ``output``."""
+    """An item that was answered and judged: its score ``value`` in [0, 1], and the model's ``output``.
+
+    ``feedback``: the metric's remark. ``cut_off``: the answer reached the limit of its length.
+    """
 
     value: Annotated[float, Field(ge=0.0, le=1.0)]
     output: str
     feedback: str = ""
+    cut_off: bool = False
     kind: Literal["scored"] = "scored"
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 Z95 = 1.959963984540054
+Z90 = 1.6448536269514722
 RESAMPLES = 4000
 
 

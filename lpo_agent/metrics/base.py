@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from lpo_agent.models.base import Model
 
 LONGEST_FEEDBACK: Final = 200
+OWN_FEEDBACK: Final = 1_000
+"""Characters of the feedback of a metric of the caller, which may know much about what went wrong."""
 
 
 class Judgement(NamedTuple):
-    """A value in [0, 1], and feedback for the critic (at most 200 characters)."""
+    """A value in [0, 1], and feedback for the critic (at most 200 characters; 1,000 from a metric of the caller)."""
 
     value: float
     feedback: str = ""

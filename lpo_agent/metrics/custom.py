@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from anyio import to_thread
 
 from lpo_agent.errors import LpoError, MetricError
-from lpo_agent.metrics.base import Judgement, name_of, short
+from lpo_agent.metrics.base import OWN_FEEDBACK, Judgement, name_of, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ def _checked(returned: object, name: str) -> Judgement:
         raise MetricError(f"{name} returned a score that is not one number ({exc}); return one number") from None
     if not 0 <= value <= 1:
         raise MetricError(f"{name} returned {value:g}; return a number from 0 to 1")
-    return Judgement(value, short(feedback))
+    return Judgement(value, short(feedback, OWN_FEEDBACK))
 
 
 def _parts(returned: object) -> tuple[object, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
+from lpo_agent.core.lenient import spoken
 from lpo_agent.errors import ReplyError
 from lpo_agent.models.base import Call, Turn
 
@@ -45,12 +46,13 @@ async def ask(
 async def converse(model: Model, call: Call, parse: Callable[[str], T], *, reasks: int) -> Answer[T]:
     """Make a call and return the parsed reply; a malformed reply is asked for again up to ``reasks`` times.
 
-    ``parse`` raises ReplyError for a malformed reply; the model is shown its reply and the error. Raises
+    Reasoning in tags before a reply is left out of it. ``parse`` raises ReplyError for a malformed reply; the model is
+    shown its reply and the error. Raises
     the last ReplyError if all replies are malformed, and ProviderError if the model cannot answer.
     """
     turns = call.turns
     for malformed in range(reasks + 1):
-        reply = (await model.complete(replace(call, turns=turns))).text
+        reply = spoken((await model.complete(replace(call, turns=turns))).text)
         try:
             return Answer(parse(reply), reply, malformed)
         except ReplyError as problem:

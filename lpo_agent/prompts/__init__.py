@@ -12,6 +12,8 @@ from string import Template
 from typing import Final
 
 FENCE: Final = "~~~~"
+LONGEST_PROMPT: Final = 200_000
+"""Characters of a prompt that are shown at most; about 50,000 tokens."""
 
 
 def load(name: str, variables: set[str]) -> Template:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from lpo_agent.agents.base import AgentSetting
+from lpo_agent.agents.base import REPLY_TOKENS, AgentSetting
 from lpo_agent.agents.team import Models, OwnAgents, Team
 from lpo_agent.bus.memory import MemoryBus
 from lpo_agent.core.task_facts import task_facts
@@ -46,6 +46,7 @@ def setting_of(spec: RunSpec, task: Task, plan: Plan, method: str) -> AgentSetti
         extract=spec.extract,
         extract_tokens=spec.extract_tokens,
         optimizer_temperature=spec.optimizer_temperature,
+        reply_tokens=spec.optimizer_max_tokens or REPLY_TOKENS,
         facts=task_facts(task.splits.train, task.labels),
         full=_full(spec, task),
         limits=(spec.rpm, spec.tpm, spec.input_tpm, spec.output_tpm),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lpo_agent.core.messages import MARK, PROPOSE, Critique, MarkAsk, ProposeAsk
-from lpo_agent.core.text import Prompt, splice
+from lpo_agent.core.text import MarkedPrompt, Prompt, rewritten, splice
 from lpo_agent.errors import EditRejected, ReplyError, RequestFailed, RequestRejected
 from lpo_agent.plugins import AUTO
 from lpo_agent.runs.agents import open_agents, setting_of
@@ -15,6 +15,8 @@ from lpo_agent.search.methods.choosing import full
 from lpo_agent.search.scoring import TIMEOUT
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from lpo_agent.bus.base import Bus
     from lpo_agent.runs.context import RunContext
 
@@ -35,8 +37,9 @@ class MethodChoice:
 async def choose_method(context: RunContext, wanted: str, why: str = "asked for") -> MethodChoice:
     """Return the ``wanted`` method, or for "auto" the one that fits the optimizer model.
 
-    The agents of method ``lpo`` tag and then edit a short sample prompt. Both replies must be usable, and the tags must
-    not cover nearly the whole prompt. Raises RequestFailed if the model cannot be called.
+    The agents of method ``lpo`` edit a short sample prompt. A model that writes local edits, or at least a usable new
+    prompt, can be a source of edits beside the operators; without any, ``local-search`` is the same search with less
+    to wait for. Raises RequestFailed if the model cannot be called.
     """
     if wanted != AUTO:
         return MethodChoice(wanted, why)
@@ -48,25 +51,43 @@ async def choose_method(context: RunContext, wanted: str, why: str = "asked for"
     setting = setting_of(spec, context.task, plan, "lpo").model_copy(update={"optimizer_temperature": 0.0})
     name = spec.optimizer_model or spec.model
     async with open_agents(context, setting, lpo, built_in=True) as bus:
-        problem = await _problem(bus)
-    if problem is None:
-        return MethodChoice("lpo", f"{name} marked and filled spans in a probe")
-    return MethodChoice("local-search", f"{name} cannot mark and fill spans in a probe ({problem})")
+        cannot_mark = await _unable(_marks, bus)
+        if cannot_mark is None:
+            return MethodChoice("lpo", f"{name} wrote local edits in a probe")
+        cannot_write = await _unable(_writes, bus)
+    if cannot_write is None:
+        return MethodChoice("lpo", f"{name} wrote a new prompt in a probe, though no local edits ({cannot_mark})")
+    return MethodChoice("local-search", f"{name} wrote no usable edits in a probe ({cannot_write})")
 
 
-async def _problem(bus: Bus) -> str | None:
-    """Return why the sample could not be marked and edited, None if it could."""
+async def _unable(task: Callable[[Bus], Awaitable[str | None]], bus: Bus) -> str | None:
+    """Return why the model cannot do a task with the sample, None if it can."""
     try:
-        marks = await bus.request(MARK, MarkAsk(prompt=SAMPLE, critique=FAULT), timeout=TIMEOUT)
-        marked = marks.on(SAMPLE)
-        if marked.tagged_fraction > MOST_TAGGED:
-            return "it tags nearly everything"
-        proposals = await bus.request(PROPOSE, ProposeAsk(marked=marked, critique=FAULT, n=1), timeout=TIMEOUT)
-        splice(marked, proposals.proposals[0].replacements)
+        return await task(bus)
     except EditRejected as exc:
         return str(exc)
     except RequestFailed as exc:
         if exc.failure.kind not in {ReplyError.__name__, RequestRejected.__name__}:
             raise
         return exc.failure.detail
+
+
+async def _marks(bus: Bus) -> str | None:
+    marks = await bus.request(MARK, MarkAsk(prompt=SAMPLE, critique=FAULT), timeout=TIMEOUT)
+    marked = marks.on(SAMPLE)
+    if marks.written:
+        return None
+    if marked.tagged_fraction > MOST_TAGGED:
+        return "it tags nearly everything"
+    proposals = await bus.request(PROPOSE, ProposeAsk(marked=marked, critique=FAULT, n=1), timeout=TIMEOUT)
+    splice(marked, proposals.proposals[0].replacements)
     return None
+
+
+async def _writes(bus: Bus) -> str | None:
+    marked = MarkedPrompt(prompt=SAMPLE, spans=tuple(SAMPLE.free_spans()))
+    ask = ProposeAsk(marked=marked, critique=FAULT, locality="off", n=1)
+    proposals = await bus.request(PROPOSE, ask, timeout=TIMEOUT)
+    text = proposals.proposals[0].text or ""
+    rewritten(SAMPLE, text)
+    return "its new prompt is the old one" if text.strip() == SAMPLE.text.strip() else None

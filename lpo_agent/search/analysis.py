@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent.core import influence, policy
+from lpo_agent.core.evidence import report
 from lpo_agent.core.messages import CRITIQUE, MARK, CritiqueAsk, MarkAsk, Marks, Trace
 from lpo_agent.core.places import drawn
 from lpo_agent.core.scores import Scored
@@ -39,8 +40,15 @@ class PromptAnalyzer:
     async def analyze(self, prompt: Prompt) -> Marks:
         """Return the spans to edit, with the measured influence of their words if the plan wants it measured."""
         plan, seed = self.plan, seed_of(self.plan.seed, 0, 1)
-        failures, passes = await self._evidence(prompt, seed)
-        ask = CritiqueAsk(prompt=prompt, failures=tuple(failures), passes=tuple(passes[:2]), replicate=seed)
+        traces = await self._traces(prompt, seed)
+        failures, passes = policy.failures_and_passes(traces, plan.failures, plan.passes)
+        ask = CritiqueAsk(
+            prompt=prompt,
+            failures=tuple(failures),
+            passes=tuple(passes[:2]),
+            replicate=seed,
+            report=report(traces, ()),
+        )
         critique: Critique = await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
         rows = [trace.row for trace in (*failures, *passes)]
         # without a right answer, removing a phrase cannot lower the score
@@ -50,12 +58,12 @@ class PromptAnalyzer:
         marks = await self.bus.request(MARK, mark, timeout=TIMEOUT)
         return await self._rerank(prompt, marks, rows) if plan.reranks else marks
 
-    async def _evidence(self, prompt: Prompt, seed: int) -> tuple[list[Trace], list[Trace]]:
-        """Return failures and passes in a seeded random order."""
+    async def _traces(self, prompt: Prompt, seed: int) -> list[Trace]:
+        """Return the answers in a seeded random order."""
         outcomes = await self.scoring.score(prompt.text, self.rows)
         traces = [Trace(row=row, result=o) for row in self.rows if isinstance(o := outcomes.get(row.id), Scored)]
         random.Random(seed).shuffle(traces)
-        return policy.failures_and_passes(traces, self.plan.failures, self.plan.passes)
+        return traces
 
     async def _measure(self, prompt: Prompt, rows: Sequence[Row], seed: int) -> MeasuredEffects:
         """Measure the influence of phrases by ablation, of a random sample if there are many."""

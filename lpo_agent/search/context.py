@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lpo_agent.core.evidence import divided, report
 from lpo_agent.core.messages import CRITIQUE, MARK, PROPOSE, CritiqueAsk, MarkAsk, ProposeAsk, Trace
 from lpo_agent.core.scores import Scored, summarize
 from lpo_agent.core.text import MarkedPrompt, Prompt, splice
@@ -68,9 +69,14 @@ class Search:
         """Return the critic's explanation why ``prompt`` fails on some of ``rows``."""
         outcomes = await self.score(prompt, rows)
         traces = [Trace(row=row, result=o) for row in rows if isinstance(o := outcomes.get(row.id), Scored)]
-        wrong = tuple(trace for trace in traces if trace.result.value < 0.5)[:failures]
-        right = tuple(trace for trace in traces if trace.result.value >= 0.5)[:passes]
-        ask = CritiqueAsk(prompt=prompt, failures=wrong, passes=right, replicate=self.seed("critique", prompt.text))
+        wrong, right = divided(traces)
+        ask = CritiqueAsk(
+            prompt=prompt,
+            failures=tuple(wrong[:failures]),
+            passes=tuple(right[:passes]),
+            replicate=self.seed("critique", prompt.text),
+            report=report(traces, self.task.labels),
+        )
         return await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
 
     async def mark(self, prompt: Prompt, critique: Critique, *, spans: int = 4) -> Marks:

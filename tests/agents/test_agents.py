@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lpo_agent.agents.critic import CountingCritic, Critic
-from lpo_agent.agents.marker import InfluenceMarker, ManualMarker, RandomMarker, TokenMarker
+from lpo_agent.agents.marker import InfluenceMarker, ManualMarker, RandomMarker
 from lpo_agent.agents.operators import OperatorProposer, fragments
 from lpo_agent.agents.proposer import ModelProposer, slotted
+from lpo_agent.agents.quoting import QuotingMarker
 from lpo_agent.agents.scorer import Scorer, place
 from lpo_agent.core.messages import Critique, CritiqueAsk, Effect, MarkAsk, ProposeAsk, Row, ScoreAsk, Trace
 from lpo_agent.core.scores import Scored, Unscored
@@ -57,8 +58,8 @@ async def test_the_critic_shows_failures_as_data_that_cannot_break_out() -> None
     ("variables", "shown"),
     [
         ({"input": "Where is it?"}, "input: Where is it?\nwanted: "),
-        ({"question": "Where is it?"}, "input: question: Where is it?\nwanted: "),
-        ({"input": "Rome", "year": "1999"}, "input: input: Rome; year: 1999\nwanted: "),
+        ({"question": "Where is it?"}, "question: Where is it?\nwanted: "),
+        ({"input": "Rome", "year": "1999"}, "input: Rome\nyear: 1999\nwanted: "),
     ],
 )
 async def test_the_critic_and_the_proposer_see_a_single_input_named_once(variables: dict[str, str], shown: str) -> None:
@@ -80,14 +81,105 @@ async def test_the_counting_critic_says_what_failures_have_in_common() -> None:
     assert "billing" in critique.text
 
 
-async def test_the_token_marker_asks_again_once_and_then_gives_up() -> None:
-    good = PROMPT.text.replace("Be quick.", "<edit>Be quick.</edit>")
-    model = replies("I think it is fine!", good)
-    marks = await TokenMarker(model).mark(MarkAsk(prompt=PROMPT, critique=NOTHING))
-    assert marks.on(PROMPT).render() == good
-    assert "character for character" in model.calls[1].turns[-1].content
+EDIT = '{"line": 1, "quote": "BE quick", "action": "replace", "options": ["Take your time"], "strategy": "Rule"}'
+
+
+async def test_the_marker_asks_again_once_and_then_gives_up() -> None:
+    model = replies("I think it is fine!", f'{{"edits": [{EDIT}]}}')
+    marks = await QuotingMarker(model).mark(MarkAsk(prompt=PROMPT, critique=NOTHING))
+    (mark,) = marks.marks
+    assert (mark.span.of(PROMPT.text), mark.options, mark.strategy) == ("Be quick", ("Take your time",), "rule")
+    assert (marks.calls, marks.malformed, marks.written) == (2, 1, True)
+    assert "no JSON object" in model.calls[1].turns[-1].content
+    with pytest.raises(ReplyError, match="no JSON"):
+        await QuotingMarker(replies("no", "never")).mark(MarkAsk(prompt=PROMPT, critique=NOTHING))
+
+
+async def test_an_edit_that_cannot_be_placed_is_dropped_alone_with_the_reason() -> None:
+    bad = EDIT.replace("BE quick", "Be as polite as can be")
+    holes = EDIT.replace("Take your time", "See {name}")
+    marks = await QuotingMarker(replies(f"Well:\n{bad}\n{EDIT}\n{holes}\n{EDIT[:-9]}")).mark(
+        MarkAsk(prompt=PROMPT, critique=NOTHING)
+    )
+    assert len(marks.marks) == 1
+    assert marks.lost[0] == "line 1: the words that it quotes are not in the prompt"
+    assert "placeholder" in marks.lost[1]
+    with pytest.raises(ReplyError, match="no edit can be used"):
+        await QuotingMarker(replies(bad, holes)).mark(MarkAsk(prompt=PROMPT, critique=NOTHING))
+
+
+async def test_edits_at_one_place_do_not_exclude_each_other() -> None:
+    add = EDIT.replace('"replace"', '"insert after"')
+    marks = await QuotingMarker(replies(f"{EDIT}{add}{add}")).mark(MarkAsk(prompt=PROMPT, critique=NOTHING))
+    assert len(marks.marks) == 3
+    assert marks.on(PROMPT).render() == PROMPT.text.replace("Be quick", "<edit>Be quick</edit>")
+
+
+LONG = Prompt(text="\n\n".join(f"## Part {n}\n\n{f'Rule {n} holds here. ' * 30}" for n in range(20)))
+
+
+@pytest.mark.parametrize(("chosen", "parts"), [('{"sections": [3, "7"]}', {2, 6}), ("Hm.", {4})])
+async def test_of_a_long_prompt_only_some_sections_are_shown(chosen: str, parts: set[int]) -> None:
+    edit = f'{{"line": 9, "quote": "## Part {min(parts)}", "action": "insert after", "options": ["More."]}}'
+    model = replies(chosen, edit)
+    critique = Critique(text="Rule 4 is wrong.")
+    marks = await QuotingMarker(model).mark(MarkAsk(prompt=LONG, critique=critique))
+    assert marks.calls == 2
+    listing, lines = (call.turns[-1].content for call in model.calls)
+    assert "20. lines 77 to 79" in listing
+    assert "Rule 3 holds here. Rule 3" not in listing
+    assert parts <= {n for n in range(20) if f"| ## Part {n}\n" in lines}
+    assert len(lines) < 8_000
+
+
+async def test_the_critic_returns_classes_of_errors() -> None:
+    reply = (
+        '<think>Hm.</think>{"classes": [{"name": "chatty", "count": "2", "cause": "No form is named."}, '
+        '{"name": "bias", "count": 1, "cause": "x"}], "protect": "team names", "summary": "It chats."}'
+    )
+    model = replies(reply)
+    ask = CritiqueAsk(prompt=PROMPT, failures=(trace("a", "b", "c"),), report="Mean score 0.20 on 5 examples")
+    critique = await Critic(model, about="Who follows it.").critique(ask)
+    assert [(each.name, each.count) for each in critique.classes] == [("chatty", 2), ("bias", 1)]
+    assert "chatty (2 examples): No form is named." in critique.text
+    assert "To protect: team names" in critique.text
+    asked = model.calls[0].turns[0].content
+    assert "Who follows it." in asked
+    assert "Mean score 0.20 on 5 examples" in asked
+    assert model.calls[0].max_tokens >= 2_000
+
+
+async def test_the_proposer_writes_new_prompts_and_other_words_too() -> None:
+    marked = MarkedPrompt(prompt=PROMPT, spans=(Span(30, 39),))
+    text = "Name the team.\n\nMessage: {input}"
+    whole = ProposeAsk(marked=marked, critique=NOTHING, locality="off", n=2)
+    alone = "Say which team it is for.\nMessage: {x}"
+    model = replies(f"<prompt>{text}</prompt><prompt>No</prompt><prompt>{alone}</prompt>")
+    found = await ModelProposer(model).propose(whole)
+    assert [each.text for each in found.proposals] == [text, "Say which team it is for.\n\nMessage: {input}"]
+    vary = ProposeAsk(marked=marked, critique=NOTHING, purpose="vary", n=2)
+    found = await ModelProposer(replies('1. Hurry.\n2. "Be fast."\n3. Be quick.')).propose(vary)
+    assert [each.replacements[0].text for each in found.proposals] == ["Hurry.", "Be fast."]
     with pytest.raises(ReplyError):
-        await TokenMarker(replies("no", "never")).mark(MarkAsk(prompt=PROMPT, critique=NOTHING))
+        await ModelProposer(replies("Be quick.", "")).propose(vary)
+
+
+async def test_spaces_around_a_slot_are_put_in() -> None:
+    marked = MarkedPrompt(prompt=PROMPT, spans=(Span(4, 9), Span(39, 39)))
+    option = '<option><slot number="1">each</slot><slot number="2">Be kind.</slot></option>'
+    found = await ModelProposer(replies(option)).propose(ProposeAsk(marked=marked, critique=NOTHING, n=1))
+    (proposal,) = found.proposals
+    wanted = PROMPT.text.replace("the message", "each message").replace("Be quick.", "Be quick. Be kind.")
+    assert splice(marked, proposal.replacements).text == wanted
+
+
+async def test_one_option_is_asked_for_in_words_that_fit() -> None:
+    model = replies('<option><slot number="1">each</slot></option>')
+    marked = MarkedPrompt(prompt=PROMPT, spans=(Span(5, 8),))
+    await ModelProposer(model).propose(ProposeAsk(marked=marked, critique=NOTHING, n=1))
+    asked = model.calls[0].turns[0].content
+    assert "Write one option." in asked
+    assert 'number="2"' not in asked
 
 
 @pytest.mark.parametrize("marker", [InfluenceMarker(), RandomMarker()])

@@ -19,6 +19,8 @@ PROMPT = Prompt(text="Sort the note.\n\nNote: {input}", keep=(Span(0, 4),))
         "Sort <edit>the note</edit>.\n\nNote: {input}",
         "  Sort <edit>the note</edit>.\n\nNote: {input}\n",
         "Here it is:\n```\nSort <edit>the note</edit>.\n\nNote: {input}\n```",
+        "~~~~\nSort <edit>the note</edit>.\n\nNote: {input}\n~~~~",
+        "sort  <edit>the note</edit>.\n \n\nNote: {input}  ",
     ],
 )
 def test_a_reply_that_is_the_prompt_with_tags_gives_its_spans(reply: str) -> None:

@@ -99,7 +99,7 @@ def test_a_seed_is_never_refused(text: str, added: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (f"{SEED} {'more of it, '.join(map(str, range(40)))}", "words"),
+        (f"{SEED} {'more of it, '.join(map(str, range(400)))}", "words"),
         (f"{SEED} {'answer with one word ' * 8}", "repeats"),
         (f"{SEED} {'只回答一个词' * 8}", "repeats"),
         (f"{SEED} Answer with the the label.", "twice"),
@@ -164,10 +164,10 @@ def test_no_reason_quotes_a_row() -> None:
 
 
 def test_growth_is_capped_by_the_seed_or_by_the_caller() -> None:
-    assert guards().most_words == 90
-    assert guards("word " * 100).most_words == 300
+    assert guards().most_words == 610
+    assert guards("word " * 400).most_words == 1200
     assert guards(most_words=12).refuse(f"{SEED} And then some.") == "it has 13 words, and at most 12 are allowed"
-    assert guards("把文本分类" * 30).most_words == 450
+    assert guards("把文本分类" * 100).most_words == 1500
 
 
 def test_demonstrations_are_not_checked() -> None:

@@ -80,7 +80,8 @@ async def test_a_capable_optimizer_critiques_marks_and_fills(tmp_path: Path) -> 
     written = "Reply with only the number in the note.\n\nNote: {input}"
     (raced,) = [event for event in events if isinstance(event, CandidateRaced) and event.text == written][-1:]
     assert raced.mean >= 0.5
-    assert result.search.optimizer_calls == 3 * sum(isinstance(event, Marked) for event in events)
+    assert result.search.optimizer_calls is not None
+    assert 2 <= result.search.optimizer_calls <= (result.search.calls or 0) / 20
     assert next(e.name for e in events) == "run_started"
     assert [e.name for e in events][-1] == "run_finished"
 

@@ -57,7 +57,7 @@ def test_every_operator_changes_only_its_place_and_comes_from_train() -> None:
     facts = task_facts(ROWS, ("bad", "good"))
     found = [
         *operators.insertions(SEED, facts, 5),
-        *operators.deletions(SEED),
+        *operators.deletions(SEED, rng),
         *operators.swaps(SEED, rng, 3),
         *operators.demonstrations(SEED, ROWS, 4, rng),
     ]
@@ -67,6 +67,13 @@ def test_every_operator_changes_only_its_place_and_comes_from_train() -> None:
         child = compose(SEED, [each])
         assert is_local(MarkedPrompt(prompt=SEED, spans=(each.span,)), child.text)
         assert child.placeholders == SEED.placeholders
+
+
+def test_operators_do_not_flood_the_pool_of_a_long_prompt() -> None:
+    long = Prompt(text=" ".join(f"Rule {n} says that you check it first, and then decide." for n in range(800)))
+    found = operators.deletions(long, random.Random(0))
+    assert len(found) == 24
+    assert all(each.span.of(long.text).strip().endswith("decide.") for each in found)
 
 
 class Shuffled:

@@ -180,8 +180,8 @@ async def test_identical_items_are_requested_once(tmp_path: Path) -> None:
 
 
 async def test_a_conversation_with_a_marker_is_replayed_in_the_run(tmp_path: Path) -> None:
-    """The first reply is not the prompt, so the marker asks again; both calls are made by workers and booked."""
-    replies = (said("What?"), said("Say <edit>it</edit>: {input}"))
+    """The first reply holds no edit, so the marker asks again; both calls are made by workers and booked."""
+    replies = (said("What?"), said('{"line": 1, "quote": "it", "action": "replace", "options": ["the team"]}'))
     async with run(tmp_path, *replies) as (here, network):
         ask = MarkAsk(prompt=Prompt(text="Say it: {input}"), critique=Critique(text="It is vague."))
         marks = await here.bus.request(MARK, ask, timeout=1e9)

@@ -91,7 +91,7 @@ def _start(path: Path, slots: int, context: int) -> Any:
     threads = os.cpu_count() or 1
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.n_parallel, params.n_ctx = slots, slots * context
+    params.n_parallel, params.n_ctx, params.kv_unified = slots, slots * context, True
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.hostnames, params.port = ["127.0.0.1"], 0
     params.verbosity, params.warmup = SILENT, False

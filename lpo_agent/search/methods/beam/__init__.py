@@ -106,7 +106,8 @@ class BeamMethod:
             setting, model
         ).mark
         critic, proposer = ReasoningCritic(model, shared), RewritingProposer(model, shared)
-        return Writers(critic.critique, mark, proposer.propose, Inducer(model, shared).induce)
+        inducer = Inducer(model, shared.temperature(shared.options.induce_temperature))
+        return Writers(critic.critique, mark, proposer.propose, inducer.induce)
 
     def start(self, search: Search) -> Beam:
         """Return the beam search, which has not begun yet."""

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from lpo_agent.agents.base import MARKERS, PROPOSERS, Writers
+from lpo_agent.agents.briefing import briefing
 from lpo_agent.agents.critic import CountingCritic, Critic
+from lpo_agent.agents.rewriting import Inducer
 from lpo_agent.core import demos
 from lpo_agent.core.guards import Guards
 from lpo_agent.core.task_facts import task_facts
@@ -100,11 +102,12 @@ class PoolMethod:
         """Return the critic, and the marker and proposer that the setting names."""
         proposer = self.proposer if setting.proposer == OWN else setting.proposer
         marker = "influence" if setting.marker == OWN else setting.marker
-        critic: Critic | CountingCritic = Critic(model, setting.optimizer_temperature)
+        temperature, most = setting.optimizer_temperature, setting.reply_tokens
+        critic: Critic | CountingCritic = Critic(model, temperature, briefing(setting), most)
         if proposer == "operators":
             critic = CountingCritic(setting.labels)
         mark, propose = MARKERS.load(marker)(setting, model), PROPOSERS.load(proposer)(setting, model)
-        return Writers(critic.critique, mark.mark, propose.propose)
+        return Writers(critic.critique, mark.mark, propose.propose, Inducer(model, temperature, most).induce)
 
     def start(self, search: Search) -> PoolSearch:
         """Return the search, which has not begun yet."""
@@ -115,13 +118,13 @@ class PoolMethod:
         facts = task_facts(task.splits.train, task.labels)
         first = operators.interleaved(
             operators.insertions(prompt, facts, 1),
-            operators.deletions(prompt),
+            operators.deletions(prompt, rng),
             operators.demonstrations(prompt, shown, plan.demos, rng),
         )
         waiting = [*first, *operators.insertions(prompt, facts, 3), *operators.swaps(prompt, rng, 4)]
         finals = Finals(search.scoring, search.rows, search.outcome, panel, search.emit)
         alone = (plan.marker, plan.proposer) == ("influence", "operators")
-        writer = None if alone else EditWriter(search.bus, plan, prompt)
+        writer = None if alone else EditWriter(search.bus, plan, prompt, task.labels)
         teller = Teller(prompt, plan.branches, search.emit)
         return PoolSearch(search, finals, panel, shown, Guards.of(prompt, panel), waiting, writer, teller)
 
@@ -130,7 +133,7 @@ NUMBERS: Final = Plan(
     branches=2,
     steps=0,
     proposals=4,
-    marks=3,
+    marks=6,
     look=3,
     first_rung=12,
     last_rung=200,

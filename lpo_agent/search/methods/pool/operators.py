@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from lpo_agent.core import demos
 from lpo_agent.core.editpool import PoolEdit, fitted
 from lpo_agent.core.fragments import fragments_of
-from lpo_agent.core.influence import insertion_points, phrases
+from lpo_agent.core.influence import insertion_points, phrases, sentences
 from lpo_agent.core.text import PLACEHOLDER, Span
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 SHOWN: Final = (2, 1, 4)
 """How many demonstrations an edit puts in; it is one edit, because examples work together."""
+MANY_PHRASES: Final = 120
+"""A prompt with more phrases is too long for a deletion of each."""
+SAMPLED: Final = 24
+"""Sentences of such a prompt that may be left out."""
 
 
 def first_places(prompt: Prompt) -> list[Span]:
@@ -73,10 +77,17 @@ def insertion(prompt: Prompt, fragment: Fragment, place: Span) -> PoolEdit:
     return PoolEdit(place, text, "fragment", fragment.theme, fragment.text, stacks=True, rank=rank)
 
 
-def deletions(prompt: Prompt) -> list[PoolEdit]:
-    """Return the edits that leave out one phrase each, with the blank after it."""
-    text, found = prompt.text, []
-    for span in phrases(prompt):
+def deletions(prompt: Prompt, rng: random.Random) -> list[PoolEdit]:
+    """Return the edits that leave out one phrase each, with the blank after it.
+
+    In a prompt with very many phrases, some of its sentences are left out instead, at random: one phrase of a thousand
+    is hardly ever worth its trials, and the edits of other sources would wait for all of them.
+    """
+    text, found, spans = prompt.text, [], phrases(prompt)
+    if len(spans) > MANY_PHRASES:
+        whole = sentences(prompt)
+        spans = sorted(rng.sample(whole, min(SAMPLED, len(whole))))
+    for span in spans:
         end = span.end + (text[span.end : span.end + 1] == " ")
         cut = (
             Span(span.start, end) if any(r.start <= span.start and end <= r.end for r in prompt.free_spans()) else span

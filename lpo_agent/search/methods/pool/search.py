@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent.core import demos
-from lpo_agent.core.editpool import compose
+from lpo_agent.core.editpool import compatible, compose
 from lpo_agent.core.events import PhaseStarted
 from lpo_agent.core.factorial import EditSet, Factorial
 from lpo_agent.core.messages import Trace
@@ -22,8 +22,9 @@ from lpo_agent.core.stats import mean
 from lpo_agent.errors import BudgetExceeded, EditRejected
 from lpo_agent.search.attribution import attribute, unmeasured
 from lpo_agent.search.candidates import Candidate, seed_of
+from lpo_agent.search.methods.pool.known import Known
+from lpo_agent.search.methods.pool.taking_apart import taken_apart
 from lpo_agent.search.methods.pool.telling import Trial, candidate_of, records, result_of
-from lpo_agent.search.methods.pool.writing import Known, Written, taken_apart
 from lpo_agent.search.outcome import score_seed
 from lpo_agent.search.scoring import together
 
@@ -37,13 +38,15 @@ if TYPE_CHECKING:
     from lpo_agent.search.context import Search
     from lpo_agent.search.finalists import Finals
     from lpo_agent.search.methods.pool.telling import Teller
-    from lpo_agent.search.methods.pool.writing import EditWriter
+    from lpo_agent.search.methods.pool.writing import EditWriter, Written
 
 SEED: Final[EditSet] = frozenset()
 TRIES: Final = 12
 """Draws for each set of a round, until one is found that can be scored."""
 CALLS_PER_EDIT: Final = 12
 """Calls of the search for which the pool takes one more edit, and the seed prompt's items grow by one."""
+CALLS_PER_ASK: Final = 25
+"""Calls of the search for which the optimizer model may be asked once."""
 PERFECT: Final = 40
 """A prompt without a fault on so many items, or on the whole panel, ends the search."""
 
@@ -109,10 +112,14 @@ class PoolSearch:
                 self.over = True
             if not self._goes_on():
                 break
-            writes = self.writer is not None and number == 0 and self.step >= self.writer.due
+            writes = self._asks()
             found, reason = await self._round(number, writes=writes)
             trials, skipped = [*trials, *found], skipped or reason
         self._tell(before, trials, skipped)
+
+    def _asks(self) -> bool:
+        """Return whether the writer is asked for edits now: if a source is due, and it was not asked too often."""
+        return self.writer is not None and self.step >= self.writer.due and CALLS_PER_ASK * self.asked <= self.spent
 
     async def _round(self, number: int, *, writes: bool) -> tuple[list[Trial], str | None]:
         """Draw the sets of a round, score them while the agents write, and fit the posterior."""
@@ -237,15 +244,23 @@ class PoolSearch:
             self.asked += each.asked
             self.spent += each.asked
             self.teller.marked(self.step, each)
-            new = 0
-            for child, note in each.children:
-                edits = taken_apart(self.context.prompt, child, before, self.model, note or "written")
-                if edits is not None:
-                    new += self.model.add(edits)
-                    self.suggested.append(self.model.numbers(edits))
+            new = self._add(before, each)
             if self.writer is not None:
-                self.writer.heard(self.step, useful=new > 0)
+                self.writer.heard(self.step, each.source, useful=new > 0)
         return news[0].skipped if news else None
+
+    def _add(self, before: EditSet, written: Written) -> int:
+        """Put written edits into the pool, and suggest to score them on top of the set ``before``; return how many."""
+        pool = self.model.pool
+        groups = [list(group) for group in written.groups]
+        for child, note in written.children:
+            groups.append(taken_apart(self.context.prompt, child, before, self.model, note or "written") or [])
+        new = self.model.add([edit for group in groups for edit in group])
+        for group in filter(None, groups):
+            own = self.model.numbers(group)
+            kept = [n for n in before if compatible(group, pool[n])]
+            self.suggested.append(own.union(kept))
+        return new
 
     def _dev_scores(self, prompt: Prompt) -> dict[str, float]:
         return values(self.context.scoring.known(prompt.text, self.context.rows.dev))

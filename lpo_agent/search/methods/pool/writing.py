@@ -1,134 +1,264 @@
-"""Edits by a model: the critic explains failures of a prompt, the marker marks spans, and the proposer fills them.
+"""Edits by a model, from several sources that each rest for longer and longer while they bring nothing.
 
-Each new prompt is taken apart into edits of the seed prompt by comparing the two texts. So a filled span, a rewritten
-sentence and a new prompt as a whole all become edits of the pool, which other sets may hold too.
+The first source is the critic and the marker: the critic sorts failures into classes, and the marker quotes places and
+writes texts for them. A marker that only chooses places is followed by the proposer, which fills them. The others are
+for models that cannot mark, but can write: a new prompt as a whole, taken apart into edits by comparing the texts; an
+instruction induced from examples; and other words for a phrase. All of them become edits of the seed prompt.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from lpo_agent.core import policy
-from lpo_agent.core.editpool import PoolEdit, compose, joined
-from lpo_agent.core.edits import edits_between, moved_place, origin
+from lpo_agent.core.evidence import LEAST_ROOM, ROOM, Evidence, evidence
+from lpo_agent.core.influence import phrases
 from lpo_agent.core.messages import (
     CRITIQUE,
+    INDUCE,
     MARK,
     PROPOSE,
-    Credit,
+    Critique,
     CritiqueAsk,
-    Effect,
+    InduceAsk,
+    Mark,
     MarkAsk,
+    Marks,
     ProposeAsk,
-    Rejected,
 )
-from lpo_agent.core.text import splice
-from lpo_agent.errors import EditRejected, RequestFailed
+from lpo_agent.core.text import MarkedPrompt, rewritten, splice
+from lpo_agent.errors import EditRejected, RequestFailed, RequestRejected
 from lpo_agent.search.candidates import seed_of
+from lpo_agent.search.methods.pool.taking_apart import INDUCED, groups_of, induced_edits
 from lpo_agent.search.scoring import TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from lpo_agent.bus.base import Bus
-    from lpo_agent.core.factorial import EditSet, Factorial
-    from lpo_agent.core.messages import Critique, Marks, Proposals, Trace
-    from lpo_agent.core.text import MarkedPrompt, Prompt, Span
+    from lpo_agent.core.editpool import PoolEdit
+    from lpo_agent.core.messages import Proposals, Trace
+    from lpo_agent.core.text import Prompt
+    from lpo_agent.search.methods.pool.known import Known
     from lpo_agent.search.plan import Plan
+
+QUOTED: Final = "marks"
+REWRITE: Final = "rewrite"
+PARAPHRASE: Final = "paraphrase"
+LONGEST_REST: Final = 16
+"""Steps that a source rests at most."""
+EXAMPLES: Final = (8, 4)
+"""Wrong and right examples that are shown with a request for edits; the critic has seen more."""
+INDUCED_FROM: Final = (8, 4_000)
+"""Examples from which an instruction is induced, and how many characters they have at most."""
+PHRASE: Final = 3
+"""Words that a phrase needs, to be said in other words."""
+NEW_PROMPTS: Final = 2
+"""New prompts that are asked for at once."""
 
 
 class Written(NamedTuple):
-    """What the agents wrote: the marked prompt, the new prompts with notes, and how often a model was called.
+    """What a source wrote: ``groups`` of edits that are to be scored together, and new prompts with their source.
 
-    ``skipped``: why there is nothing, if a reply was unusable.
+    ``asked``: how often a model was called. ``marked``: the prompt with the places that were marked. ``lost``: why some
+    edits cannot be used. ``skipped``: why there is nothing, if a reply was unusable.
     """
 
-    marked: MarkedPrompt | None
-    children: Sequence[tuple[Prompt, str]]
+    source: str
     asked: int
+    groups: Sequence[Sequence[PoolEdit]] = ()
+    children: Sequence[tuple[Prompt, str]] = ()
+    marked: MarkedPrompt | None = None
     lost: Sequence[str] = ()
     skipped: str | None = None
 
 
 @dataclass(slots=True)
-class EditWriter:
-    """Asks the agents for edits, and rests for longer and longer while their edits bring nothing.
+class Rest:
+    """When a source is asked again: ``due``, a step; after edits that bring nothing, ``steps`` later."""
 
-    ``rest``: rounds to wait; ``due``: the next round that asks.
-    """
+    due: int = 1
+    steps: int = 1
+
+
+@dataclass(slots=True)
+class Asking:
+    """One request for edits: the step, the prompt to edit, what is known of edits, and the evidence in its answers."""
+
+    step: int
+    parent: Prompt
+    known: Known
+    seen: Evidence
+    seed: int
+    calls: int = 0
+
+
+@dataclass(slots=True)
+class EditWriter:
+    """Asks the agents for edits. ``labels``: the possible answers, if few. ``room``: characters of examples."""
 
     bus: Bus
     plan: Plan
     seed: Prompt
-    due: int = 1
-    rest: int = 1
+    labels: Sequence[str] = ()
+    room: int = ROOM
+    rests: dict[str, Rest] = field(default_factory=dict)
+    _asked: int = 0
+    _critique: Critique | None = None
 
-    def heard(self, step: int, *, useful: bool) -> None:
-        """Set when to ask again: in the next round after useful edits, otherwise after twice the rest of before."""
-        self.rest = 1 if useful else min(16, 2 * self.rest)
-        self.due = step + self.rest
+    def __post_init__(self) -> None:
+        """List the sources; the weaker ones are not for agents of the caller."""
+        models = self.plan.marker in {"llm", "auto"} and self.plan.proposer == "llm"
+        self.rests = {name: Rest() for name in (QUOTED, *((REWRITE, INDUCED, PARAPHRASE) if models else ()))}
+
+    @property
+    def due(self) -> int:
+        """The step in which a source is to be asked next."""
+        return min(rest.due for rest in self.rests.values())
+
+    def heard(self, step: int, source: str, *, useful: bool) -> None:
+        """Set when to ask a source again: soon after useful edits, otherwise after twice the rest of before."""
+        rest = self.rests[source]
+        rest.steps = 1 if useful else min(LONGEST_REST, 2 * rest.steps)
+        rest.due = step if useful else step + rest.steps
 
     async def write(self, step: int, parent: Prompt, traces: Sequence[Trace], known: Known) -> Written:
-        """Return new prompts made from ``parent``; raises RequestFailed if the budget is spent.
+        """Return edits of ``parent`` from the source that is due; raises RequestFailed if the budget is spent.
 
         ``traces``: the answers with ``parent`` that are known.
         """
-        seed = seed_of(self.plan.seed, "write", step)
-        mixed = random.Random(seed).sample(traces, len(traces))
-        failures, passes = policy.failures_and_passes(mixed, self.plan.failures, self.plan.passes)
-        asked = 0
+        self._asked += 1
+        seed = seed_of(self.plan.seed, "write", self._asked)
+        seen = evidence(traces, self.labels, random.Random(seed), self.room)
+        source = self._source(step)
+        asking = Asking(step, parent, known, seen, seed)
+        write = {QUOTED: self._quoted, REWRITE: self._rewrite, INDUCED: self._induce, PARAPHRASE: self._paraphrase}
         try:
-            critique = await self._criticize(parent, failures, passes, seed)
-            asked += critique.calls
-            marks = await self._mark(parent, critique, known, seed)
-            asked += marks.calls
-            proposals = await self._propose(marks.on(parent), critique, (marks, failures), known, seed)
+            return await write[source](asking)
         except RequestFailed as failed:
             if not failed.single:
                 raise
-            return Written(None, (), asked, skipped=failed.failure.detail)
-        children, lost = _filled(marks.on(parent), proposals)
-        return Written(marks.on(parent), children, asked + proposals.calls, lost)
+            if failed.failure.kind == RequestRejected.__name__:
+                self.room = max(LEAST_ROOM, self.room // 4)  # it may have been too long for the model
+            return Written(source, asking.calls, skipped=failed.failure.detail)
 
-    async def _criticize(
-        self, parent: Prompt, failures: Sequence[Trace], passes: Sequence[Trace], seed: int
-    ) -> Critique:
-        ask = CritiqueAsk(prompt=parent, failures=tuple(failures), passes=tuple(passes), replicate=seed)
-        return await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
+    def _source(self, step: int) -> str:
+        """Return the source that has rested least of those that are due, the first of them in the order above."""
+        due = [name for name, rest in self.rests.items() if rest.due <= step]
+        return min(due or self.rests, key=lambda name: self.rests[name].steps)
 
-    async def _mark(self, parent: Prompt, critique: Critique, known: Known, seed: int) -> Marks:
+    async def _quoted(self, asking: Asking) -> Written:
+        if not asking.seen.failures:
+            return Written(QUOTED, 0)
+        critique = self._critique = await self._criticize(asking)
+        marks = await self._mark(asking, critique)
+        if marks.written:
+            return Written(
+                QUOTED,
+                asking.calls,
+                self._groups(marks, asking),
+                marked=marks.on(asking.parent),
+                lost=marks.lost,
+            )
+        marked = marks.on(asking.parent)
+        proposals = await self._propose(marked, critique, marks, asking)
+        children, lost = _filled(marked, proposals)
+        return Written(QUOTED, asking.calls, children=children, marked=marked, lost=lost)
+
+    def _groups(self, marks: Marks, asking: Asking) -> list[list[PoolEdit]]:
+        return groups_of(marks.marks, asking.parent.text, asking.known.members(), f"written {self._asked}")
+
+    async def _criticize(self, asking: Asking) -> Critique:
+        seen = asking.seen
+        ask = CritiqueAsk(
+            prompt=asking.parent,
+            failures=seen.failures,
+            passes=seen.passes,
+            report=seen.report,
+            replicate=asking.seed,
+        )
+        critique: Critique = await self.bus.request(CRITIQUE, ask, timeout=TIMEOUT)
+        asking.calls += critique.calls
+        return critique
+
+    async def _mark(self, asking: Asking, critique: Critique) -> Marks:
+        known, seen = asking.known, asking.seen
         ask = MarkAsk(
-            prompt=parent,
+            prompt=asking.parent,
             critique=critique,
             effects=known.effects(),
             credits=known.credits(),
             budget=self.plan.marks,
-            seed=seed,
+            seed=asking.seed,
+            failures=seen.failures[: EXAMPLES[0]],
+            passes=seen.passes[: EXAMPLES[1]],
+            history=known.history(),
+            report=seen.report,
+            strategies=known.missing(),
         )
-        return await self.bus.request(MARK, ask, timeout=TIMEOUT)
+        marks: Marks = await self.bus.request(MARK, ask, timeout=TIMEOUT)
+        asking.calls += marks.calls
+        return marks
 
-    async def _propose(
-        self,
-        marked: MarkedPrompt,
-        critique: Critique,
-        shown: tuple[Marks, Sequence[Trace]],
-        known: Known,
-        seed: int,
-    ) -> Proposals:
-        marks, failures = shown
+    async def _propose(self, marked: MarkedPrompt, critique: Critique, marks: Marks, asking: Asking) -> Proposals:
         ask = ProposeAsk(
             marked=marked,
             critique=critique,
             influences=tuple(each.influence for each in marks.marks),
-            failures=tuple(failures),
-            tried=known.tried(),
-            rejected=known.rejected(marked),
+            failures=asking.seen.failures[: EXAMPLES[0]],
+            tried=asking.known.tried(),
+            rejected=asking.known.rejected(marked),
+            history=asking.known.history(),
             n=self.plan.proposals,
-            seed=seed,
+            seed=asking.seed,
         )
-        return await self.bus.request(PROPOSE, ask, timeout=TIMEOUT)
+        return await self._proposals(ask, asking)
+
+    async def _proposals(self, ask: ProposeAsk, asking: Asking) -> Proposals:
+        proposals: Proposals = await self.bus.request(PROPOSE, ask, timeout=TIMEOUT)
+        asking.calls += proposals.calls
+        return proposals
+
+    async def _rewrite(self, asking: Asking) -> Written:
+        """Ask for new prompts; what the critic said last, or else the counts, says what is wrong with the old one."""
+        parent, seen = asking.parent, asking.seen
+        ask = ProposeAsk(
+            marked=MarkedPrompt(prompt=parent, spans=tuple(parent.free_spans())),
+            critique=self._critique or Critique(text=seen.report),
+            failures=seen.failures[: EXAMPLES[0]],
+            locality="off",
+            n=NEW_PROMPTS,
+            seed=asking.seed,
+        )
+        proposals = await self._proposals(ask, asking)
+        children, lost = _filled(ask.marked, proposals)
+        return Written(REWRITE, asking.calls, children=[(child, REWRITE) for child, _ in children], lost=lost)
+
+    async def _induce(self, asking: Asking) -> Written:
+        """Ask which instruction fits the examples, and put it in the place of the longest text, or beside it."""
+        most, room = INDUCED_FROM
+        rows = [trace.row for trace in (*asking.seen.passes, *asking.seen.failures)]
+        rows = random.Random(asking.seed).sample(rows, min(most, len(rows)))
+        shown = [row for row in rows if len(str(row.variables)) + len(row.target) <= room // most] or rows[:1]
+        induced = await self.bus.request(INDUCE, InduceAsk(rows=tuple(shown), replicate=asking.seed), timeout=TIMEOUT)
+        asking.calls += induced.calls
+        found = induced_edits(self.seed, induced.text.strip())
+        return Written(INDUCED, asking.calls, [[each] for each in found])
+
+    async def _paraphrase(self, asking: Asking) -> Written:
+        """Ask for other words for a phrase."""
+        parent, rng = asking.parent, random.Random(asking.seed)
+        longer = [span for span in phrases(parent) if len(span.of(parent.text).split()) >= PHRASE]
+        if not longer:
+            return Written(PARAPHRASE, 0)
+        marked = MarkedPrompt(prompt=parent, spans=(rng.choice(longer),))
+        ask = ProposeAsk(marked=marked, critique=Critique(text=""), purpose="vary", n=3, seed=asking.seed)
+        proposals = await self._proposals(ask, asking)
+        texts = tuple(new.text for each in proposals.proposals for new in each.replacements[:1])
+        mark = Mark(span=marked.spans[0], reason="other words", options=texts, strategy=PARAPHRASE)
+        marks = Marks(marks=(mark,) if texts else ())
+        return Written(PARAPHRASE, asking.calls, self._groups(marks, asking), marked=marked)
 
 
 def _filled(marked: MarkedPrompt, proposals: Proposals) -> tuple[list[tuple[Prompt, str]], list[str]]:
@@ -136,83 +266,9 @@ def _filled(marked: MarkedPrompt, proposals: Proposals) -> tuple[list[tuple[Prom
     children, lost = [], []
     for each in proposals.proposals:
         try:
-            children.append((splice(marked, each.replacements), each.note))
+            whole = each.text is not None
+            child = rewritten(marked.prompt, each.text) if each.text is not None else splice(marked, each.replacements)
+            children.append((child, each.note or (REWRITE if whole else "")))
         except EditRejected as exc:
             lost.append(str(exc))
     return children, lost
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the search knows about edits, in the words of the requests to the agents.
-
-    ``chosen``: the set of edits of the prompt that is asked about.
-    """
-
-    seed: Prompt
-    chosen: EditSet
-    model: Factorial
-
-    def _places(self) -> Iterator[tuple[int, PoolEdit]]:
-        """Yield the edits that were scored."""
-        scored = {number for each in self.model.scores for number in each}
-        yield from ((number, self.model.pool[number]) for number in sorted(scored))
-
-    def effects(self) -> tuple[Effect, ...]:
-        """Return the influence of the phrases that were left out in some prompts."""
-        own, found = joined(self.model.pool[n] for n in self.chosen), []
-        for number, edit in self._places():
-            if edit.text or (span := moved_place(own, edit.span)) is None:
-                continue
-            n = sum(len(scores) for each, scores in self.model.scores.items() if number in each)
-            influence = -self.model.worth(frozenset({number}))
-            found.append(Effect(span=span, influence=min(1.0, max(-1.0, influence)), n=n))
-        return tuple(found)
-
-    def credits(self) -> tuple[Credit, ...]:
-        """Return for each place that was edited how many of its edits are thought to pay."""
-        own = joined(self.model.pool[n] for n in self.chosen)
-        paid: dict[Span, list[float]] = {}
-        for number, edit in self._places():
-            paid.setdefault(edit.span, []).append(self.model.chance(number))
-        found = []
-        for place, chances in paid.items():
-            span = moved_place(own, place)
-            if span is not None:
-                total = sum(chances)
-                found.append(Credit(span=span, paid=total, barren=len(chances) - total))
-        return tuple(found)
-
-    def tried(self) -> tuple[str, ...]:
-        """Return the prompts that were scored and are not better than the seed prompt, the worst last."""
-        scored = [each for each in self.model.scores if each and self.model.worth(each) <= 0]
-        ranked = sorted(scored, key=lambda each: (-self.model.worth(each), sorted(each)))
-        return tuple(compose(self.seed, [self.model.pool[n] for n in each]).text for each in ranked)
-
-    def rejected(self, marked: MarkedPrompt) -> tuple[Rejected, ...]:
-        """Return the texts that were put at the marked places and are not thought to pay."""
-        own = joined(self.model.pool[n] for n in self.chosen)
-        places = {origin(own, span): number for number, span in enumerate(marked.spans)}
-        return tuple(
-            Rejected(span=places[edit.span], text=edit.text)
-            for number, edit in self._places()
-            if edit.span in places and number not in self.chosen and self.model.worth(frozenset({number})) <= 0
-        )
-
-
-def taken_apart(seed: Prompt, child: Prompt, chosen: EditSet, model: Factorial, source: str) -> list[PoolEdit] | None:
-    """Return the edits whose composition is ``child``, those of the set ``chosen`` where they are in it unchanged.
-
-    None if ``child`` cannot be composed from edits of the seed prompt.
-    """
-    members: dict[tuple[int, int, str], list[PoolEdit]] = {}
-    for one in joined(model.pool[n] for n in chosen):
-        members[(*one.span, one.text)] = [model.pool[n] for n in chosen if model.pool[n].span == one.span]
-    found: list[PoolEdit] = []
-    try:
-        for edit in edits_between(seed, child.text):
-            new = [PoolEdit(edit.span, edit.text, source, core=edit.text.strip())]
-            found += members.get((*edit.span, edit.text), new)
-        return found if compose(seed, found).text == child.text else None
-    except (EditRejected, ValueError):
-        return None
