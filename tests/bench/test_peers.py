@@ -131,9 +131,9 @@ async def test_a_search_that_ends_by_itself_keeps_its_calls(tmp_path: Path, prog
 async def test_what_a_program_had_reported_counts_when_it_fails(tmp_path: Path, programs: Path) -> None:
     (programs / "run_gepa.py").write_text(PROGRAM + SEARCH + "\nraise ValueError('no sample')\n", encoding="utf-8")
     result = await finish(tmp_path, grid(tmp_path))
-    why = "its process ended with status 1 after 30 calls: ValueError: no sample"
-    assert (result.rows[0].status, result.rows[0].reason) == ("completed", why)
-    assert result.notes == (f"pears.gepa.-.-.0: {why}",)
+    row, why = result.rows[0], "its process ended with status 1 after 30 calls"
+    assert (row.status, row.reason, row.error) == ("completed", why, "ValueError: no sample")
+    assert result.notes == (f"pears.gepa.-.-.0: {why}: ValueError: no sample",)
 
 
 async def test_a_program_without_a_report_fails_alone_and_says_why(tmp_path: Path, programs: Path) -> None:
@@ -141,8 +141,8 @@ async def test_a_program_without_a_report_fails_alone_and_says_why(tmp_path: Pat
     result = await finish(tmp_path, grid(tmp_path, ["lpo", "gepa"]))
     ours, theirs = result.rows
     assert (ours.status, theirs.status) == ("completed", "failed")
-    assert "gepa reported no prompt" in theirs.reason
-    assert "No module named 'no_such_package'" in theirs.reason
+    assert theirs.reason == "gepa reported no prompt: its process ended with status 1 after 0 calls"
+    assert theirs.error == "ModuleNotFoundError: No module named 'no_such_package'"
 
 
 async def test_a_process_is_ended_when_its_time_is_over(tmp_path: Path, programs: Path) -> None:

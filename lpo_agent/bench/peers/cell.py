@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from lpo_agent.runs.context import RunContext
     from lpo_agent.search.scoring import Outcomes
 
-BROKEN: Final = "its process ended with status"
-"""Words in the reason of a search whose process failed."""
 KIND: Final = "peer"
 """The kind of these runs in the journal."""
 ANSWER_CALLS: Final = 4
@@ -52,7 +50,10 @@ class PeerSearch:
     variables: Mapping[str, str] = field(repr=False)
 
     async def run(self, context: RunContext) -> CellRow:
-        """Search and test; raises LpoError if the peer reported no prompt, or no model answers."""
+        """Search and test; the row is "failed" if the peer reported no prompt. Raises LpoError if no model answers.
+
+        What its process wrote to standard error is in the row alone, because reasons are logged.
+        """
         splits = context.task.splits
         context.emit(PhaseStarted(phase="search", total=self.calls))
         endpoint = self._endpoint(context, [*splits.train, *splits.dev], self.calls)
@@ -60,11 +61,14 @@ class PeerSearch:
         ended = await self._process(context, endpoint, job)
         best = endpoint.reports[-1] if endpoint.reports else None
         why = self._why(context, endpoint, ended)
+        error = ended.last_line if ended.status and not endpoint.meter.spent.is_set() else ""
         if best is None:
-            raise LpoError(f"{self.peer.name} reported no prompt: {why}")
+            reason = f"{self.peer.name} reported no prompt: {why}"
+            return CellRow(cell=self.cell, run_id=context.run_id, status="failed", reason=reason, error=error)
         context.emit(PhaseStarted(phase="test", total=2 * len(splits.test)))
         seed, found, spent = await self._test(context, best)
-        return self._row(context, endpoint, (seed, found), (spent or why, spent is None))
+        row = self._row(context, endpoint, (seed, found), (spent or why, spent is None))
+        return row.model_copy(update={"error": error})
 
     def _endpoint(self, context: RunContext, rows: Sequence[Row], cap: int) -> Endpoint:
         """Return a counting endpoint for the given rows."""
@@ -115,7 +119,7 @@ class PeerSearch:
             return f"its process was ended after {self.seconds:.0f} s and {calls} calls"
         if ended.status == 0:
             return f"it ended by itself after {calls} calls"
-        return f"{BROKEN} {ended.status} after {calls} calls: {ended.last_line}"
+        return f"its process ended with status {ended.status} after {calls} calls"
 
     async def _test(self, context: RunContext, best: Report) -> tuple[Outcomes, Outcomes, str | None]:
         """Score the seed prompt and the best one on the test rows; also return the reason if a budget ended that."""
