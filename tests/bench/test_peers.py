@@ -50,7 +50,7 @@ job.report(better, mean(job, better))
 """
 ON = """
 for row in (*job.train, *job.train, *job.train):
-    job.answer(better, row)
+    job.answer("Give the number, the number, the number.\\n\\n{input}", row)
 """
 PROGRAM = """
 from .client import read_job
@@ -120,6 +120,16 @@ async def test_a_search_ends_at_the_cap_with_the_best_prompt_that_was_reported(t
     assert 0.5 < row.test < 1.0
     assert row.usage is not None
     assert row.usage.calls == CALLS + 2 * 30 - (CALLS - 30 - 20)  # of the calls after the report, 20 are different
+
+
+async def test_the_seed_prompt_is_the_result_of_a_search_that_the_cap_ends_early(
+    tmp_path: Path, programs: Path
+) -> None:
+    begin = "\njob = read_job()\njob.report(job.prompt, None, seed=True)\n"
+    (programs / "run_gepa.py").write_text(PROGRAM + begin + ON, encoding="utf-8")
+    row = await one(tmp_path, search_calls=10)
+    assert (row.status, row.calls, row.seed_was_best, row.seed_dev, row.dev) == ("completed", 10, True, None, None)
+    assert (row.prompt, row.test, row.seed_test, row.curve) == (SEED, 0.0, 0.0, ())
 
 
 async def test_a_search_that_ends_by_itself_keeps_its_calls(tmp_path: Path, programs: Path) -> None:

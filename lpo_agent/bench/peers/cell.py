@@ -152,7 +152,7 @@ class PeerSearch:
         self, context: RunContext, endpoint: Endpoint, scored: tuple[Outcomes, Outcomes], end: tuple[str, bool]
     ) -> CellRow:
         reports, (seed, found), (why, whole) = endpoint.reports, scored, end
-        best, first = reports[-1], reports[0]
+        best, seeds = reports[-1], [each for each in reports if each.seed]
         roles = endpoint.meter.roles
         curve = _rising((each.calls, each.score) for each in reports if each.score is not None)
         gains = calls_to(curve) or {}
@@ -163,13 +163,13 @@ class PeerSearch:
             run_id=context.run_id,
             status="completed" if whole else "stopped",
             reason=why,
-            seed_dev=first.score if first.seed else None,
+            seed_dev=seeds[-1].score if seeds else None,
             dev=best.score,
             seed_test=summarize(seed.values()).mean if tested else None,
             test=summarize(found.values()).mean if tested else None,
             test_n=summarize(found.values()).n if tested else None,
             prompt=best.prompt,
-            seed_was_best=first.seed and best.prompt == first.prompt,
+            seed_was_best=any(best.prompt == each.prompt for each in seeds),
             length_ratio=len(best.prompt.split()) / words if words else None,
             words=len(best.prompt.split()),
             calls=endpoint.meter.taken,
