@@ -16,8 +16,7 @@ import anyio
 
 from lpo_agent import data as data_files
 from lpo_agent.bench.grid import AT_ONCE, Bench, Cell, arm_key, cell_spec, cells
-from lpo_agent.bench.peers.catalog import PEERS
-from lpo_agent.bench.peers.cell import KIND as PEER
+from lpo_agent.bench.peers.catalog import PEER, PEERS
 from lpo_agent.bench.peers.cell import PeerSearch
 from lpo_agent.bench.peers.process import check_installed
 from lpo_agent.bench.rows import BenchResult, CellRow, row_of

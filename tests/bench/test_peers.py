@@ -184,7 +184,8 @@ async def test_a_stored_row_is_not_run_again(tmp_path: Path, programs: Path) -> 
     first = await finish(tmp_path, grid(tmp_path, seeds=[0, 1]))
     assert [row.status for row in first.rows] == ["completed", "failed"]
     stored = await read_run(first.rows[0].run_id, env=Environment(tmp_path))
-    assert (stored.kind, stored.status) == ("peer", "completed")
+    assert (stored.kind, stored.status, stored.result) == ("peer", "completed", None)
+    assert f"its benchmark has its result: lpo show {first.run_id}" in (stored.unreadable or "")
     end = "\nif job.seed == 0:\n    raise SystemExit('again')\n"
     (programs / "run_gepa.py").write_text(PROGRAM + SEARCH.replace("\nif", f"{end}if", 1), encoding="utf-8")
     async with open_resumed(first.run_id, env=Environment(tmp_path)) as again:

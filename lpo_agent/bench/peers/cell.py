@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from lpo_agent.runs.context import RunContext
     from lpo_agent.search.scoring import Outcomes
 
-KIND: Final = "peer"
-"""The kind of these runs in the journal."""
 ANSWER_CALLS: Final = 4
 """The most calls for the answer of a peer's program to one test item: DSPy repeats a request in another form."""
 
