@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from lpo_agent import data as data_files
+from lpo_agent.bench.peers.catalog import PEER
 from lpo_agent.bench.rows import BenchResult
 from lpo_agent.core.events import RunStarted, read_event
 from lpo_agent.core.result import GUIDED, CompareResult, EvaluateResult, MarkResult, RunResult
@@ -123,6 +124,12 @@ def stored(journal: Journal, record: RunRecord, *, states: bool = True, results:
 def _result(record: RunRecord) -> tuple[Result | None, str | None]:
     if record.result_json is None:
         return None, None
+    if record.kind == PEER:
+        bench = record.run_id.partition(".")[0]
+        return (
+            None,
+            f"run {record.run_id} is the search of another optimizer; its benchmark has its result: lpo show {bench}",
+        )
     try:
         return KINDS[record.kind].model_validate_json(record.result_json), None
     except (KeyError, ValidationError):

@@ -29,8 +29,9 @@ class RoleUsage(_Part):
 
 
 class CellRow(_Part):
-    """The result of one cell. If the cell has no result, only the first four fields have values.
+    """The result of one cell. If the cell has no result, only the first five fields have values.
 
+    ``error``: the last line of what another optimizer's process wrote to standard error, if it failed.
     ``seed_dev``, ``seed_test``: scores of the seed prompt. ``dev``, ``test``: scores of the prompt that
     was best on dev, even if the verdict prefers the seed prompt. ``best_step``: the step that this prompt
     was made in, None for the seed prompt. ``malformed_share``: share of replies with tags or filled slots
@@ -46,6 +47,7 @@ class CellRow(_Part):
     run_id: str
     status: Literal["completed", "stopped", "failed", "not run"]
     reason: str = ""
+    error: str = ""
     seed_dev: float | None = None
     dev: float | None = None
     seed_test: float | None = None

@@ -16,9 +16,8 @@ import anyio
 
 from lpo_agent import data as data_files
 from lpo_agent.bench.grid import AT_ONCE, Bench, Cell, arm_key, cell_spec, cells
-from lpo_agent.bench.peers.catalog import PEERS
-from lpo_agent.bench.peers.cell import BROKEN, PeerSearch
-from lpo_agent.bench.peers.cell import KIND as PEER
+from lpo_agent.bench.peers.catalog import PEER, PEERS
+from lpo_agent.bench.peers.cell import PeerSearch
 from lpo_agent.bench.peers.process import check_installed
 from lpo_agent.bench.rows import BenchResult, CellRow, row_of
 from lpo_agent.bench.splits import load_splits
@@ -133,7 +132,7 @@ async def open_bench(
     bench = bench.model_copy(update={"tasks": tasks})
     for cell in cells(bench):
         _check(bench, cell, material[cell.task])
-    await check_installed([PEERS[name] for name in bench.methods if name in PEERS], env.peers_python)
+    await _check_peers(bench, env)
     notes = (f"not in the data folder, so left out: {', '.join(missing)}",) if missing else ()
     async with open_journal(env.journal) as journal:
         keys = {name: await journal.put_blob(data_files.to_json(s)) for name, s in material.items() if s is not None}
@@ -159,13 +158,19 @@ def _check(bench: Bench, cell: Cell, splits: Splits | None) -> None:
         )
 
 
+async def _check_peers(bench: Bench, env: Environment) -> None:
+    """Raise ConfigError if a package of another optimizer in the grid is missing."""
+    await check_installed([PEERS[name] for name in bench.methods if name in PEERS], env.peers_python)
+
+
 @asynccontextmanager
 async def resume_bench(
     journal: Journal, env: Environment, record: RunRecord, say: Callable[[str], None]
 ) -> AsyncIterator[Run[BenchResult]]:
     """Continue a benchmark that was interrupted."""
-    await journal.reopen_run(record.run_id)
     request = BenchRequest.model_validate_json(record.spec_json)
+    await _check_peers(request, env)
+    await journal.reopen_run(record.run_id)
     async with _running(journal, env, request, record.run_id, say) as run:
         yield run
 
@@ -216,7 +221,7 @@ def _result(
 
 def _failures(rows: Sequence[CellRow]) -> list[str]:
     """Return a note for each other optimizer whose process failed; what it had reported counts."""
-    return [f"{row.cell.name}: {row.reason}" for row in rows if row.cell.method in PEERS and BROKEN in row.reason]
+    return [f"{row.cell.name}: {row.reason}: {row.error}" for row in rows if row.error]
 
 
 def _own_arm(bench: Bench) -> str | None:

@@ -50,7 +50,7 @@ job.report(better, mean(job, better))
 """
 ON = """
 for row in (*job.train, *job.train, *job.train):
-    job.answer(better, row)
+    job.answer("Give the number, the number, the number.\\n\\n{input}", row)
 """
 PROGRAM = """
 from .client import read_job
@@ -122,6 +122,16 @@ async def test_a_search_ends_at_the_cap_with_the_best_prompt_that_was_reported(t
     assert row.usage.calls == CALLS + 2 * 30 - (CALLS - 30 - 20)  # of the calls after the report, 20 are different
 
 
+async def test_the_seed_prompt_is_the_result_of_a_search_that_the_cap_ends_early(
+    tmp_path: Path, programs: Path
+) -> None:
+    begin = "\njob = read_job()\njob.report(job.prompt, None, seed=True)\n"
+    (programs / "run_gepa.py").write_text(PROGRAM + begin + ON, encoding="utf-8")
+    row = await one(tmp_path, search_calls=10)
+    assert (row.status, row.calls, row.seed_was_best, row.seed_dev, row.dev) == ("completed", 10, True, None, None)
+    assert (row.prompt, row.test, row.seed_test, row.curve) == (SEED, 0.0, 0.0, ())
+
+
 async def test_a_search_that_ends_by_itself_keeps_its_calls(tmp_path: Path, programs: Path) -> None:
     (programs / "run_gepa.py").write_text(PROGRAM + SEARCH, encoding="utf-8")
     row = await one(tmp_path)
@@ -131,9 +141,9 @@ async def test_a_search_that_ends_by_itself_keeps_its_calls(tmp_path: Path, prog
 async def test_what_a_program_had_reported_counts_when_it_fails(tmp_path: Path, programs: Path) -> None:
     (programs / "run_gepa.py").write_text(PROGRAM + SEARCH + "\nraise ValueError('no sample')\n", encoding="utf-8")
     result = await finish(tmp_path, grid(tmp_path))
-    why = "its process ended with status 1 after 30 calls: ValueError: no sample"
-    assert (result.rows[0].status, result.rows[0].reason) == ("completed", why)
-    assert result.notes == (f"pears.gepa.-.-.0: {why}",)
+    row, why = result.rows[0], "its process ended with status 1 after 30 calls"
+    assert (row.status, row.reason, row.error) == ("completed", why, "ValueError: no sample")
+    assert result.notes == (f"pears.gepa.-.-.0: {why}: ValueError: no sample",)
 
 
 async def test_a_program_without_a_report_fails_alone_and_says_why(tmp_path: Path, programs: Path) -> None:
@@ -141,8 +151,8 @@ async def test_a_program_without_a_report_fails_alone_and_says_why(tmp_path: Pat
     result = await finish(tmp_path, grid(tmp_path, ["lpo", "gepa"]))
     ours, theirs = result.rows
     assert (ours.status, theirs.status) == ("completed", "failed")
-    assert "gepa reported no prompt" in theirs.reason
-    assert "No module named 'no_such_package'" in theirs.reason
+    assert theirs.reason == "gepa reported no prompt: its process ended with status 1 after 0 calls"
+    assert theirs.error == "ModuleNotFoundError: No module named 'no_such_package'"
 
 
 async def test_a_process_is_ended_when_its_time_is_over(tmp_path: Path, programs: Path) -> None:
@@ -174,7 +184,8 @@ async def test_a_stored_row_is_not_run_again(tmp_path: Path, programs: Path) -> 
     first = await finish(tmp_path, grid(tmp_path, seeds=[0, 1]))
     assert [row.status for row in first.rows] == ["completed", "failed"]
     stored = await read_run(first.rows[0].run_id, env=Environment(tmp_path))
-    assert (stored.kind, stored.status) == ("peer", "completed")
+    assert (stored.kind, stored.status, stored.result) == ("peer", "completed", None)
+    assert f"its benchmark has its result: lpo show {first.run_id}" in (stored.unreadable or "")
     end = "\nif job.seed == 0:\n    raise SystemExit('again')\n"
     (programs / "run_gepa.py").write_text(PROGRAM + SEARCH.replace("\nif", f"{end}if", 1), encoding="utf-8")
     async with open_resumed(first.run_id, env=Environment(tmp_path)) as again:

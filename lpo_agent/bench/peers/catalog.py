@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+PEER: Final = "peer"
+"""The kind of a peer's searches in the journal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from lpo_agent.runs.context import RunContext
     from lpo_agent.search.scoring import Outcomes
 
-BROKEN: Final = "its process ended with status"
-"""Words in the reason of a search whose process failed."""
-KIND: Final = "peer"
-"""The kind of these runs in the journal."""
 ANSWER_CALLS: Final = 4
 """The most calls for the answer of a peer's program to one test item: DSPy repeats a request in another form."""
 
@@ -52,7 +48,10 @@ class PeerSearch:
     variables: Mapping[str, str] = field(repr=False)
 
     async def run(self, context: RunContext) -> CellRow:
-        """Search and test; raises LpoError if the peer reported no prompt, or no model answers."""
+        """Search and test; the row is "failed" if the peer reported no prompt. Raises LpoError if no model answers.
+
+        What its process wrote to standard error is in the row alone, because reasons are logged.
+        """
         splits = context.task.splits
         context.emit(PhaseStarted(phase="search", total=self.calls))
         endpoint = self._endpoint(context, [*splits.train, *splits.dev], self.calls)
@@ -60,11 +59,14 @@ class PeerSearch:
         ended = await self._process(context, endpoint, job)
         best = endpoint.reports[-1] if endpoint.reports else None
         why = self._why(context, endpoint, ended)
+        error = ended.last_line if ended.status and not endpoint.meter.spent.is_set() else ""
         if best is None:
-            raise LpoError(f"{self.peer.name} reported no prompt: {why}")
+            reason = f"{self.peer.name} reported no prompt: {why}"
+            return CellRow(cell=self.cell, run_id=context.run_id, status="failed", reason=reason, error=error)
         context.emit(PhaseStarted(phase="test", total=2 * len(splits.test)))
         seed, found, spent = await self._test(context, best)
-        return self._row(context, endpoint, (seed, found), (spent or why, spent is None))
+        row = self._row(context, endpoint, (seed, found), (spent or why, spent is None))
+        return row.model_copy(update={"error": error})
 
     def _endpoint(self, context: RunContext, rows: Sequence[Row], cap: int) -> Endpoint:
         """Return a counting endpoint for the given rows."""
@@ -115,7 +117,7 @@ class PeerSearch:
             return f"its process was ended after {self.seconds:.0f} s and {calls} calls"
         if ended.status == 0:
             return f"it ended by itself after {calls} calls"
-        return f"{BROKEN} {ended.status} after {calls} calls: {ended.last_line}"
+        return f"its process ended with status {ended.status} after {calls} calls"
 
     async def _test(self, context: RunContext, best: Report) -> tuple[Outcomes, Outcomes, str | None]:
         """Score the seed prompt and the best one on the test rows; also return the reason if a budget ended that."""
@@ -148,7 +150,7 @@ class PeerSearch:
         self, context: RunContext, endpoint: Endpoint, scored: tuple[Outcomes, Outcomes], end: tuple[str, bool]
     ) -> CellRow:
         reports, (seed, found), (why, whole) = endpoint.reports, scored, end
-        best, first = reports[-1], reports[0]
+        best, seeds = reports[-1], [each for each in reports if each.seed]
         roles = endpoint.meter.roles
         curve = _rising((each.calls, each.score) for each in reports if each.score is not None)
         gains = calls_to(curve) or {}
@@ -159,13 +161,13 @@ class PeerSearch:
             run_id=context.run_id,
             status="completed" if whole else "stopped",
             reason=why,
-            seed_dev=first.score if first.seed else None,
+            seed_dev=seeds[-1].score if seeds else None,
             dev=best.score,
             seed_test=summarize(seed.values()).mean if tested else None,
             test=summarize(found.values()).mean if tested else None,
             test_n=summarize(found.values()).n if tested else None,
             prompt=best.prompt,
-            seed_was_best=first.seed and best.prompt == first.prompt,
+            seed_was_best=any(best.prompt == each.prompt for each in seeds),
             length_ratio=len(best.prompt.split()) / words if words else None,
             words=len(best.prompt.split()),
             calls=endpoint.meter.taken,

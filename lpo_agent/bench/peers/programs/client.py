@@ -90,7 +90,7 @@ class Job:
     def report(
         self, prompt: str, score: float | None, *, state: Mapping[str, Any] | None = None, seed: bool = False
     ) -> None:
-        """Tell the best prompt so far; ``seed``: it is the seed prompt."""
+        """Tell the best prompt so far; ``seed``: it is the seed prompt, which is told first, before it has a score."""
         self.post("/report", {"prompt": prompt, "score": score, "state": state, "seed": seed})
 
     @property

@@ -158,6 +158,7 @@ def main() -> None:
     if job.test:
         answer_test(job, program, name)
     else:
+        job.report(shown(program), None, state=program.dump_state(), seed=True)
         SEARCHES[job.peer](job, program, name)
 
 

@@ -76,6 +76,7 @@ class Reporter:
 def main() -> None:
     """Search until the calls are used up."""
     job = read_job()
+    job.report(job.prompt, None, seed=True)
     gepa.optimize(
         seed_candidate={COMPONENT: job.prompt},
         trainset=list(job.train),
