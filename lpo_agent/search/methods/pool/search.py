@@ -47,6 +47,9 @@ CALLS_PER_EDIT: Final = 12
 """Calls of the search for which the pool takes one more edit, and the seed prompt's items grow by one."""
 CALLS_PER_ASK: Final = 25
 """Calls of the search for which the optimizer model may be asked once."""
+LEADERS: Final = 3
+KNOWN: Final = 6
+"""Edits are written for one of so many best sets, one with so many answers to learn from."""
 PERFECT: Final = 40
 """A prompt without a fault on so many items, or on the whole panel, ends the search."""
 
@@ -125,7 +128,7 @@ class PoolSearch:
         """Draw the sets of a round, score them while the agents write, and fit the posterior."""
         self._admit()
         rng = random.Random(seed_of(self.context.plan.seed, "round", self.step, number))
-        trials, parent = self._trials(rng), self.model.incumbent
+        trials, parent = self._trials(rng), self._explained()
         self.over = not trials and not writes and not self.waiting
         news: list[Written] = []
         works = [partial(self._score, trials)]
@@ -133,6 +136,11 @@ class PoolSearch:
         reason = self._take_in(parent, news)
         self.model.refit()
         return trials, reason
+
+    def _explained(self) -> EditSet:
+        """Return the set whose answers the agents get: the best one with enough answers, or else the seed prompt."""
+        best = (each for each in self.model.leaders(LEADERS) if len(self.model.scores.get(each, {})) >= KNOWN)
+        return next(best, SEED)
 
     def _admit(self) -> None:
         """Let edits into the pool, as many as the calls so far can tell apart."""

@@ -132,6 +132,8 @@ class EditWriter:
         seed = seed_of(self.plan.seed, "write", self._asked)
         seen = evidence(traces, self.labels, random.Random(seed), self.room)
         source = self._source(step)
+        if not seen.failures:
+            return Written(source, 0)
         asking = Asking(step, parent, known, seen, seed)
         write = {QUOTED: self._quoted, REWRITE: self._rewrite, INDUCED: self._induce, PARAPHRASE: self._paraphrase}
         try:
@@ -149,8 +151,6 @@ class EditWriter:
         return min(due or self.rests, key=lambda name: self.rests[name].steps)
 
     async def _quoted(self, asking: Asking) -> Written:
-        if not asking.seen.failures:
-            return Written(QUOTED, 0)
         critique = self._critique = await self._criticize(asking)
         marks = await self._mark(asking, critique)
         if marks.written:
