@@ -47,6 +47,8 @@ CALLS_PER_EDIT: Final = 12
 """Calls of the search for which the pool takes one more edit, and the seed prompt's items grow by one."""
 CALLS_PER_ASK: Final = 25
 """Calls of the search for which the optimizer model may be asked once."""
+MOST_SUGGESTED: Final = 16
+"""Older suggestions are given up; their edits stay in the pool."""
 LEADERS: Final = 3
 KNOWN: Final = 6
 """Edits are written for one of so many best sets, one with so many answers to learn from."""
@@ -187,7 +189,7 @@ class PoolSearch:
         if number == 1:
             leaner = self.model.leaner(self.model.incumbent)
             return rng.choice([*self.model.leaders(2), leaner, leaner])
-        if self.suggested:
+        if self.suggested and number % 2 == 0:  # the other half are draws, which may combine what was suggested
             return self.suggested.pop(0)
         return self.model.draw(rng, most)
 
@@ -265,9 +267,9 @@ class PoolSearch:
             groups.append(taken_apart(self.context.prompt, child, before, self.model, note or "written") or [])
         new = self.model.add([edit for group in groups for edit in group])
         for group in filter(None, groups):
-            own = self.model.numbers(group)
             kept = [n for n in before if compatible(group, pool[n])]
-            self.suggested.append(own.union(kept))
+            self.suggested.append(self.model.numbers(group).union(kept))
+        self.suggested = self.suggested[-MOST_SUGGESTED:]
         return new
 
     def _dev_scores(self, prompt: Prompt) -> dict[str, float]:
