@@ -256,21 +256,22 @@ class PoolSearch:
             self.teller.marked(self.step, each)
             new = self._add(before, each)
             if self.writer is not None:
-                self.writer.heard(self.step, each.source, useful=new > 0)
+                self.writer.heard(self.step, each.source, new)
         return news[0].skipped if news else None
 
-    def _add(self, before: EditSet, written: Written) -> int:
-        """Put written edits into the pool, and suggest to score them on top of the set ``before``; return how many."""
+    def _add(self, before: EditSet, written: Written) -> Sequence[PoolEdit]:
+        """Put written edits into the pool, suggest to score them on top of the set ``before``, and return new ones."""
         pool = self.model.pool
         groups = [list(group) for group in written.groups]
         for child, note in written.children:
             groups.append(taken_apart(self.context.prompt, child, before, self.model, note or "written") or [])
-        new = self.model.add([edit for group in groups for edit in group])
+        size = len(pool)
+        self.model.add([edit for group in groups for edit in group])
         for group in filter(None, groups):
             kept = [n for n in before if compatible(group, pool[n])]
             self.suggested.append(self.model.numbers(group).union(kept))
         self.suggested = self.suggested[-MOST_SUGGESTED:]
-        return new
+        return self.model.pool[size:]
 
     def _dev_scores(self, prompt: Prompt) -> dict[str, float]:
         return values(self.context.scoring.known(prompt.text, self.context.rows.dev))
