@@ -23,6 +23,8 @@ METRICS: Final[Mapping[str, str]] = {
     "judge": "another model grades the answer",
 }
 """How answers are judged, by metric."""
+ALONE: Final = "{prompt}"
+"""What the task model gets where the prompt has placeholders."""
 NO_REASONING: Final = 100
 """With fewer tokens for an answer, the task model has no room to reason."""
 WHOLE_ANSWERS: Final = ("exact", "normalized", "f1")
@@ -33,14 +35,20 @@ SHOWN_LABELS: Final = 40
 def briefing(setting: AgentSetting) -> str:
     """Return the description, one fact a line."""
     lines = [
-        "Another language model, the task model, follows the prompt. It gets this, with prompt and input put in:",
-        fenced(setting.full),
+        _placement(setting.full),
         f"How an answer is scored: {_metric(setting.metric)}.",
     ]
     if setting.labels:
         shown = ", ".join(setting.labels[:SHOWN_LABELS])
         lines.append(f"The possible answers are: {shown}{', ...' if len(setting.labels) > SHOWN_LABELS else ''}.")
     return "\n".join([*lines, _length(setting)])
+
+
+def _placement(full: str) -> str:
+    model = "Another language model, the task model, follows the prompt"
+    if full == ALONE:
+        return f"{model}: it gets the prompt with the values of an input in its placeholders, and nothing else."
+    return f"{model}. It gets this, with the prompt and an input put in:\n{fenced(full)}"
 
 
 def _metric(name: str) -> str:

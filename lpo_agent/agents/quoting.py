@@ -15,7 +15,8 @@ from lpo_agent.agents.base import REPLY_TOKENS
 from lpo_agent.agents.rendering import show_traces
 from lpo_agent.core.lenient import items, number_of, objects, words_of
 from lpo_agent.core.messages import STRATEGIES, Mark, MarkAsk, Marks
-from lpo_agent.core.quotation import QuotedEdit, numbered, resolve
+from lpo_agent.core.quotation import numbered
+from lpo_agent.core.quoted_edits import QuotedEdit, resolve
 from lpo_agent.core.sections import LONG, likeliest, listed, sections_of
 from lpo_agent.errors import EditRejected, ReplyError
 from lpo_agent.models.base import Call, Turn
@@ -25,7 +26,7 @@ from lpo_agent.prompts import LONGEST_PROMPT, fenced, load
 if TYPE_CHECKING:
     from string import Template
 
-    from lpo_agent.core.quotation import Action
+    from lpo_agent.core.quoted_edits import Action
     from lpo_agent.core.sections import Section
     from lpo_agent.core.text import Prompt
     from lpo_agent.models.base import Model

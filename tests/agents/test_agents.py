@@ -112,7 +112,7 @@ async def test_edits_at_one_place_do_not_exclude_each_other() -> None:
     add = EDIT.replace('"replace"', '"insert after"')
     marks = await QuotingMarker(replies(f"{EDIT}{add}{add}")).mark(MarkAsk(prompt=PROMPT, critique=NOTHING))
     assert len(marks.marks) == 3
-    assert marks.on(PROMPT).render() == PROMPT.text.replace("Be quick", "<edit>Be quick</edit>")
+    assert marks.on(PROMPT).render() == PROMPT.text.replace("Be quick.", "<edit>Be quick</edit>.<edit></edit>")
 
 
 LONG = Prompt(text="\n\n".join(f"## Part {n}\n\n{f'Rule {n} holds here. ' * 30}" for n in range(20)))

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpo_agent.core.lenient import items, number_of, objects, spoken
-from lpo_agent.core.quotation import QuotedEdit, find, moved, numbered, resolve, same
+from lpo_agent.core.quotation import find, moved, numbered, same
+from lpo_agent.core.quoted_edits import QuotedEdit, resolve
 from lpo_agent.core.sections import likeliest, listed, sections_of
 from lpo_agent.core.text import MarkedPrompt, Prompt, Replacement, Span, parse_prompt, splice
 from lpo_agent.errors import EditRejected
@@ -73,6 +74,10 @@ def child(edit: QuotedEdit, prompt: Prompt = PROMPT) -> str:
     [
         (QuotedEdit(3, "never REPLY", "replace", (" Do not write ",)), "Never reply", "Do not write"),
         (QuotedEdit(1, "with care", "delete"), "with care.", "."),
+        (QuotedEdit(1, "with care", "insert after", ("Be fair.",)), "with care.", "with care. Be fair."),
+        (QuotedEdit(1, "with care", "insert after", ("and speed",)), "with care.", "with care and speed."),
+        (QuotedEdit(1, "with care", "replace", ("fast.",)), "with care.", "fast."),
+        (QuotedEdit(4, "- Reply within one line", "delete"), "- Reply within one line.\n", ""),
         (QuotedEdit(3, "- Never reply in upper case.", "delete"), "- Never reply in upper case.\n", ""),
         (QuotedEdit(4, "", "delete"), "- Reply within one line.\n", ""),
         (QuotedEdit(1, "with care.", "insert after", ("Be fair.",)), "with care.", "with care. Be fair."),

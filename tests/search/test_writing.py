@@ -97,23 +97,40 @@ async def test_without_failures_nothing_is_asked() -> None:
 async def test_other_sources_take_over_while_one_rests() -> None:
     new = Proposals(proposals=(Proposal(text="Name a team.\n\nNote: {input}"),), calls=1)
     bus = FakeBus(mark=ReplyError("no JSON"), propose=new, induce=Induced(text="Say a or b."))
-    one = writer(bus)
+    one, edits = writer(bus), [PoolEdit(Span(15, 24), "Name a team.", "rewrite")]
     sources = []
     for step in range(1, 9):
         written = await write(one, step)
         sources.append(written.source)
-        one.heard(step, written.source, useful=written.source == "rewrite")
+        one.heard(step, written.source, edits if written.source == "rewrite" else ())
     assert sources[:2] == ["marks", "rewrite"]
-    assert set(sources[2:]) == {"rewrite"}
+    assert sources[2:].count("rewrite") >= 4
     for step in range(9, 60):
         if step < one.due:
             continue
         written = await write(one, step)
         sources.append(written.source)
-        one.heard(step, written.source, useful=False)
+        one.heard(step, written.source, ())
     assert set(sources) == {"marks", "rewrite", "induced", "paraphrase"}
     assert sources.count("marks") <= 6
     assert len(sources) < 40
+
+
+async def test_the_source_whose_last_edits_paid_most_is_asked_next() -> None:
+    good, bad = PoolEdit(Span(15, 24), "Name a team.", "rewrite"), PoolEdit(Span(0, 15), "Well.", "rule")
+    model = Factorial(pool=[good, bad])
+    for chosen, score in ((frozenset[int](), 0.4), (frozenset({0}), 0.9), (frozenset({1}), 0.3)):
+        model.note(chosen, dict.fromkeys(map(str, range(20)), score))
+    model.refit()
+    marks = Marks(marks=(MARK,), calls=1)
+    new = Proposals(proposals=(Proposal(text="Name a team.\n\nNote: {input}"),), calls=1)
+    one = writer(FakeBus(mark=marks, propose=new))
+    one.heard(1, "marks", [bad])
+    assert (await one.write(1, SEED, TRACES, known(model))).source == "rewrite"
+    one.heard(1, "rewrite", [good])
+    assert (await one.write(1, SEED, TRACES, known(model))).source == "rewrite"
+    one.heard(1, "marks", [good])
+    assert (await one.write(1, SEED, TRACES, known(model))).source == "marks"
 
 
 async def test_a_failed_reply_is_told_and_a_long_request_becomes_shorter() -> None:

@@ -11,7 +11,7 @@ from lpo_agent.core.messages import STRATEGIES, Credit, Effect, Rejected
 from lpo_agent.core.stats import Z90
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lpo_agent.core.editpool import PoolEdit
     from lpo_agent.core.factorial import EditSet, Factorial
@@ -42,6 +42,12 @@ class Known:
         """Yield the edits that were scored."""
         scored = {number for each in self.model.scores for number in each}
         yield from ((number, self.model.pool[number]) for number in sorted(scored))
+
+    def best(self, edits: Sequence[PoolEdit], unknown: float) -> float:
+        """Return the worth of the best of these edits that were scored, ``unknown`` if none was."""
+        wanted = {(each.span, each.text) for each in edits}
+        worths = [self.model.worth(frozenset({n})) for n, each in self._places() if (each.span, each.text) in wanted]
+        return max(worths, default=unknown)
 
     def effects(self) -> tuple[Effect, ...]:
         """Return the influence of the phrases that were left out in some prompts."""

@@ -47,6 +47,11 @@ CALLS_PER_EDIT: Final = 12
 """Calls of the search for which the pool takes one more edit, and the seed prompt's items grow by one."""
 CALLS_PER_ASK: Final = 25
 """Calls of the search for which the optimizer model may be asked once."""
+MOST_SUGGESTED: Final = 16
+"""Older suggestions are given up; their edits stay in the pool."""
+LEADERS: Final = 3
+KNOWN: Final = 6
+"""Edits are written for one of so many best sets, one with so many answers to learn from."""
 PERFECT: Final = 40
 """A prompt without a fault on so many items, or on the whole panel, ends the search."""
 
@@ -125,7 +130,7 @@ class PoolSearch:
         """Draw the sets of a round, score them while the agents write, and fit the posterior."""
         self._admit()
         rng = random.Random(seed_of(self.context.plan.seed, "round", self.step, number))
-        trials, parent = self._trials(rng), self.model.incumbent
+        trials, parent = self._trials(rng), self._explained()
         self.over = not trials and not writes and not self.waiting
         news: list[Written] = []
         works = [partial(self._score, trials)]
@@ -133,6 +138,11 @@ class PoolSearch:
         reason = self._take_in(parent, news)
         self.model.refit()
         return trials, reason
+
+    def _explained(self) -> EditSet:
+        """Return the set whose answers the agents get: the best one with enough answers, or else the seed prompt."""
+        best = (each for each in self.model.leaders(LEADERS) if len(self.model.scores.get(each, {})) >= KNOWN)
+        return next(best, SEED)
 
     def _admit(self) -> None:
         """Let edits into the pool, as many as the calls so far can tell apart."""
@@ -179,7 +189,7 @@ class PoolSearch:
         if number == 1:
             leaner = self.model.leaner(self.model.incumbent)
             return rng.choice([*self.model.leaders(2), leaner, leaner])
-        if self.suggested:
+        if self.suggested and number % 2 == 0:  # the other half are draws, which may combine what was suggested
             return self.suggested.pop(0)
         return self.model.draw(rng, most)
 
@@ -246,21 +256,22 @@ class PoolSearch:
             self.teller.marked(self.step, each)
             new = self._add(before, each)
             if self.writer is not None:
-                self.writer.heard(self.step, each.source, useful=new > 0)
+                self.writer.heard(self.step, each.source, new)
         return news[0].skipped if news else None
 
-    def _add(self, before: EditSet, written: Written) -> int:
-        """Put written edits into the pool, and suggest to score them on top of the set ``before``; return how many."""
+    def _add(self, before: EditSet, written: Written) -> Sequence[PoolEdit]:
+        """Put written edits into the pool, suggest to score them on top of the set ``before``, and return new ones."""
         pool = self.model.pool
         groups = [list(group) for group in written.groups]
         for child, note in written.children:
             groups.append(taken_apart(self.context.prompt, child, before, self.model, note or "written") or [])
-        new = self.model.add([edit for group in groups for edit in group])
+        size = len(pool)
+        self.model.add([edit for group in groups for edit in group])
         for group in filter(None, groups):
-            own = self.model.numbers(group)
             kept = [n for n in before if compatible(group, pool[n])]
-            self.suggested.append(own.union(kept))
-        return new
+            self.suggested.append(self.model.numbers(group).union(kept))
+        self.suggested = self.suggested[-MOST_SUGGESTED:]
+        return self.model.pool[size:]
 
     def _dev_scores(self, prompt: Prompt) -> dict[str, float]:
         return values(self.context.scoring.known(prompt.text, self.context.rows.dev))

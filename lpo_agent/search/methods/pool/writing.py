@@ -50,6 +50,8 @@ LONGEST_REST: Final = 16
 """Steps that a source rests at most."""
 EXAMPLES: Final = (8, 4)
 """Wrong and right examples that are shown with a request for edits; the critic has seen more."""
+UNTRIED: Final = 0.04
+"""What the best edit of a source is thought to be worth before any was scored, in points of score."""
 INDUCED_FROM: Final = (8, 4_000)
 """Examples from which an instruction is induced, and how many characters they have at most."""
 PHRASE: Final = 3
@@ -76,10 +78,14 @@ class Written(NamedTuple):
 
 @dataclass(slots=True)
 class Rest:
-    """When a source is asked again: ``due``, a step; after edits that bring nothing, ``steps`` later."""
+    """When a source is asked again: ``due``, a step; after a reply without edits, ``steps`` later.
+
+    ``last``: the edits that it brought last.
+    """
 
     due: int = 1
     steps: int = 1
+    last: Sequence[PoolEdit] = ()
 
 
 @dataclass(slots=True)
@@ -117,11 +123,12 @@ class EditWriter:
         """The step in which a source is to be asked next."""
         return min(rest.due for rest in self.rests.values())
 
-    def heard(self, step: int, source: str, *, useful: bool) -> None:
-        """Set when to ask a source again: soon after useful edits, otherwise after twice the rest of before."""
+    def heard(self, step: int, source: str, new: Sequence[PoolEdit]) -> None:
+        """Set when to ask a source again: soon after new edits, otherwise after twice the rest of before."""
         rest = self.rests[source]
-        rest.steps = 1 if useful else min(LONGEST_REST, 2 * rest.steps)
-        rest.due = step if useful else step + rest.steps
+        rest.steps = 1 if new else min(LONGEST_REST, 2 * rest.steps)
+        rest.due = step if new else step + rest.steps
+        rest.last = tuple(new) or rest.last
 
     async def write(self, step: int, parent: Prompt, traces: Sequence[Trace], known: Known) -> Written:
         """Return edits of ``parent`` from the source that is due; raises RequestFailed if the budget is spent.
@@ -131,7 +138,9 @@ class EditWriter:
         self._asked += 1
         seed = seed_of(self.plan.seed, "write", self._asked)
         seen = evidence(traces, self.labels, random.Random(seed), self.room)
-        source = self._source(step)
+        source = self._source(step, known)
+        if not seen.failures:
+            return Written(source, 0)
         asking = Asking(step, parent, known, seen, seed)
         write = {QUOTED: self._quoted, REWRITE: self._rewrite, INDUCED: self._induce, PARAPHRASE: self._paraphrase}
         try:
@@ -143,14 +152,15 @@ class EditWriter:
                 self.room = max(LEAST_ROOM, self.room // 4)  # it may have been too long for the model
             return Written(source, asking.calls, skipped=failed.failure.detail)
 
-    def _source(self, step: int) -> str:
-        """Return the source that has rested least of those that are due, the first of them in the order above."""
-        due = [name for name, rest in self.rests.items() if rest.due <= step]
-        return min(due or self.rests, key=lambda name: self.rests[name].steps)
+    def _source(self, step: int, known: Known) -> str:
+        """Return the most promising source of those that are due: by the best of the edits that it brought last.
+
+        So a model whose marks are well formed but senseless is asked for other things as well.
+        """
+        due = [name for name, rest in self.rests.items() if rest.due <= step] or list(self.rests)
+        return max(due, key=lambda name: known.best(self.rests[name].last, UNTRIED))
 
     async def _quoted(self, asking: Asking) -> Written:
-        if not asking.seen.failures:
-            return Written(QUOTED, 0)
         critique = self._critique = await self._criticize(asking)
         marks = await self._mark(asking, critique)
         if marks.written:
