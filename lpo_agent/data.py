@@ -13,7 +13,7 @@ import json
 import random
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, field_validator
@@ -72,7 +72,8 @@ class Splits:
     """The splits: ``train`` to search on, ``dev`` to choose the prompt, ``test`` for one final comparison.
 
     On the ``must`` rows the chosen prompt may not score less than the seed prompt. ``leaked``: the number of
-    rows that were removed from the other splits because they are in ``test`` too.
+    rows that were removed from the other splits because they are in ``test`` too. ``shared``: the number of rows
+    that were removed from ``train`` because ``dev`` has the same input.
     """
 
     train: tuple[Row, ...]
@@ -80,6 +81,7 @@ class Splits:
     test: tuple[Row, ...]
     leaked: int = 0
     must: tuple[Row, ...] = ()
+    shared: int = 0
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -262,19 +264,22 @@ def split(
     must: Sequence[Example] = (),
     seed: int = 0,
     keep_leaks: bool = False,
+    most_test: int | None = None,
 ) -> Splits:
     """Return the splits: given splits are used unchanged, the others are made from ``data``.
 
     ``data`` is shuffled by ``seed`` and divided 40/20/40 into train, dev and test. With at most 20 different
     targets the division is stratified by target. With fewer than ten rows there is no test split. Without
     ``data``, a ``train`` split without ``dev`` is divided two to one into train and dev, and a ``dev`` split
-    without ``train`` is used as train too. Rows that are also in test are removed from train, dev and must,
-    unless ``keep_leaks`` is set (to reproduce published splits).
+    without ``train`` is used as train too. Of ``data``, at most ``most_test`` rows become test rows (0: no test
+    split); the others of its share go to train. Rows that are also in test are removed from train, dev and must, and
+    train rows with the input of a dev row are removed from train, unless ``keep_leaks`` is set (to reproduce
+    published splits).
 
     Raises DataError if train and dev have fewer than two different rows, if rows have different variables,
     and if ``data`` is given together with all three splits.
     """
-    given = {"train": train, "dev": dev, "test": test}
+    given = {"train": train, "dev": dev, "test": [] if most_test == 0 else test}
     parts = {name: list(rows) for name, rows in given.items() if rows is not None}
     parts["must"] = list(must)
     if data is not None:
@@ -284,8 +289,20 @@ def split(
         parts |= _divide(data, missing, seed)
     elif "train" in parts and "dev" not in parts:
         parts |= _divide(parts["train"], ["train", "dev"], seed)
+    if most_test is not None:
+        _move_test_rows(parts, most_test)
     _check_examples(parts)
-    return _without_leaks(parts, tested=[] if keep_leaks else parts.get("test", []))
+    if keep_leaks:
+        return _checked_splits(parts)
+    return _without_shared(_without_leaks(parts))
+
+
+def _move_test_rows(parts: dict[str, list[Example]], most: int) -> None:
+    """Move the test rows beyond the first ``most``, which are in random order, to train; or to dev without train."""
+    test = parts.get("test", [])
+    into = "train" if "train" in parts else "dev"
+    parts[into] = [*parts.get(into, []), *test[most:]]
+    parts["test"] = test[:most]
 
 
 def _divide(data: Sequence[Example], names: Sequence[str], seed: int) -> dict[str, list[Example]]:
@@ -313,26 +330,54 @@ def _check_examples(parts: Mapping[str, Sequence[Example]]) -> None:
             _check_same_variables(example, first, f"{name}, row {number}")
 
 
-def _without_leaks(parts: Mapping[str, list[Example]], tested: Sequence[Example]) -> Splits:
-    known = {_identity(example) for example in tested}
+def _without_leaks(parts: Mapping[str, list[Example]]) -> Splits:
+    """Return the splits without the rows of train, dev and must that are in test too."""
+    known = {_identity(example) for example in parts.get("test", [])}
     fresh = {
-        name: [example for example in parts[name] if _identity(example) not in known]
-        for name in ("train", "dev", "must")
-        if name in parts
+        name: [row for row in rows if name == "test" or _identity(row) not in known] for name, rows in parts.items()
     }
     leaked = sum(len(parts[name]) - len(rows) for name, rows in fresh.items())
-    dev = fresh.get("dev", [])
-    train = fresh.get("train", dev)
-    if leaked and not (train and dev):
-        empty = "dev" if train else "train"
+    if leaked and not (fresh.get("train", fresh.get("dev")) and fresh.get("dev")):
+        empty = "dev" if fresh.get("train", fresh.get("dev")) else "train"
         raise DataError(f"every row of {empty} is in the test split too; give {empty} rows of its own")
+    return _checked_splits(fresh, leaked)
+
+
+def _checked_splits(parts: Mapping[str, list[Example]], leaked: int = 0) -> Splits:
+    """Return the splits, dev as train too where there is no train; raises DataError for too few different rows."""
+    dev = parts.get("dev", [])
+    train = parts.get("train", dev)
     if not dev or not train or len({_identity(example) for example in (*train, *dev)}) < 2:
         raise DataError(
             "train and dev together have one example, or none (equal ones count once), which is too few; "
             "give at least 2 different ones, better 100"
         )
-    test, must = parts.get("test", ()), fresh.get("must", ())
+    test, must = parts.get("test", ()), parts.get("must", ())
     return Splits(_rows("train", train), _rows("dev", dev), _rows("test", test), leaked, _rows("must", must))
+
+
+def _without_shared(splits: Splits) -> Splits:
+    """Return the splits without the train rows whose input stands in dev, if any train row is left then."""
+    known = {_input(row) for row in splits.dev}
+    fresh = tuple(row for row in splits.train if _input(row) not in known)
+    return replace(splits, train=fresh, shared=len(splits.train) - len(fresh)) if fresh else splits
+
+
+def same_inputs(splits: Splits) -> bool:
+    """Return whether each input of train stands in dev too."""
+    return {_input(row) for row in splits.train} <= {_input(row) for row in splits.dev}
+
+
+def _input(row: Row) -> frozenset[tuple[str, str]]:
+    return frozenset(row.variables.items())
+
+
+def conflicts(rows: Iterable[Row]) -> int:
+    """Return how many inputs stand in several of these rows with different targets."""
+    targets: dict[frozenset[tuple[str, str]], set[str]] = {}
+    for row in rows:
+        targets.setdefault(_input(row), set()).add(row.target)
+    return sum(len(found) > 1 for found in targets.values())
 
 
 def _values(example: Example) -> dict[str, str]:

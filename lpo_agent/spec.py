@@ -72,7 +72,12 @@ class RunSpec(OptionModel):
     )
     train: Path | None = _data(None, "items for the search")
     dev: Path | None = _data(None, "items to choose the best prompt")
-    test: Path | None = _data(None, "items for the final test")
+    test: int | Path | None = _data(
+        None,
+        "items for the final test: a file, the highest number of them (the others go to train), or none",
+        metavar="none|FILE|N",
+        unset="40 % of --data",
+    )
 
     method: str = _search(
         "auto", "how to search; auto tests what the optimizer model can do", choices=(AUTO, *METHODS.built_in)
@@ -208,6 +213,16 @@ class RunSpec(OptionModel):
             wanted = "give a list of rows with input and target"
             raise ValueError(f"{wanted}, not a {type(given).__name__}")  # noqa: TRY004 - pydantic reports this one
         return tuple(given)
+
+    @field_validator("test", mode="before")
+    @classmethod
+    def _read_test(cls, given: Any) -> Any:
+        if given == "none":
+            return 0
+        found = int(given) if isinstance(given, str) and given.isascii() and given.isdigit() else given
+        if isinstance(found, bool) or (isinstance(found, int) and found < 0):
+            raise ValueError("write none, a file, or a number of items")
+        return found
 
     @field_validator("temperature", "optimizer_temperature", mode="before")
     @classmethod

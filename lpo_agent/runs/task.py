@@ -62,7 +62,7 @@ def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = Non
         check_method(spec, own)
     splits = splits or load_splits(spec, kind)
     rows = [*splits.train, *splits.dev, *splits.test]
-    labels = data_files.labels_of(rows)
+    labels = data_files.labels_of([*splits.train, *splits.dev])
     if own.metric is not None:
         metric_name = name_of(own.metric)
     else:
@@ -70,18 +70,27 @@ def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = Non
         if metric_name != "judge":
             as_metric(metric_name, labels=labels)
     prompt = parse_prompt(spec.prompt, data_files.variables_of(rows), to_change=kind in SEARCHES)
-    notes = (
-        (f"{splits.leaked} rows that are also in the test split were removed from the other splits",)
-        if splits.leaked
-        else ()
-    )
     max_tokens = spec.max_tokens or answer_tokens(metric_name, rows)
-    return Task(prompt, splits, metric_name, max_tokens, labels, notes, extracts=spec.extract is not None)
+    return Task(prompt, splits, metric_name, max_tokens, labels, _notes(splits), extracts=spec.extract is not None)
+
+
+def _notes(splits: Splits) -> tuple[str, ...]:
+    """Return what the user should know of the rows."""
+    both = data_files.conflicts([*splits.train, *splits.dev, *splits.test])
+    found = {
+        f"{splits.leaked} rows that are also in the test split were removed from the other splits": splits.leaked,
+        f"{splits.shared} train rows whose input is also in dev were removed from train": splits.shared,
+        f"{both} inputs have rows with different targets, of which no prompt can get all right": both,
+    }
+    if splits.train and data_files.same_inputs(splits):
+        found |= {"train and dev have the same inputs, so the scores on dev are too high for a chosen prompt": 1}
+    return tuple(note for note, count in found.items() if count)
 
 
 def load_splits(spec: RunSpec, kind: str) -> Splits:
     """Read the spec's files or examples; an optimization splits them by the seed. Raises DataError."""
-    files = {name: getattr(spec, name) for name in ("data", "train", "dev", "test")}
+    most_test, tested = (spec.test, None) if isinstance(spec.test, int) else (None, spec.test)
+    files = {"data": spec.data, "train": spec.train, "dev": spec.dev, "test": tested}
     given = {name: data_files.read_examples(path) for name, path in files.items() if path}
     if spec.examples:
         given["data"] = [*spec.examples, *given.get("data", [])]
@@ -93,4 +102,6 @@ def load_splits(spec: RunSpec, kind: str) -> Splits:
         raise DataError("--test alone is not enough for a search; give --data or --dev too")
     data, train, dev, test = (given.get(name) for name in files)
     must = data_files.read_examples(spec.must_pass) if spec.must_pass else ()
-    return data_files.split(data=data, train=train, dev=dev, test=test, must=must, seed=spec.seed)
+    if most_test and data is None:
+        raise DataError(f"--test {most_test} takes test rows from --data, which is not given; name a file of test rows")
+    return data_files.split(data=data, train=train, dev=dev, test=test, must=must, seed=spec.seed, most_test=most_test)
