@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 # The commands of `lpo` that have an option.
 SEARCHING: Final = ("optimize", "mark")
 SEARCHING_ALL: Final = (*SEARCHING, "bench")
-SCORING: Final = ("optimize", "evaluate", "compare", "mark")
+SPLITTING: Final = (*SEARCHING, "headroom")
+SCORING: Final = ("optimize", "evaluate", "compare", "mark", "headroom")
 ALL: Final = (*SCORING, "bench")
 ALL_AND_WORKER: Final = (*ALL, "worker")
 
@@ -40,7 +41,7 @@ SEARCH: Final = "search"
 MODELS: Final = "models and metric"
 LIMITS: Final = "limits"
 
-_data = partial(option, metavar="FILE", group=DATA, commands=SEARCHING)
+_data = partial(option, metavar="FILE", group=DATA, commands=SPLITTING)
 _search = partial(option, group=SEARCH, commands=SEARCHING)
 _models = partial(option, group=MODELS, commands=ALL)
 _limits = partial(option, metavar="N", group=LIMITS, commands=ALL_AND_WORKER)
@@ -107,7 +108,13 @@ class RunSpec(OptionModel):
         None, "training items that the best candidates are compared on", metavar="N", unset=OWN, ge=2, le=100_000
     )
     demos: int | None = _search(
-        None, "highest number of few-shot examples that the search may add", metavar="N", unset=OWN, ge=0, le=64
+        None,
+        "highest number of few-shot examples that the search may add",
+        metavar="N",
+        unset=OWN,
+        commands=SPLITTING,
+        ge=0,
+        le=64,
     )
     must_pass: Path | None = _search(
         None, "examples on which the best prompt may not score less than the seed prompt", metavar="FILE"
@@ -124,6 +131,7 @@ class RunSpec(OptionModel):
         0.1,
         "gain on test that you look for; a note says if test is too small to show it",
         metavar="X",
+        commands=SPLITTING,
         gt=0.0,
         le=1.0,
     )

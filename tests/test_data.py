@@ -19,17 +19,15 @@ from lpo_agent.core.messages import Row
 from lpo_agent.data import (
     Example,
     Splits,
-    conflicts,
     digest,
     from_json,
     labels_of,
     read_examples,
-    split,
     to_json,
     variables_of,
-    whole,
 )
 from lpo_agent.errors import DataError
+from lpo_agent.splitting import conflicts, split, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

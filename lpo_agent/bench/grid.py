@@ -25,6 +25,7 @@ from lpo_agent.runs.task import check_method
 from lpo_agent.search.methods.base import OPTIONAL
 from lpo_agent.search.methods.choosing import full
 from lpo_agent.spec import RunSpec, make_spec
+from lpo_agent.splitting import split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -307,7 +308,7 @@ def load_splits(bench: Bench, task: BenchTask, folder: Path | None) -> Splits | 
     else:
         raise ConfigError(f"task {task.name}: give it data or a folder")
     train, dev, test = (parts[name] for name in SPLITS)
-    return data_files.split(train=train, dev=dev, test=test, keep_leaks=bench.keep_leaks)
+    return split(train=train, dev=dev, test=test, keep_leaks=bench.keep_leaks)
 
 
 def _read_folder(place: Path) -> dict[str, list[Example]] | None:

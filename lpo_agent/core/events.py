@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.diff import Measures
+from lpo_agent.core.result import FaultCounts
 from lpo_agent.core.scores import Score
 
 
@@ -53,7 +54,7 @@ class PhaseStarted(Event):
     """The run enters a phase. ``total``: the number of scorings expected in it, 0 if not known."""
 
     type: Literal["phase_started"] = "phase_started"
-    phase: Literal["search", "confirm", "test", "explain"]
+    phase: Literal["look", "search", "confirm", "test", "explain"]
     total: int = 0
 
 
@@ -62,6 +63,13 @@ class SeedScored(Event):
 
     type: Literal["seed_scored"] = "seed_scored"
     score: Score
+
+
+class FaultsCounted(Event):
+    """What is wrong with the answers that the seed prompt got in a search's first look."""
+
+    type: Literal["faults_counted"] = "faults_counted"
+    faults: FaultCounts
 
 
 class StepStarted(Event):
@@ -217,6 +225,7 @@ AnyEvent = Annotated[
     RunStarted
     | PhaseStarted
     | SeedScored
+    | FaultsCounted
     | StepStarted
     | Marked
     | Proposed

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from lpo_agent.models.base import Usage
 from lpo_agent.models.prices import load_prices
 from lpo_agent.plugins import AUTO
+from lpo_agent.runs.headroom import calls_of
 from lpo_agent.runs.request import OwnParts, method_of
 from lpo_agent.runs.task import SEARCHES, load_task, settled
 from lpo_agent.search.task import call_tokens, calls_each, fit, shares, warn_of_few
@@ -53,6 +54,9 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize", own: OwnParts | None = None
     if kind not in SEARCHES:
         calls = calls_each(task) * len(task.splits.dev) * (2 if kind == "compare" else 1)
         return _estimate(spec, kind, task, calls, calls)
+    if kind == "headroom":
+        calls = calls_of(spec, task)
+        return _estimate(spec, kind, task, calls, calls)
     method = method_of(own, settled(spec.method))
     task, plan = fit(task, method.plan(spec), spec.budget)
     task = warn_of_few(task, spec.gain)
@@ -75,7 +79,7 @@ def _estimate(spec: RunSpec, kind: Kind, task: Task, low: int, high: int) -> Pla
     tokens, outputs = call_tokens(task) * high, task.max_tokens * high
     cost = load_prices(spec.prices).cost(spec.model, Usage(tokens - outputs, outputs))
     notes = [*task.notes]
-    if kind in SEARCHES and spec.method == AUTO:
+    if kind in SEARCHES and kind != "headroom" and spec.method == AUTO:
         notes.append("the run first tests the optimizer model to choose the method; this estimate is for local-search")
     if cost is None:
         notes.append(f"the price of {spec.model} is not known; give it with --prices")

@@ -48,6 +48,7 @@ def build_result(search: Search, tally: Tally, *, run_id: str, method: str, usag
         challenger=found_part if keep_seed and found.best is not found.seed else None,
         test_delta=tested,
         confirmation=delta(found.confirmation),
+        faults=found.faults,
         front=found.front,
         power=power_of(task, search.spec.gain),
         locality=_locality(search, tally, best.prompt),

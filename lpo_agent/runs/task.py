@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent import data as data_files
+from lpo_agent import splitting
 from lpo_agent.agents.base import MARKERS, PROPOSERS
 from lpo_agent.core.text import parse_prompt
 from lpo_agent.errors import ConfigError, DataError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from lpo_agent.spec import RunSpec
 
 
-SEARCHES: Final = ("optimize", "mark")
+SEARCHES: Final = ("optimize", "mark", "headroom")
 """The kinds of run that split their rows and choose edits."""
 
 
@@ -76,13 +77,13 @@ def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = Non
 
 def _notes(splits: Splits) -> tuple[str, ...]:
     """Return what the user should know of the rows."""
-    both = data_files.conflicts([*splits.train, *splits.dev, *splits.test])
+    both = splitting.conflicts([*splits.train, *splits.dev, *splits.test])
     found = {
         f"{splits.leaked} rows that are also in the test split were removed from the other splits": splits.leaked,
         f"{splits.shared} train rows whose input is also in dev were removed from train": splits.shared,
         f"{both} inputs have rows with different targets, of which no prompt can get all right": both,
     }
-    if splits.train and data_files.same_inputs(splits):
+    if splits.train and splitting.same_inputs(splits):
         found |= {"train and dev have the same inputs, so the scores on dev are too high for a chosen prompt": 1}
     return tuple(note for note, count in found.items() if count)
 
@@ -97,11 +98,11 @@ def load_splits(spec: RunSpec, kind: str) -> Splits:
     if not given:
         raise DataError("no examples are given; use --data FILE, or --train/--dev/--test")
     if kind not in SEARCHES:
-        return data_files.whole([example for examples in given.values() for example in examples])
+        return splitting.whole([example for examples in given.values() for example in examples])
     if given.keys() == {"test"}:
         raise DataError("--test alone is not enough for a search; give --data or --dev too")
     data, train, dev, test = (given.get(name) for name in files)
     must = data_files.read_examples(spec.must_pass) if spec.must_pass else ()
     if most_test and data is None:
         raise DataError(f"--test {most_test} takes test rows from --data, which is not given; name a file of test rows")
-    return data_files.split(data=data, train=train, dev=dev, test=test, must=must, seed=spec.seed, most_test=most_test)
+    return splitting.split(data=data, train=train, dev=dev, test=test, must=must, seed=spec.seed, most_test=most_test)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lpo_agent.core.events import Event
     from lpo_agent.core.messages import Row
     from lpo_agent.core.places import PlaceRecord
-    from lpo_agent.core.result import EditResult, FrontPoint
+    from lpo_agent.core.result import EditResult, FaultCounts, FrontPoint
     from lpo_agent.core.scores import Score
     from lpo_agent.search.candidates import Candidate
     from lpo_agent.search.plan import EndCost
@@ -30,8 +30,8 @@ class SearchOutcome:
     best mean score up to then) on the split of the plan's ``chosen_on``, with calls counted as if made one after
     another. ``scorings`` (pairs of prompt and row) and ``optimizer_calls``: the counts of the search, None if they
     are not counted. ``confirmation``: chosen prompt minus seed on the dev items kept for confirmation.
-    ``records``: statistics of edited places. ``stopped_by``: why a phase ended early. ``remarks``: notes for
-    the reader of the result.
+    ``records``: statistics of edited places. ``faults``: what is wrong with the seed prompt's first answers.
+    ``stopped_by``: why a phase ended early. ``remarks``: notes for the reader of the result.
     """
 
     seed: Candidate
@@ -52,6 +52,7 @@ class SearchOutcome:
     remarks: list[str] = field(default_factory=list)
     scorings: int | None = None
     optimizer_calls: int | None = None
+    faults: FaultCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 
 import lpo_agent
 from lpo_agent import Completion, open_resumed, open_run
-from lpo_agent.core.events import CandidateRaced, Marked
+from lpo_agent.core.events import CandidateRaced, Marked, StepFinished
 from lpo_agent.core.result import RunResult
 from lpo_agent.core.text import parse_tags
 from lpo_agent.environment import Environment
@@ -80,7 +80,8 @@ async def test_a_capable_optimizer_critiques_marks_and_fills(tmp_path: Path) -> 
     written = "Reply with only the number in the note.\n\nNote: {input}"
     (raced,) = [event for event in events if isinstance(event, CandidateRaced) and event.text == written][-1:]
     assert raced.mean >= 0.5
-    assert result.search.optimizer_calls == 3 * sum(isinstance(event, Marked) for event in events)
+    skipped = sum(isinstance(event, StepFinished) and event.skipped is not None for event in events)
+    assert result.search.optimizer_calls == 3 * sum(isinstance(e, Marked) for e in events) + skipped
     assert next(e.name for e in events) == "run_started"
     assert [e.name for e in events][-1] == "run_finished"
 

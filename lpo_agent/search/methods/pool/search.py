@@ -8,13 +8,13 @@ Calls are counted as if none was known from an earlier session, so a resumed sea
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent.core import demos
 from lpo_agent.core.editpool import compose
-from lpo_agent.core.events import PhaseStarted
+from lpo_agent.core.events import FaultsCounted, PhaseStarted
 from lpo_agent.core.factorial import EditSet, Factorial
 from lpo_agent.core.messages import Trace
 from lpo_agent.core.scores import Scored, values
@@ -22,6 +22,7 @@ from lpo_agent.core.stats import mean
 from lpo_agent.errors import BudgetExceeded, EditRejected
 from lpo_agent.search.attribution import attribute, unmeasured
 from lpo_agent.search.candidates import Candidate, seed_of
+from lpo_agent.search.faults import count, form_of
 from lpo_agent.search.methods.pool.telling import Trial, candidate_of, records, result_of
 from lpo_agent.search.methods.pool.writing import Known, Written, taken_apart
 from lpo_agent.search.outcome import score_seed
@@ -54,7 +55,8 @@ class PoolSearch:
 
     ``panel``: the training rows that prompts may be scored on. ``shown``: those that may be demonstrations.
     ``waiting``: edits that are not in the pool yet. ``writer``: asks a model for edits, None without one. ``limit`` and
-    ``spent``: model calls of the search. ``suggested``: sets that a source wants to be scored as they are.
+    ``spent``: model calls of the search. ``suggested``: sets that a source wants to be scored as they are. ``quick``:
+    how many of the first edits are tried before all others.
     """
 
     context: Search
@@ -65,6 +67,7 @@ class PoolSearch:
     waiting: list[PoolEdit]
     writer: EditWriter | None
     teller: Teller
+    quick: int = 0
     model: Factorial = field(default_factory=Factorial)
     limit: int = 0
     spent: int = 0
@@ -85,7 +88,18 @@ class PoolSearch:
         seed = partial(score_seed, context.scoring, context.rows, context.outcome, context.emit)
         await together([seed, partial(self._score, [Trial(SEED, context.prompt, rows)])])
         self.model.note(SEED, self._dev_scores(context.prompt))
+        self._look()
         await self._steps()
+
+    def _look(self) -> None:
+        """Tell what is wrong with the seed prompt's answers, and have the quick edits scored first."""
+        context = self.context
+        rows = [*self.panel, *context.rows.dev]
+        known = context.scoring.known(context.prompt.text, rows)
+        context.outcome.faults = count(form_of(context.task), [(row, known[row.id]) for row in rows if row.id in known])
+        context.emit(FaultsCounted(faults=context.outcome.faults))
+        self._admit()
+        self.suggested += [frozenset({number}) for number in range(min(self.quick, len(self.model.pool)))]
 
     async def _steps(self) -> None:
         try:
@@ -226,7 +240,8 @@ class PoolSearch:
     async def _write(self, before: EditSet, news: list[Written]) -> None:
         assert self.writer is not None  # noqa: S101 - for the type checker
         parent = self._prompt(before)
-        known = Known(self.context.prompt, before, self.model)
+        scores = {chosen: dict(found) for chosen, found in self.model.scores.items()}  # others come in meanwhile
+        known = Known(self.context.prompt, before, replace(self.model, scores=scores))
         outcomes = self.context.scoring.known(parent.text, self.panel)
         traces = [Trace(row=row, result=o) for row in self.panel if isinstance(o := outcomes.get(row.id), Scored)]
         news.append(await self.writer.write(self.step, parent, traces, known))
