@@ -140,9 +140,9 @@ class CandidateRaced(Event):
     """A candidate left its race with this mean score over ``items`` items; ``survived``: it became the new parent.
 
     ``fate``: "dropped" (shown to be worse than its parent), "outrun" (other candidates scored higher),
-    "finished" (scored on all items), "promoted" (shown to be better before the last item). ``log_e``: log of
-    the e-value that it is better than its parent, negative for evidence that it is worse. ``note``: how it
-    was made.
+    "finished" (scored on all items), "promoted" (shown to be better before the last item). ``chance``: the posterior
+    probability that it is better than its parent. It guides the search and is no proof: what is scored next depends
+    on it. ``log_e``: only in runs of version 0.1, whose races gave an e-value. ``note``: how it was made.
     """
 
     type: Literal["candidate_raced"] = "candidate_raced"
@@ -157,6 +157,7 @@ class CandidateRaced(Event):
     text: str = ""
     fate: Literal["dropped", "outrun", "finished", "promoted"] = "finished"
     log_e: float = 0.0
+    chance: float | None = None
     note: str = ""
 
 

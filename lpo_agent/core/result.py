@@ -123,6 +123,15 @@ class FaultCounts(_Part):
     lost_by_content: float = 0.0
 
 
+class PlanResult(_Part):
+    """How the calls of a run were divided before its start; ``probe``: calls to choose the method."""
+
+    probe: int = 0
+    search: int
+    choose: int
+    test: int
+
+
 class SpanResult(_Part):
     """A place of the seed prompt that was edited ``tried`` times; ``paid`` of these edits raised the score.
 
@@ -217,7 +226,8 @@ class RunResult(_Part):
 
     ``challenger``: the best other prompt, if it was not shown to be better than the seed. ``test_delta``: the
     found prompt minus the seed on the test items. ``confirmation``: the same on dev items that were not used
-    to choose it. ``faults``: what was wrong with the first answers of the seed prompt on train and dev. ``front``:
+    to choose it. ``plan``: None for methods that are not fitted to the budget. ``faults``: what was wrong with the
+    first answers of the seed prompt on train and dev. ``front``:
     the Pareto front of the finalists by score, length and cost. ``power``: which gain the test split can detect.
     """
 
@@ -231,6 +241,7 @@ class RunResult(_Part):
     challenger: BestResult | None = None
     test_delta: TestDelta | None
     confirmation: TestDelta | None = None
+    plan: PlanResult | None = None
     faults: FaultCounts | None = None
     front: tuple[FrontPoint, ...] = ()
     power: PowerResult | None = None

@@ -12,7 +12,7 @@ from lpo_agent.models.prices import load_prices
 from lpo_agent.plugins import AUTO
 from lpo_agent.runs.headroom import calls_of
 from lpo_agent.runs.request import OwnParts, method_of
-from lpo_agent.runs.task import SEARCHES, load_task, settled
+from lpo_agent.runs.task import SEARCHES, load_task, probe_calls, settled
 from lpo_agent.search.task import call_tokens, calls_each, fit, shares, warn_of_few
 
 if TYPE_CHECKING:
@@ -58,18 +58,18 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize", own: OwnParts | None = None
         calls = calls_of(spec, task)
         return _estimate(spec, kind, task, calls, calls)
     method = method_of(own, settled(spec.method))
-    task, plan = fit(task, method.plan(spec), spec.budget)
+    task, plan = fit(task, method.plan(spec), spec.budget, probe=probe_calls(spec, own))
     task = warn_of_few(task, spec.gain)
-    if plan.fitted:
+    if plan.fitted and kind == "optimize":
         task = replace(task, notes=(shares(task, plan), *task.notes))
     found = _estimate(spec, kind, task, *method.calls(spec, task, plan))
     return found.model_copy(update={"branches": plan.branches, "steps": plan.steps, "proposals": plan.proposals})
 
 
-def estimate_calls(spec: RunSpec, task: Task) -> tuple[int, int]:
-    """Return the lowest and the highest number of calls of an optimization."""
+def estimate_calls(spec: RunSpec, task: Task, search_calls: int | None = None) -> tuple[int, int]:
+    """Return the lowest and the highest number of calls of an optimization; ``search_calls`` as in :func:`fit`."""
     method = method_of(OwnParts(), settled(spec.method))
-    task, plan = fit(task, method.plan(spec), spec.budget)
+    task, plan = fit(task, method.plan(spec), spec.budget, search_calls=search_calls, probe=probe_calls(spec))
     return method.calls(spec, task, plan)
 
 

@@ -23,6 +23,7 @@ from lpo_agent.runs.probe import choose_method
 from lpo_agent.runs.request import method_of
 from lpo_agent.runs.results import build_result
 from lpo_agent.runs.stopping import until_stopped
+from lpo_agent.runs.task import probe_calls
 from lpo_agent.search.analysis import PromptAnalyzer
 from lpo_agent.search.candidates import LocalityChecks
 from lpo_agent.search.context import Search
@@ -53,7 +54,8 @@ async def optimize(context: RunContext) -> RunResult:
     choice = await _choose(context)
     method = method_of(context.prepared.own, choice.method)
     check_options(method, spec)
-    task, plan = fit(context.task, method.plan(spec), spec.budget)
+    probe = probe_calls(spec, context.prepared.own)
+    task, plan = fit(context.task, method.plan(spec), spec.budget, search_calls=context.search_calls, probe=probe)
     task = warn_of_few(task, spec.gain)
     if plan.fitted:
         context.say(shares(task, plan))
@@ -95,7 +97,9 @@ def _rows(context: RunContext, task: Task, plan: Plan) -> SearchTask:
     spec, splits = context.spec, task.splits
     tokens = call_tokens(task)
     price = context.prices.cost(spec.model, Usage(tokens - task.max_tokens, task.max_tokens))
-    end = end_cost(task, plan, price)
+    ends = (splits.must, splits.test)
+    paid = max(0, context.outcomes.paid(splits.dev) - len(splits.dev)) + sum(map(context.outcomes.paid, ends))
+    end = end_cost(task, plan, price, paid)
     return SearchTask(
         splits.train, splits.dev, splits.test, context.ledger, end, calls_each(task), splits.must, spec.class_gate
     )

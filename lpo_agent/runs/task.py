@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SEARCHES: Final = ("optimize", "mark", "headroom")
 """The kinds of run that split their rows and choose edits."""
+PROBE: Final = 4
+"""Calls of the test of an optimizer model, with a second try of each request."""
 
 
 def check_names(spec: RunSpec, own: OwnParts) -> None:
@@ -49,6 +51,11 @@ def check_method(spec: RunSpec, own: OwnParts) -> None:
 def settled(method: str) -> str:
     """Return the method to plan with; "auto", which a probe decides later, counts as local-search."""
     return "local-search" if method == AUTO else method
+
+
+def probe_calls(spec: RunSpec, own: OwnParts | None = None) -> int:
+    """Return the most calls that choose the method, 0 if it is given."""
+    return PROBE if spec.method == AUTO and (own is None or own.method is None) else 0
 
 
 def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = None, own: OwnParts | None = None) -> Task:
