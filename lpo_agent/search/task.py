@@ -121,8 +121,10 @@ def _cut(task: Task, calls: int, dev: int, test: int) -> Task:
     splits = task.splits
     if (dev, test) == (len(splits.dev), len(splits.test)):
         return task
-    paid = f"{dev} of {len(splits.dev)} dev and {test} of {len(splits.test)} test items"
-    note = f"a budget of {calls} calls pays for {paid}; the others are not used (--test N gives test items to train)"
+    paid = [f"{dev} of {len(splits.dev)} dev items"] if dev < len(splits.dev) else []
+    paid += [f"{test} of {len(splits.test)} test items"] if test < len(splits.test) else []
+    more = " (--test N gives test items to train)" if test < len(splits.test) else ""
+    note = f"{calls} calls pay for {' and '.join(paid)}; the others are not used{more}"
     splits = replace(splits, dev=splits.dev[:dev], test=splits.test[:test])
     return replace(task, splits=splits, notes=(*task.notes, note))
 

@@ -223,6 +223,7 @@ async def test_calls_kept_for_a_test_that_would_compare_nothing_go_to_the_search
     assert "calls of the search are spent" in result.stop_reason
     assert result.seed.test is not None
     assert result.seed.test.n == result.plan.test // 4
+    assert any("24 test items are unused" in note for note in result.notes)
     assert result.power is not None
     assert result.power.test_n == result.seed.test.n
 

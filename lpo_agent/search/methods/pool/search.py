@@ -334,6 +334,9 @@ class PoolSearch:
         half = len(task.test) // 2
         if half and self._could_go_on() and not self._finalists():
             self.context.outcome.tested = len(task.test) - half
+            self.context.outcome.remarks.append(
+                f"no prompt seemed better, so calls of the test went to the search: {half} test items are unused"
+            )
             await self._extend(2 * each * half, each * a_finalist)
 
     def _could_go_on(self) -> bool:
