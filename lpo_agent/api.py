@@ -1,4 +1,4 @@
-"""The functions of the public API: optimize, evaluate, compare, mark, and opening and resuming runs.
+"""The functions of the public API: optimize, evaluate, compare, mark, headroom, and opening and resuming runs.
 
 The command line and the MCP server use them too. Each function is a thin, typed layer over :mod:`lpo_agent.runs`: it
 separates names from the caller's own objects, starts a run, and returns the result.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lpo_agent.agents.base import Marker, Proposer
     from lpo_agent.bus.base import Bus
-    from lpo_agent.core.result import CompareResult, EvaluateResult, MarkResult, RunResult
+    from lpo_agent.core.result import CompareResult, EvaluateResult, HeadroomResult, MarkResult, RunResult
     from lpo_agent.environment import Environment
     from lpo_agent.history import Result
     from lpo_agent.models.base import Model
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "compare",
     "evaluate",
+    "headroom",
     "mark",
     "open_bench",
     "open_resumed",
@@ -160,6 +161,31 @@ async def mark(
     return result
 
 
+async def headroom(
+    prompt: str,
+    rows: Rows = (),
+    *,
+    model: str | Model,
+    optimizer_model: str | Model | None = None,
+    metric: MetricLike | None = None,
+    bus: str | Bus = "memory",
+    providers: Mapping[str, Provider] | None = None,
+    env: Environment | None = None,
+    say: Callable[[str], None] = silent,
+    **options: Unpack[RunOptions],
+) -> HeadroomResult:
+    """Say what goes wrong with a prompt, how much a better one may gain, and whether a search is worth it.
+
+    It takes about 60 answers, which a search with the same rows, model and options uses too. ``rows`` are split as
+    :func:`optimize` does. Raises LpoError.
+    """
+    names, own = split_parts(model=model, optimizer_model=optimizer_model, metric=metric, bus=bus, providers=providers)
+    spec = make_spec({"prompt": prompt, "examples": rows, **names, **options})
+    async with _opened(spec, "headroom", own, env=env, say=say) as run:
+        result: HeadroomResult = await run.wait()
+    return result
+
+
 @overload
 def open_run(
     spec: RunSpec, *, kind: Literal["optimize"] = ..., env: Environment | None = ..., say: Callable[[str], None] = ...,
@@ -180,6 +206,11 @@ def open_run(
     spec: RunSpec, *, kind: Literal["mark"], env: Environment | None = ..., say: Callable[[str], None] = ...,
     **parts: Unpack[Parts],
 ) -> AbstractAsyncContextManager[Run[MarkResult]]: ...  # fmt: skip
+@overload
+def open_run(
+    spec: RunSpec, *, kind: Literal["headroom"], env: Environment | None = ..., say: Callable[[str], None] = ...,
+    **parts: Unpack[Parts],
+) -> AbstractAsyncContextManager[Run[HeadroomResult]]: ...  # fmt: skip
 @overload
 def open_run(
     spec: RunSpec, *, kind: Kind = ..., other_prompt: str | None = ..., env: Environment | None = ...,

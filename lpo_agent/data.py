@@ -1,4 +1,4 @@
-"""Reads examples from files, and divides them into train, dev and test splits without overlap.
+"""Reads examples from files; :mod:`lpo_agent.splitting` divides them into train, dev and test.
 
 Supported are JSON lines and CSV with ``input`` and ``target``, a JSON list of such objects, and three data
 sets in the form in which they are published: BIG-bench Hard (JSON), GSM8K (JSON lines) and MultiArith (JSON).
@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import json
-import random
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -19,15 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ConfigDict, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as slim
 
-from lpo_agent.core.messages import Row
+from lpo_agent.core.messages import Row  # noqa: TC001 - pydantic reads the types of Splits
 from lpo_agent.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-SHARES: Final = {"train": 4, "dev": 2, "test": 4}
-NO_TEST_BELOW: Final = 10
 LABELS: Final = 20
 LABEL_WORDS: Final = 5
 _NAME: Final = re.compile(r"[A-Za-z_]\w*")
@@ -72,7 +69,8 @@ class Splits:
     """The splits: ``train`` to search on, ``dev`` to choose the prompt, ``test`` for one final comparison.
 
     On the ``must`` rows the chosen prompt may not score less than the seed prompt. ``leaked``: the number of
-    rows that were removed from the other splits because they are in ``test`` too.
+    rows that were removed from the other splits because they are in ``test`` too. ``shared``: the number of rows
+    that were removed from ``train`` because ``dev`` has the same input.
     """
 
     train: tuple[Row, ...]
@@ -80,6 +78,7 @@ class Splits:
     test: tuple[Row, ...]
     leaked: int = 0
     must: tuple[Row, ...] = ()
+    shared: int = 0
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -92,7 +91,7 @@ def read_examples(path: Path) -> list[Example]:
     for where, record in _records(_read_text(path), path):
         example = _example(record, where)
         if examples:
-            _check_same_variables(example, examples[0], where)
+            check_same_variables(example, examples[0], where)
         examples.append(example)
     if not examples:
         raise DataError(f"{path}: no rows; each row needs an input and a target")
@@ -244,119 +243,14 @@ def variables(given: str | dict[str, str]) -> tuple[str, ...]:
     return tuple(sorted(given)) if isinstance(given, dict) else ("input",)
 
 
-def _check_same_variables(example: Example, first: Example, where: str) -> None:
+def check_same_variables(example: Example, first: Example, where: str) -> None:
+    """Raise DataError if an example has other variables than the first one; ``where``: its place, for the message."""
     has, wanted = variables(example.input), variables(first.input)
     if has != wanted:
         raise DataError(
             f"{where}: has the variables {', '.join(has)}, but the first row has {', '.join(wanted)}; "
             "give every row the same"
         )
-
-
-def split(
-    *,
-    data: Sequence[Example] | None = None,
-    train: Sequence[Example] | None = None,
-    dev: Sequence[Example] | None = None,
-    test: Sequence[Example] | None = None,
-    must: Sequence[Example] = (),
-    seed: int = 0,
-    keep_leaks: bool = False,
-) -> Splits:
-    """Return the splits: given splits are used unchanged, the others are made from ``data``.
-
-    ``data`` is shuffled by ``seed`` and divided 40/20/40 into train, dev and test. With at most 20 different
-    targets the division is stratified by target. With fewer than ten rows there is no test split. Without
-    ``data``, a ``train`` split without ``dev`` is divided two to one into train and dev, and a ``dev`` split
-    without ``train`` is used as train too. Rows that are also in test are removed from train, dev and must,
-    unless ``keep_leaks`` is set (to reproduce published splits).
-
-    Raises DataError if train and dev have fewer than two different rows, if rows have different variables,
-    and if ``data`` is given together with all three splits.
-    """
-    given = {"train": train, "dev": dev, "test": test}
-    parts = {name: list(rows) for name, rows in given.items() if rows is not None}
-    parts["must"] = list(must)
-    if data is not None:
-        missing = [name for name in SHARES if name not in parts]
-        if not missing:
-            raise DataError("train, dev and test are given, so data has nothing to fill; leave one of the four out")
-        parts |= _divide(data, missing, seed)
-    elif "train" in parts and "dev" not in parts:
-        parts |= _divide(parts["train"], ["train", "dev"], seed)
-    _check_examples(parts)
-    return _without_leaks(parts, tested=[] if keep_leaks else parts.get("test", []))
-
-
-def _divide(data: Sequence[Example], names: Sequence[str], seed: int) -> dict[str, list[Example]]:
-    """Divide the examples among the named splits in proportion to SHARES, stratified by target if targets are few."""
-    rng, examples = random.Random(seed), list(data)
-    rng.shuffle(examples)
-    if len({example.target for example in examples}) <= LABELS:
-        examples.sort(key=lambda example: example.target)
-    shares = {name: 0 if name == "test" and len(examples) < NO_TEST_BELOW else SHARES[name] for name in names}
-    total = sum(shares.values())
-    parts: dict[str, list[Example]] = {name: [] for name in names}
-    for count, example in enumerate(examples, start=1):
-        owed = {name: share * count - total * len(parts[name]) for name, share in shares.items()}
-        parts[max(owed, key=lambda name: owed[name])].append(example)
-    for rows in parts.values():
-        rng.shuffle(rows)
-    return parts
-
-
-def _check_examples(parts: Mapping[str, Sequence[Example]]) -> None:
-    first: Example | None = None
-    for name, examples in parts.items():
-        for number, example in enumerate(examples, start=1):
-            first = first or example
-            _check_same_variables(example, first, f"{name}, row {number}")
-
-
-def _without_leaks(parts: Mapping[str, list[Example]], tested: Sequence[Example]) -> Splits:
-    known = {_identity(example) for example in tested}
-    fresh = {
-        name: [example for example in parts[name] if _identity(example) not in known]
-        for name in ("train", "dev", "must")
-        if name in parts
-    }
-    leaked = sum(len(parts[name]) - len(rows) for name, rows in fresh.items())
-    dev = fresh.get("dev", [])
-    train = fresh.get("train", dev)
-    if leaked and not (train and dev):
-        empty = "dev" if train else "train"
-        raise DataError(f"every row of {empty} is in the test split too; give {empty} rows of its own")
-    if not dev or not train or len({_identity(example) for example in (*train, *dev)}) < 2:
-        raise DataError(
-            "train and dev together have one example, or none (equal ones count once), which is too few; "
-            "give at least 2 different ones, better 100"
-        )
-    test, must = parts.get("test", ()), fresh.get("must", ())
-    return Splits(_rows("train", train), _rows("dev", dev), _rows("test", test), leaked, _rows("must", must))
-
-
-def _values(example: Example) -> dict[str, str]:
-    return example.input if isinstance(example.input, dict) else {"input": example.input}
-
-
-def _identity(example: Example) -> tuple[frozenset[tuple[str, str]], str]:
-    return frozenset(_values(example).items()), example.target
-
-
-def _rows(name: str, examples: Iterable[Example]) -> tuple[Row, ...]:
-    return tuple(
-        Row(id=f"{name}:{number}", variables=_values(example), target=example.target)
-        for number, example in enumerate(examples)
-    )
-
-
-def whole(examples: Sequence[Example]) -> Splits:
-    """Return splits with all examples in dev and none in train and test, for an evaluation.
-
-    Raises DataError for rows with different variables.
-    """
-    _check_examples({"data": examples})
-    return Splits((), _rows("item", examples), ())
 
 
 def variables_of(rows: Sequence[Row]) -> frozenset[str]:

@@ -13,7 +13,7 @@ from lpo_agent import data as data_files
 from lpo_agent.bench.peers.catalog import PEER
 from lpo_agent.bench.rows import BenchResult
 from lpo_agent.core.events import RunStarted, read_event
-from lpo_agent.core.result import GUIDED, CompareResult, EvaluateResult, MarkResult, RunResult
+from lpo_agent.core.result import GUIDED, CompareResult, EvaluateResult, HeadroomResult, MarkResult, RunResult
 from lpo_agent.core.state import RunState, advance
 from lpo_agent.environment import read_environment
 from lpo_agent.errors import ConfigError, JournalError
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from lpo_agent.environment import Environment
     from lpo_agent.journal import Journal, RunRecord
 
-Result = RunResult | EvaluateResult | CompareResult | MarkResult | BenchResult
+Result = RunResult | EvaluateResult | CompareResult | MarkResult | HeadroomResult | BenchResult
 KINDS: Final[Mapping[str, type[Result]]] = {
     "optimize": RunResult,
     "evaluate": EvaluateResult,
     "compare": CompareResult,
     "mark": MarkResult,
+    "headroom": HeadroomResult,
     "bench": BenchResult,
     GUIDED: RunResult,
 }

@@ -36,8 +36,10 @@ class RunOptions(TypedDict, total=False):
     """Items for the search."""
     dev: Path | str | None
     """Items to choose the best prompt."""
-    test: Path | str | None
-    """Items for the final test."""
+    test: int | Path | str | None
+    """Items for the final test: a file, the highest number of them (the others go to train), or none (default: 40 % of
+    --data).
+    """
     locality: Literal["off", "think", "nudge", "enforce"]
     """How ape, apo and pe2 use marks: no marks (off), reasoning instead of marks (think), marks as advice, as in the
     paper (nudge), only marked text can change (enforce) (default: enforce).

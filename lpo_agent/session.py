@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lpo_agent.bus.base import Bus
     from lpo_agent.core.budget import Budget
     from lpo_agent.core.events import Event
-    from lpo_agent.core.result import CompareResult, EvaluateResult, MarkResult, RunResult, UsageResult
+    from lpo_agent.core.result import CompareResult, EvaluateResult, HeadroomResult, MarkResult, RunResult, UsageResult
     from lpo_agent.environment import Environment
     from lpo_agent.journal import RunRecord
     from lpo_agent.models.base import Model
@@ -135,6 +135,21 @@ class Session:
         """Return the parts of a prompt that a search would edit first."""
         parts = split_parts(model=model, optimizer_model=optimizer_model, metric=metric, method=method, marker=marker)
         run: Run[MarkResult] = await self._start("mark", prompt, rows, parts, options)
+        return await _waited(run)
+
+    async def headroom(
+        self,
+        prompt: str,
+        rows: Rows = (),
+        *,
+        model: str | Model | None = None,
+        optimizer_model: str | Model | None = None,
+        metric: MetricLike | None = None,
+        **options: Unpack[RunOptions],
+    ) -> HeadroomResult:
+        """Say what goes wrong with a prompt, and whether a search is worth it, as :func:`lpo_agent.headroom` does."""
+        parts = split_parts(model=model, optimizer_model=optimizer_model, metric=metric)
+        run: Run[HeadroomResult] = await self._start("headroom", prompt, rows, parts, options)
         return await _waited(run)
 
     async def start(

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 # The commands of `lpo` that have an option.
 SEARCHING: Final = ("optimize", "mark")
 SEARCHING_ALL: Final = (*SEARCHING, "bench")
-SCORING: Final = ("optimize", "evaluate", "compare", "mark")
+SPLITTING: Final = (*SEARCHING, "headroom")
+SCORING: Final = ("optimize", "evaluate", "compare", "mark", "headroom")
 ALL: Final = (*SCORING, "bench")
 ALL_AND_WORKER: Final = (*ALL, "worker")
 
@@ -40,7 +41,7 @@ SEARCH: Final = "search"
 MODELS: Final = "models and metric"
 LIMITS: Final = "limits"
 
-_data = partial(option, metavar="FILE", group=DATA, commands=SEARCHING)
+_data = partial(option, metavar="FILE", group=DATA, commands=SPLITTING)
 _search = partial(option, group=SEARCH, commands=SEARCHING)
 _models = partial(option, group=MODELS, commands=ALL)
 _limits = partial(option, metavar="N", group=LIMITS, commands=ALL_AND_WORKER)
@@ -72,7 +73,12 @@ class RunSpec(OptionModel):
     )
     train: Path | None = _data(None, "items for the search")
     dev: Path | None = _data(None, "items to choose the best prompt")
-    test: Path | None = _data(None, "items for the final test")
+    test: int | Path | None = _data(
+        None,
+        "items for the final test: a file, the highest number of them (the others go to train), or none",
+        metavar="none|FILE|N",
+        unset="40 % of --data",
+    )
 
     method: str = _search(
         "auto", "how to search; auto tests what the optimizer model can do", choices=(AUTO, *METHODS.built_in)
@@ -102,7 +108,13 @@ class RunSpec(OptionModel):
         None, "training items that the best candidates are compared on", metavar="N", unset=OWN, ge=2, le=100_000
     )
     demos: int | None = _search(
-        None, "highest number of few-shot examples that the search may add", metavar="N", unset=OWN, ge=0, le=64
+        None,
+        "highest number of few-shot examples that the search may add",
+        metavar="N",
+        unset=OWN,
+        commands=SPLITTING,
+        ge=0,
+        le=64,
     )
     must_pass: Path | None = _search(
         None, "examples on which the best prompt may not score less than the seed prompt", metavar="FILE"
@@ -119,6 +131,7 @@ class RunSpec(OptionModel):
         0.1,
         "gain on test that you look for; a note says if test is too small to show it",
         metavar="X",
+        commands=SPLITTING,
         gt=0.0,
         le=1.0,
     )
@@ -217,6 +230,16 @@ class RunSpec(OptionModel):
             wanted = "give a list of rows with input and target"
             raise ValueError(f"{wanted}, not a {type(given).__name__}")  # noqa: TRY004 - pydantic reports this one
         return tuple(given)
+
+    @field_validator("test", mode="before")
+    @classmethod
+    def _read_test(cls, given: Any) -> Any:
+        if given == "none":
+            return 0
+        found = int(given) if isinstance(given, str) and given.isascii() and given.isdigit() else given
+        if isinstance(found, bool) or (isinstance(found, int) and found < 0):
+            raise ValueError("write none, a file, or a number of items")
+        return found
 
     @field_validator("temperature", "optimizer_temperature", mode="before")
     @classmethod

@@ -21,7 +21,7 @@ LAYERS = (
     ("errors",),
     ("core", "plugins", "loading", "environment", "prompts", "in_flight"),
     ("data", "bus.base", "models.base", "events", "options", "report", "schema"),
-    ("bus", "journal", "models.conversation", "spec"),
+    ("bus", "journal", "models.conversation", "spec", "splitting"),
     ("metrics", "models", "telemetry"),
     ("agents",),
     ("search",),

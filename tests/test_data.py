@@ -23,12 +23,11 @@ from lpo_agent.data import (
     from_json,
     labels_of,
     read_examples,
-    split,
     to_json,
     variables_of,
-    whole,
 )
 from lpo_agent.errors import DataError
+from lpo_agent.splitting import conflicts, split, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -243,8 +242,9 @@ def test_a_split_is_a_partition_and_repeats(examples: list[Example], seed: int) 
     kept = Counter(learned + [(row.variables["input"], row.target) for row in parts.test])
     dropped = Counter(pairs(examples)) - kept
     assert kept <= Counter(pairs(examples))
-    assert dropped.total() == parts.leaked
-    assert dropped.keys() <= tested
+    chosen = {row.variables["input"] for row in parts.dev}
+    assert dropped.total() == parts.leaked + parts.shared
+    assert all(row in tested or row[0] in chosen for row in dropped)
     assert parts.train
     assert parts.dev
     assert parts.test or len(examples) < 10
@@ -287,6 +287,36 @@ def test_rows_have_an_id_that_names_their_split_and_the_template_s_variables() -
     assert parts.train == (Row(id="train:0", variables={"city": "a", "year": "1"}, target="t"),)
     assert [row.id for row in (*parts.dev, *parts.test)] == ["dev:0", "test:0", "test:1"]
     assert inputs(split(dev=numbered(2)).dev) == ["question 0", "question 1"]
+
+
+@pytest.mark.parametrize(
+    ("most", "sizes"), [(None, (40, 20, 40)), (0, (67, 33, 0)), (12, (68, 20, 12)), (90, (40, 20, 40))]
+)
+def test_a_capped_test_split_leaves_its_other_rows_to_train(most: int | None, sizes: tuple[int, int, int]) -> None:
+    parts = split(data=numbered(100), most_test=most)
+    assert (len(parts.train), len(parts.dev), len(parts.test)) == sizes
+    assert not {*inputs(parts.test)} & {*inputs(parts.train), *inputs(parts.dev)}
+
+
+def test_without_a_test_split_the_given_splits_stay() -> None:
+    parts = split(train=numbered(9)[:6], dev=numbered(9)[6:], most_test=0)
+    assert (len(parts.train), len(parts.dev), len(parts.test)) == (6, 3, 0)
+
+
+def test_train_rows_whose_input_is_in_dev_are_removed() -> None:
+    rows = numbered(12)
+    again = [Example(input=rows[8].input, target="another"), rows[9]]
+    parts = split(train=[*rows[:8], *again], dev=rows[8:])
+    assert (inputs(parts.train), parts.shared) == ([row.input for row in rows[:8]], 2)
+    assert conflicts([*parts.train, *parts.dev]) == 0
+    kept = split(train=[*rows[:8], *again], dev=rows[8:], keep_leaks=True)
+    assert (len(kept.train), kept.shared) == (10, 0)
+    assert conflicts([*kept.train, *kept.dev]) == 1
+
+
+def test_train_and_dev_may_have_the_same_rows() -> None:
+    parts = split(train=numbered(4), dev=numbered(4))
+    assert (inputs(parts.train), parts.shared) == (inputs(parts.dev), 0)
 
 
 def test_given_splits_stay_and_the_data_fills_the_others() -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpo_agent.core.messages import Row
-from lpo_agent.data import read_examples, whole
+from lpo_agent.data import read_examples
 from lpo_agent.errors import ConfigError, RateLimited
 from lpo_agent.metrics import (
     Judgement,
@@ -33,6 +33,7 @@ from lpo_agent.metrics import (
 from lpo_agent.metrics.choice import Choice
 from lpo_agent.models.providers.scripted import ScriptedModel
 from lpo_agent.plugins import METRICS
+from lpo_agent.splitting import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

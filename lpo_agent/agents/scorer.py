@@ -58,12 +58,13 @@ class Scorer:
 
     def question(self, ask: ScoreAsk) -> Call:
         """Return the call that asks the model to answer the example."""
-        return Call(place(ask.text, ask.row.variables, self.placement), self.max_tokens, self.temperature)
+        turns = place(ask.text, ask.row.variables, self.placement)
+        return Call(turns, self.max_tokens, self.temperature, ask.replicate)
 
     def extraction(self, ask: ScoreAsk, answer: str, words: str) -> Call:
         """Return the second call, which asks with ``words`` for the answer alone, after the first answer."""
         turns = (*self.question(ask).turns, Turn("assistant", answer), Turn("user", words))
-        return Call(turns, self.extract_tokens, self.temperature)
+        return Call(turns, self.extract_tokens, self.temperature, ask.replicate)
 
 
 def place(text: str, variables: Mapping[str, str], placement: Placement) -> tuple[Turn, ...]:

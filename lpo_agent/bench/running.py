@@ -35,8 +35,8 @@ from lpo_agent.runs.outcomes import prompt_hash
 from lpo_agent.runs.request import OwnParts, method_of
 from lpo_agent.runs.run import new_run_id
 from lpo_agent.runs.runner import CallCap, calls_of_test, open_runner
-from lpo_agent.runs.task import load_task, settled
-from lpo_agent.search.task import calls_each, choosing_items
+from lpo_agent.runs.task import load_task, probe_calls, settled
+from lpo_agent.search.task import calls_each, choosing_items, fit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -103,7 +103,7 @@ def _estimate(bench: Bench, cell: Cell, spec: RunSpec, task: Task) -> tuple[int,
     cap = math.inf if bench.search_calls is None else bench.search_calls + calls_of_test(task)
     if cell.method in PEERS:
         return calls_of_test(task), int(cap)
-    least, most = estimate_calls(spec, task)
+    least, most = estimate_calls(spec, task, bench.search_calls)
     return int(min(least, cap)), int(min(most, cap))
 
 
@@ -149,7 +149,8 @@ def _check(bench: Bench, cell: Cell, splits: Splits | None) -> None:
     task = load_task(spec, "optimize", splits)
     if bench.search_calls is None or cell.method in PEERS:
         return
-    plan = method_of(OwnParts(), settled(spec.method)).plan(spec)
+    method = method_of(OwnParts(), settled(spec.method))
+    task, plan = fit(task, method.plan(spec), spec.budget, search_calls=bench.search_calls, probe=probe_calls(spec))
     choice = calls_each(task) * choosing_items(task, plan)
     if choice >= bench.search_calls:
         raise ConfigError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from lpo_agent import data as data_files
 from lpo_agent.bench.grid import example_path
 from lpo_agent.errors import ConfigError, DataError
+from lpo_agent.splitting import split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ def load_splits(bench: Bench, task: BenchTask, folder: Path | None) -> Splits | 
     else:
         raise ConfigError(f"task {task.name}: give it data or a folder")
     train, dev, test = (parts[name] for name in SPLITS)
-    return data_files.split(train=train, dev=dev, test=test, keep_leaks=bench.keep_leaks)
+    return split(train=train, dev=dev, test=test, keep_leaks=bench.keep_leaks)
 
 
 def _read_folder(place: Path) -> dict[str, list[Example]] | None:

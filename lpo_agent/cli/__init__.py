@@ -73,6 +73,7 @@ FUNCTIONS: Final = {
     "evaluate": ("commands", "evaluate"),
     "compare": ("commands", "compare"),
     "mark": ("commands", "mark"),
+    "headroom": ("commands", "headroom"),
     "bench": ("bench", "bench"),
     "resume": ("bench", "resume"),
     "models": ("commands", "models"),

@@ -127,6 +127,13 @@ def _mark(parser: Parser) -> None:
     _output(parser)
 
 
+def _headroom(parser: Parser) -> None:
+    _prompt(parser)
+    add_run(parser, "headroom")
+    _dry_run(parser)
+    _output(parser)
+
+
 def _bench(parser: Parser) -> None:
     from lpo_agent import option_of  # noqa: PLC0415 - `lpo --help` must not wait for pydantic
     from lpo_agent.bench import AT_ONCE, PEERS, PRESETS  # noqa: PLC0415
@@ -238,6 +245,7 @@ COMMANDS: Final[Mapping[str, tuple[str, Callable[[Parser], None]]]] = {
     "evaluate": ("score one prompt on every item of a file", _evaluate),
     "compare": ("score two prompts on the same items: is B better than A?", _compare),
     "mark": ("show which words of a prompt would be edited, and why", _mark),
+    "headroom": ("say what goes wrong with a prompt, and whether a search is worth it", _headroom),
     "bench": ("compare methods and kinds of locality on tasks, with tables and curves", _bench),
     "runs": ("list the runs, newest first", _output),
     "show": ("show what a run found", _show),

@@ -1,4 +1,4 @@
-"""The commands that call models (optimize, evaluate, compare, mark), and `lpo models pull`."""
+"""The commands that call models (optimize, evaluate, compare, mark, headroom), and `lpo models pull`."""
 
 from __future__ import annotations
 
@@ -62,6 +62,15 @@ def mark(given: Mapping[str, Any]) -> int:
     if output.dry_run:
         return _print_plan(plan_run(spec, "mark"), output)
     return carry_out(lambda say: open_run(spec, kind="mark", say=say), output)
+
+
+def headroom(given: Mapping[str, Any]) -> int:
+    """Say what goes wrong with a prompt, and whether a search is worth it."""
+    chosen = options.settings(given)
+    spec, output = options.spec(chosen), options.output(chosen)
+    if output.dry_run:
+        return _print_plan(plan_run(spec, "headroom"), output)
+    return carry_out(lambda say: open_run(spec, kind="headroom", say=say), output)
 
 
 def _print_plan(plan: PlanEstimate, output: Output) -> int:

@@ -12,7 +12,7 @@ from lpo_agent import list_runs, read_run
 from lpo_agent.cli import options, show, words
 from lpo_agent.cli.printing import print_json, print_result, write_result
 from lpo_agent.errors import ConfigError, JournalError
-from lpo_agent.results import SCHEMA, BenchResult, EvaluateResult, RunResult
+from lpo_agent.results import SCHEMA, BenchResult, EvaluateResult, HeadroomResult, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,6 +94,8 @@ def _outcome(run: StoredRun) -> str:
             return f"{len(rows)} cells"
         case EvaluateResult(score=score):
             return words.mean(score.mean)
+        case HeadroomResult(worth=worth):
+            return f"worth a search: {worth}"
         case _:
             return ""
 

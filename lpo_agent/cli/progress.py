@@ -22,6 +22,7 @@ from lpo_agent.events import (
     BenchStarted,
     CandidateRaced,
     CellFinished,
+    FaultsCounted,
     FinalistScored,
     PhaseStarted,
     RunFinished,
@@ -46,6 +47,7 @@ REFRESH_SECONDS: Final = 0.2
 RATE_SECONDS: Final = 10.0
 MAX_BRANCHES: Final = 8
 PHASES: Final = {
+    "look": "a first look at the answers",
     "search": "search",
     "confirm": "the best prompts on the dev items",
     "test": "the test items",
@@ -65,13 +67,15 @@ class ObservedRun(Protocol):
         ...
 
 
-def describe(event: Event) -> str | None:  # noqa: C901, PLR0911 - one line an event
+def describe(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one line an event
     """Return one line about an event, or None for an event that is not shown."""
     match event:
         case RunStarted():
             return _started(event)
         case SeedScored():
             return f"seed prompt on dev: {words.score(event.score)}"
+        case FaultsCounted():
+            return f"seed prompt: {words.faults(event.faults)}"
         case PhaseStarted():
             return _phase(event)
         case CandidateRaced(survived=True):
@@ -204,7 +208,7 @@ class Speed:
 
 def _answers_after(phase: str, state: RunState) -> int:
     started = state.started
-    if started is None or phase in {"test", "explain"}:
+    if started is None or phase in {"look", "test", "explain"}:
         return 0
     return 2 * started.test + (3 * started.dev if phase == "search" else 0)
 

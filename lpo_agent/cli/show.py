@@ -17,7 +17,7 @@ from lpo_agent.bench import to_markdown
 from lpo_agent.cli import words
 from lpo_agent.cli.diff import diff_text, marked_text
 from lpo_agent.report import duration, explain_verdict
-from lpo_agent.results import BenchResult, CompareResult, EvaluateResult, MarkResult, RunResult
+from lpo_agent.results import BenchResult, CompareResult, EvaluateResult, HeadroomResult, MarkResult, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +62,8 @@ def show_result(out: Console, result: Result) -> None:
             _show_compared(out, result)
         case MarkResult():
             _show_marked(out, result)
+        case HeadroomResult():
+            _show_headroom(out, result)
         case BenchResult():
             out.print(Text(to_markdown(result)), soft_wrap=True, end="")
 
@@ -82,6 +84,8 @@ def _show_optimized(out: Console, result: RunResult) -> None:
     _block(out, "Best prompt", Text(words.visible(result.best.prompt)))
     _heading(out, "Scores")
     out.print(Padding(_scores(result), INDENT, expand=False))
+    if result.faults is not None:
+        _line(out, f"seed prompt: {words.faults(result.faults)}")
     if result.confirmation is not None:
         fresh = words.count(result.confirmation.n, "dev item")
         _line(out, f"{FOUND} minus seed on {fresh} not used to choose it: {words.difference(result.confirmation)}")
@@ -206,6 +210,45 @@ def _show_marked(out: Console, result: MarkResult) -> None:
     _next(out, result)
 
 
+def _show_headroom(out: Console, result: HeadroomResult) -> None:
+    """Print what goes wrong, what quick changes do, and whether a search is worth it."""
+    faults, again = result.faults, result.agreement
+    _heading(out, "The prompt")
+    _line(out, words.score(result.score))
+    _line(out, words.faults(faults))
+    if faults.form:
+        kinds = [f"{count} {FAULTS.get(kind, kind)}" for kind, count in faults.kinds.items() if kind != "wrong"]
+        _line(out, f"wrong form: {'; '.join(kinds)}")
+    if again is not None:
+        _line(out, f"asked again, {again.same} of {words.count(again.n, 'item')} got the same score")
+    if any(each.delta is not None for each in result.variants):
+        _heading(out, "What quick changes bring")
+    for each in result.variants:
+        if each.delta is not None:
+            _line(out, f"{each.name}: {words.difference(each.delta)}, on {words.count(each.delta.n, 'item')}")
+    if result.gain is not None:
+        gain = result.gain
+        _heading(out, "What a good prompt may gain")
+        _line(out, f"about {gain.likely:.2f} is likely, {gain.low:.2f}..{gain.high:.2f} is possible")
+    _block(out, f"Is a search worth it? {result.worth.capitalize()}", Text("\n".join(result.reasons)))
+    _heading(out, "Run")
+    _spending(out, result.usage)
+    for note in result.notes:
+        _line(out, f"note: {words.one_line(note)}")
+    _next(out, result)
+
+
+FAULTS: Final = {
+    "unread": "hold the right answer, which was not read",
+    "several": "name several labels",
+    "no answer": "name no possible answer",
+    "cut off": "seem to be cut off",
+    "too long": "are too long",
+    "empty": "are empty",
+}
+"""The faults of form in words."""
+
+
 def _quoted(text: str, span: MarkSpan) -> str:
     if span.start == span.end:
         before = words.one_line(text[max(0, span.start - 20) : span.start])
@@ -240,7 +283,7 @@ def _spending(out: Console, usage: UsageResult) -> None:
     _line(out, f"cost: {words.money(usage.usd)}; time: {duration(usage.wall_s)}")
 
 
-def _next(out: Console, result: RunResult | EvaluateResult | CompareResult | MarkResult) -> None:
+def _next(out: Console, result: RunResult | EvaluateResult | CompareResult | MarkResult | HeadroomResult) -> None:
     _line(out, f"{result.status}: {words.one_line(result.stop_reason)}")
     _line(out, f"run {result.run_id}; see it again with: lpo show {result.run_id}")
     if isinstance(result, RunResult):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lpo_agent.report import dollars
 
 if TYPE_CHECKING:
-    from lpo_agent.results import Score, TestDelta, UsageResult
+    from lpo_agent.results import FaultCounts, Score, TestDelta, UsageResult
 
 UNKNOWN_PRICE = "price unknown (give it with --prices FILE)"
 
@@ -33,6 +33,12 @@ def score(value: Score | None) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number of things, such as "1 test item" or "2,000 test items"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def faults(found: FaultCounts) -> str:
+    """Return what is wrong with answers, in short."""
+    wrong = f"{found.form} with a wrong form, {found.content} with a wrong content"
+    return f"of {count(found.rows, 'answer')}, {found.right} right, {wrong}"
 
 
 def shape(branches: int, steps: int) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from lpo_agent.core.beam_options import LocalityMode
 from lpo_agent.core.diff import Measures
+from lpo_agent.core.result import FaultCounts
 from lpo_agent.core.scores import Score
 
 
@@ -53,7 +54,7 @@ class PhaseStarted(Event):
     """The run enters a phase. ``total``: the number of scorings expected in it, 0 if not known."""
 
     type: Literal["phase_started"] = "phase_started"
-    phase: Literal["search", "confirm", "test", "explain"]
+    phase: Literal["look", "search", "confirm", "test", "explain"]
     total: int = 0
 
 
@@ -62,6 +63,13 @@ class SeedScored(Event):
 
     type: Literal["seed_scored"] = "seed_scored"
     score: Score
+
+
+class FaultsCounted(Event):
+    """What is wrong with the answers that the seed prompt got in a search's first look."""
+
+    type: Literal["faults_counted"] = "faults_counted"
+    faults: FaultCounts
 
 
 class StepStarted(Event):
@@ -132,9 +140,9 @@ class CandidateRaced(Event):
     """A candidate left its race with this mean score over ``items`` items; ``survived``: it became the new parent.
 
     ``fate``: "dropped" (shown to be worse than its parent), "outrun" (other candidates scored higher),
-    "finished" (scored on all items), "promoted" (shown to be better before the last item). ``log_e``: log of
-    the e-value that it is better than its parent, negative for evidence that it is worse. ``note``: how it
-    was made.
+    "finished" (scored on all items), "promoted" (shown to be better before the last item). ``chance``: the posterior
+    probability that it is better than its parent. It guides the search and is no proof: what is scored next depends
+    on it. ``log_e``: only in runs of version 0.1, whose races gave an e-value. ``note``: how it was made.
     """
 
     type: Literal["candidate_raced"] = "candidate_raced"
@@ -149,6 +157,7 @@ class CandidateRaced(Event):
     text: str = ""
     fate: Literal["dropped", "outrun", "finished", "promoted"] = "finished"
     log_e: float = 0.0
+    chance: float | None = None
     note: str = ""
 
 
@@ -217,6 +226,7 @@ AnyEvent = Annotated[
     RunStarted
     | PhaseStarted
     | SeedScored
+    | FaultsCounted
     | StepStarted
     | Marked
     | Proposed

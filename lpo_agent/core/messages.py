@@ -46,10 +46,14 @@ class Row:
 
 
 class ScoreAsk(Message):
-    """Answer ``row`` with the prompt ``text`` and judge the answer."""
+    """Answer ``row`` with the prompt ``text`` and judge the answer.
+
+    ``replicate``: a number that makes another ask of the same row a new call.
+    """
 
     text: str
     row: Row
+    replicate: int = 0
 
 
 class ScoreReply(Message):

@@ -106,6 +106,32 @@ class PowerResult(_Part):
     discordant: float
 
 
+class FaultCounts(_Part):
+    """What is wrong with answers. Of ``rows``, ``right`` have the full score.
+
+    ``form``: the number of answers with a fault of form (the right answer was not read, no label or several, empty,
+    cut off, too long). ``content``: the number of readable but wrong ones. ``kinds``: these by their kind, see
+    :data:`lpo_agent.search.faults.Fault`. ``lost_by_form`` and ``lost_by_content``: what they cost of the mean score.
+    """
+
+    rows: int
+    right: int
+    form: int
+    content: int
+    kinds: dict[str, int] = {}
+    lost_by_form: float = 0.0
+    lost_by_content: float = 0.0
+
+
+class PlanResult(_Part):
+    """How the calls of a run were divided before its start; ``probe``: calls to choose the method."""
+
+    probe: int = 0
+    search: int
+    choose: int
+    test: int
+
+
 class SpanResult(_Part):
     """A place of the seed prompt that was edited ``tried`` times; ``paid`` of these edits raised the score.
 
@@ -200,8 +226,9 @@ class RunResult(_Part):
 
     ``challenger``: the best other prompt, if it was not shown to be better than the seed. ``test_delta``: the
     found prompt minus the seed on the test items. ``confirmation``: the same on dev items that were not used
-    to choose it. ``front``: the Pareto front of the finalists by score, length and cost. ``power``: which gain
-    the test split can detect.
+    to choose it. ``plan``: None for methods that are not fitted to the budget. ``faults``: what was wrong with the
+    first answers of the seed prompt on train and dev. ``front``:
+    the Pareto front of the finalists by score, length and cost. ``power``: which gain the test split can detect.
     """
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
@@ -214,6 +241,8 @@ class RunResult(_Part):
     challenger: BestResult | None = None
     test_delta: TestDelta | None
     confirmation: TestDelta | None = None
+    plan: PlanResult | None = None
+    faults: FaultCounts | None = None
     front: tuple[FrontPoint, ...] = ()
     power: PowerResult | None = None
     locality: LocalityResult
@@ -283,6 +312,58 @@ class MarkResult(_Part):
     marked: str
     spans: tuple[MarkSpan, ...]
     usage: UsageResult
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class AgreementResult(_Part):
+    """Of ``n`` items that were asked a second time, ``same`` got the same score."""
+
+    n: int
+    same: int
+
+
+class QuickVariant(_Part):
+    """A quick change of the prompt, and what it did: ``delta`` is its score minus that of the prompt."""
+
+    name: str
+    prompt: str
+    score: Score
+    delta: TestDelta | None
+
+
+class GainEstimate(_Part):
+    """How much a good prompt may gain in mean score: a ``likely`` value, and an interval from ``low`` to ``high``.
+
+    ``low``: what a quick change is sure to bring, at the 95 % level. ``high``: the gain if no item were wrong, at the
+    end of the 95 % interval.
+    """
+
+    likely: float
+    low: float
+    high: float
+
+
+class HeadroomResult(_Part):
+    """What `lpo headroom --json` prints: what goes wrong with a prompt, and whether optimizing it is worth it.
+
+    ``agreement``: None if no item was asked again. ``worth``: "yes", "perhaps" or "no"; ``reasons`` say why.
+    """
+
+    schema_version: int = Field(default=SCHEMA, alias="schema")
+    run_id: str
+    status: EndStatus
+    stop_reason: str
+    score: Score
+    faults: FaultCounts
+    agreement: AgreementResult | None
+    variants: tuple[QuickVariant, ...]
+    gain: GainEstimate | None
+    worth: Literal["yes", "perhaps", "no"]
+    reasons: tuple[str, ...]
+    power: PowerResult | None
+    usage: UsageResult
+    notes: tuple[str, ...] = ()
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

@@ -1,10 +1,9 @@
-"""Confidence intervals, significance tests and e-values for scores in [0, 1], without numerical libraries."""
+"""Confidence intervals and significance tests for scores in [0, 1], without numerical libraries."""
 
 from __future__ import annotations
 
 import math
 import random
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,17 +72,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = highest
     return adjusted
-
-
-@lru_cache(maxsize=1 << 16)  # races ask for the same few thousand pairs again and again
-def log_e_value(wins: int, losses: int) -> float:
-    """Return the log of the e-value that wins are more likely than losses among paired 0/1 scores.
-
-    The anytime-valid form of McNemar's test: a beta(1, 1) mixture over win rates above one half, against a
-    win rate of one half. If the null hypothesis is true, the probability that the result ever exceeds
-    log(1 / alpha) is at most alpha, however often it is evaluated (Ville's inequality).
-    """
-    n = wins + losses
-    above_half = sum(math.comb(n + 1, k) for k in range(wins + 1))  # times 2 ** -(n + 1)
-    log_beta = math.lgamma(wins + 1) + math.lgamma(losses + 1) - math.lgamma(n + 2)
-    return log_beta + math.log(above_half)

@@ -38,7 +38,7 @@ class RunContext:
     """The context of a run, for the function that carries it out.
 
     ``ledger``: the run's budget, in which the cost of the end of a search is reserved. ``stop`` is set to ask for an
-    early end; ``say`` is called with messages for the user.
+    early end; ``say`` is called with messages for the user. ``search_calls``: a cap on the calls of search and choice.
     """
 
     prepared: PreparedRun
@@ -51,6 +51,7 @@ class RunContext:
     usage: Callable[[], UsageResult]
     stop: anyio.Event
     say: Callable[[str], None]
+    search_calls: int | None = None
 
     @property
     def run_id(self) -> str:

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from lpo_agent.models.base import Usage
 from lpo_agent.models.prices import load_prices
 from lpo_agent.plugins import AUTO
+from lpo_agent.runs.headroom import calls_of
 from lpo_agent.runs.request import OwnParts, method_of
-from lpo_agent.runs.task import SEARCHES, load_task, settled
+from lpo_agent.runs.task import SEARCHES, load_task, probe_calls, settled
 from lpo_agent.search.task import call_tokens, calls_each, fit, shares, warn_of_few
 
 if TYPE_CHECKING:
@@ -53,19 +54,22 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize", own: OwnParts | None = None
     if kind not in SEARCHES:
         calls = calls_each(task) * len(task.splits.dev) * (2 if kind == "compare" else 1)
         return _estimate(spec, kind, task, calls, calls)
+    if kind == "headroom":
+        calls = calls_of(spec, task)
+        return _estimate(spec, kind, task, calls, calls)
     method = method_of(own, settled(spec.method))
-    task, plan = fit(task, method.plan(spec), spec.budget)
+    task, plan = fit(task, method.plan(spec), spec.budget, probe=probe_calls(spec, own))
     task = warn_of_few(task, spec.gain)
-    if plan.fitted:
+    if plan.fitted and kind == "optimize":
         task = replace(task, notes=(shares(task, plan), *task.notes))
     found = _estimate(spec, kind, task, *method.calls(spec, task, plan))
     return found.model_copy(update={"branches": plan.branches, "steps": plan.steps, "proposals": plan.proposals})
 
 
-def estimate_calls(spec: RunSpec, task: Task) -> tuple[int, int]:
-    """Return the lowest and the highest number of calls of an optimization."""
+def estimate_calls(spec: RunSpec, task: Task, search_calls: int | None = None) -> tuple[int, int]:
+    """Return the lowest and the highest number of calls of an optimization; ``search_calls`` as in :func:`fit`."""
     method = method_of(OwnParts(), settled(spec.method))
-    task, plan = fit(task, method.plan(spec), spec.budget)
+    task, plan = fit(task, method.plan(spec), spec.budget, search_calls=search_calls, probe=probe_calls(spec))
     return method.calls(spec, task, plan)
 
 
@@ -75,7 +79,7 @@ def _estimate(spec: RunSpec, kind: Kind, task: Task, low: int, high: int) -> Pla
     tokens, outputs = call_tokens(task) * high, task.max_tokens * high
     cost = load_prices(spec.prices).cost(spec.model, Usage(tokens - outputs, outputs))
     notes = [*task.notes]
-    if kind in SEARCHES and spec.method == AUTO:
+    if kind in SEARCHES and kind != "headroom" and spec.method == AUTO:
         notes.append("the run first tests the optimizer model to choose the method; this estimate is for local-search")
     if cost is None:
         notes.append(f"the price of {spec.model} is not known; give it with --prices")

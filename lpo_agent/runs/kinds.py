@@ -1,9 +1,8 @@
-"""The four kinds of run: optimize a prompt, evaluate a prompt, compare two prompts, and mark the spans to edit."""
+"""The kinds of run: optimize, evaluate and mark a prompt, compare two prompts; headroom is in a module of its own."""
 
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -19,9 +18,12 @@ from lpo_agent.errors import BudgetExceeded, TooManyUnscored, worst
 from lpo_agent.models.base import Usage
 from lpo_agent.plugins import AUTO
 from lpo_agent.runs.agents import open_agents, setting_of
+from lpo_agent.runs.headroom import headroom
 from lpo_agent.runs.probe import choose_method
 from lpo_agent.runs.request import method_of
 from lpo_agent.runs.results import build_result
+from lpo_agent.runs.stopping import until_stopped
+from lpo_agent.runs.task import probe_calls
 from lpo_agent.search.analysis import PromptAnalyzer
 from lpo_agent.search.candidates import LocalityChecks
 from lpo_agent.search.context import Search
@@ -32,7 +34,7 @@ from lpo_agent.search.scoring import Outcomes, until_spent
 from lpo_agent.search.task import call_tokens, calls_each, end_cost, fit, shares, warn_of_few
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from lpo_agent.core.events import Event
     from lpo_agent.core.scores import Score
@@ -52,7 +54,8 @@ async def optimize(context: RunContext) -> RunResult:
     choice = await _choose(context)
     method = method_of(context.prepared.own, choice.method)
     check_options(method, spec)
-    task, plan = fit(context.task, method.plan(spec), spec.budget)
+    probe = probe_calls(spec, context.prepared.own)
+    task, plan = fit(context.task, method.plan(spec), spec.budget, search_calls=context.search_calls, probe=probe)
     task = warn_of_few(task, spec.gain)
     if plan.fitted:
         context.say(shares(task, plan))
@@ -69,7 +72,7 @@ async def optimize(context: RunContext) -> RunResult:
         scoring, rows = context.scoring(bus), _rows(context, task, plan)
         search = Search(spec, task, plan, rows, bus, scoring, outcome, checks, emit)
         coordinator = Coordinator(method.start(search), outcome, scoring, rows, emit)
-        async with _until_stopped(context.stop, partial(coordinator.stop, "asked to stop")):
+        async with until_stopped(context.stop, partial(coordinator.stop, "asked to stop")):
             await coordinator.run()
     if not _whole(outcome.seed_dev, len(task.splits.dev)):
         raise BudgetExceeded(f"{outcome.stopped_by or 'the run was stopped'} before the seed prompt was scored")
@@ -94,7 +97,9 @@ def _rows(context: RunContext, task: Task, plan: Plan) -> SearchTask:
     spec, splits = context.spec, task.splits
     tokens = call_tokens(task)
     price = context.prices.cost(spec.model, Usage(tokens - task.max_tokens, task.max_tokens))
-    end = end_cost(task, plan, price)
+    ends = (splits.must, splits.test)
+    paid = max(0, context.outcomes.paid(splits.dev) - len(splits.dev)) + sum(map(context.outcomes.paid, ends))
+    end = end_cost(task, plan, price, paid)
     return SearchTask(
         splits.train, splits.dev, splits.test, context.ledger, end, calls_each(task), splits.must, spec.class_gate
     )
@@ -102,20 +107,6 @@ def _rows(context: RunContext, task: Task, plan: Plan) -> SearchTask:
 
 def _whole(score: Score | None, items: int) -> bool:
     return score is not None and score.n > 0 and score.n + score.unscored == items
-
-
-@asynccontextmanager
-async def _until_stopped(stop: anyio.Event, tell: Callable[[], None]) -> AsyncIterator[None]:
-    """Call ``tell`` if the run is asked to stop while the block is active."""
-
-    async def watch() -> None:
-        await stop.wait()
-        tell()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch)
-        yield
-        tasks.cancel_scope.cancel()
 
 
 def _started(context: RunContext, task: Task, plan: Plan, choice: MethodChoice) -> RunStarted:
@@ -220,7 +211,7 @@ async def _score_all(context: RunContext, texts: list[str]) -> tuple[list[Outcom
     async with open_agents(context, setting_of(spec, task, plan, method.name), method) as bus:
         scoring = context.scoring(bus)
         with anyio.CancelScope() as scope:
-            async with _until_stopped(context.stop, scope.cancel):
+            async with until_stopped(context.stop, scope.cancel):
                 try:
                     if spent := await until_spent(partial(scoring.score_all, texts, rows)):
                         end = End("stopped", spent)
@@ -249,4 +240,5 @@ JOBS: Final[Mapping[str, Callable[[RunContext], Awaitable[Any]]]] = {
     "evaluate": evaluate,
     "compare": compare,
     "mark": mark,
+    "headroom": headroom,
 }

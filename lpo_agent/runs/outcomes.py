@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lpo_agent.core.budget import Spent
+    from lpo_agent.core.messages import Row
     from lpo_agent.core.scores import Scored
     from lpo_agent.journal import Journal
     from lpo_agent.search.scoring import Outcomes
@@ -49,12 +53,17 @@ class JournalOutcomes:
         self._recalls = recalls
         for prompt, item, outcome in journal.outcomes(run_id):
             self._earlier.setdefault(prompt, {})[item] = outcome
+        self._paid = Counter(item for found in self._earlier.values() for item in found)
         self._hashes: dict[str, bytes] = {}
         self._pending: list[tuple[bytes, str, Scored]] = []
 
     def recall(self, text: str) -> Outcomes:
         """Return the outcomes of this prompt from earlier sessions."""
         return self._earlier.pop(self._hash(text), {}) if self._recalls else {}
+
+    def paid(self, rows: Iterable[Row]) -> int:
+        """Return how many outcomes of these rows, under any prompt, are known from earlier sessions."""
+        return sum(self._paid[row.id] for row in rows) if self._recalls else 0
 
     def keep(self, text: str, row_id: str, outcome: Scored) -> None:
         """Store an outcome; it may be written later with others, because its reply is already in the journal."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lpo_agent.search.methods.base import Method
     from lpo_agent.search.task import Task
 
-Kind = Literal["optimize", "evaluate", "compare", "mark"]
+Kind = Literal["optimize", "evaluate", "compare", "mark", "headroom"]
 
 
 @dataclass(frozen=True, slots=True)

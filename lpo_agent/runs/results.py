@@ -18,7 +18,7 @@ from lpo_agent.core.result import (
 )
 from lpo_agent.core.tally import calls_to
 from lpo_agent.search.attribution import unmeasured
-from lpo_agent.search.task import calls_each, power_of
+from lpo_agent.search.task import calls_each, plan_of, power_of
 
 if TYPE_CHECKING:
     from lpo_agent.core.result import UsageResult
@@ -41,15 +41,17 @@ def build_result(search: Search, tally: Tally, *, run_id: str, method: str, usag
     return RunResult(
         run_id=run_id,
         status=_status(found),
-        stop_reason=found.stopped_by or "all steps done",
+        stop_reason=found.stopped_by or found.ended or "all steps done",
         verdict=judged,
         seed=SeedResult(prompt=found.seed.prompt.text, dev=found.seed_dev, test=found.seed_test),
         best=best,
         challenger=found_part if keep_seed and found.best is not found.seed else None,
         test_delta=tested,
         confirmation=delta(found.confirmation),
+        plan=plan_of(task, search.plan) if search.plan.fitted else None,
+        faults=found.faults,
         front=found.front,
-        power=power_of(task, search.spec.gain),
+        power=power_of(task, search.spec.gain, found.tested),
         locality=_locality(search, tally, best.prompt),
         search=_search(search, tally),
         usage=usage,

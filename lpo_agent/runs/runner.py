@@ -183,9 +183,12 @@ class Runner:
         ledger = Ledger(spec.budget, already=self.journal.totals(run_id) if call_cap is None else None)
         outcomes = JournalOutcomes(self.journal, run_id, recalls=call_cap is None)
         allowance = None if call_cap is None else _allowance(call_cap, prepared.task)
+        cap = None if call_cap is None else call_cap.search_calls
 
         async def carry_out(_run: Run[Any], emit: Callable[[Event], None], stopping: anyio.Event) -> Any:
-            context = await self.context(prepared, ledger, outcomes, emit=emit, stop=stopping, allowance=allowance)
+            context = await self.context(
+                prepared, ledger, outcomes, emit=emit, stop=stopping, allowance=allowance, search_calls=cap
+            )
             return await work(context)
 
         async with running(self.journal, run_id, ledger, carry_out, flush=outcomes.flush, stop=stop) as run:
@@ -200,6 +203,7 @@ class Runner:
         emit: Callable[[Event], None] = lambda _: None,
         stop: anyio.Event | None = None,
         allowance: Allowance | None = None,
+        search_calls: int | None = None,
     ) -> RunContext:
         """Open the run's models, and return its context; ``ledger`` has the run's caps and spending."""
         return RunContext(
@@ -213,6 +217,7 @@ class Runner:
             usage=partial(usage_of, ledger),
             stop=stop or anyio.Event(),
             say=self.say,
+            search_calls=search_calls,
         )
 
     async def start(self, prepared: PreparedRun, *, stop: anyio.Event | None = None) -> Run[Any]:

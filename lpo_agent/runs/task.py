@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent import data as data_files
+from lpo_agent import splitting
 from lpo_agent.agents.base import MARKERS, PROPOSERS
 from lpo_agent.core.text import parse_prompt
 from lpo_agent.errors import ConfigError, DataError
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from lpo_agent.spec import RunSpec
 
 
-SEARCHES: Final = ("optimize", "mark")
+SEARCHES: Final = ("optimize", "mark", "headroom")
 """The kinds of run that split their rows and choose edits."""
+PROBE: Final = 4
+"""Calls of the test of an optimizer model, with a second try of each request."""
 
 
 def check_names(spec: RunSpec, own: OwnParts) -> None:
@@ -50,6 +53,11 @@ def settled(method: str) -> str:
     return "local-search" if method == AUTO else method
 
 
+def probe_calls(spec: RunSpec, own: OwnParts | None = None) -> int:
+    """Return the most calls that choose the method, 0 if it is given."""
+    return PROBE if spec.method == AUTO and (own is None or own.method is None) else 0
+
+
 def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = None, own: OwnParts | None = None) -> Task:
     """Read and check everything that needs no model call.
 
@@ -62,7 +70,7 @@ def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = Non
         check_method(spec, own)
     splits = splits or load_splits(spec, kind)
     rows = [*splits.train, *splits.dev, *splits.test]
-    labels = data_files.labels_of(rows)
+    labels = data_files.labels_of([*splits.train, *splits.dev])
     if own.metric is not None:
         metric_name = name_of(own.metric)
     else:
@@ -70,27 +78,38 @@ def load_task(spec: RunSpec, kind: str = "optimize", splits: Splits | None = Non
         if metric_name != "judge":
             as_metric(metric_name, labels=labels)
     prompt = parse_prompt(spec.prompt, data_files.variables_of(rows), to_change=kind in SEARCHES)
-    notes = (
-        (f"{splits.leaked} rows that are also in the test split were removed from the other splits",)
-        if splits.leaked
-        else ()
-    )
     max_tokens = spec.max_tokens or answer_tokens(metric_name, rows)
-    return Task(prompt, splits, metric_name, max_tokens, labels, notes, extracts=spec.extract is not None)
+    return Task(prompt, splits, metric_name, max_tokens, labels, _notes(splits), extracts=spec.extract is not None)
+
+
+def _notes(splits: Splits) -> tuple[str, ...]:
+    """Return what the user should know of the rows."""
+    both = splitting.conflicts([*splits.train, *splits.dev, *splits.test])
+    found = {
+        f"{splits.leaked} rows that are also in the test split were removed from the other splits": splits.leaked,
+        f"{splits.shared} train rows whose input is also in dev were removed from train": splits.shared,
+        f"{both} inputs have rows with different targets, of which no prompt can get all right": both,
+    }
+    if splits.train and splitting.same_inputs(splits):
+        found |= {"train and dev have the same inputs, so the scores on dev are too high for a chosen prompt": 1}
+    return tuple(note for note, count in found.items() if count)
 
 
 def load_splits(spec: RunSpec, kind: str) -> Splits:
     """Read the spec's files or examples; an optimization splits them by the seed. Raises DataError."""
-    files = {name: getattr(spec, name) for name in ("data", "train", "dev", "test")}
+    most_test, tested = (spec.test, None) if isinstance(spec.test, int) else (None, spec.test)
+    files = {"data": spec.data, "train": spec.train, "dev": spec.dev, "test": tested}
     given = {name: data_files.read_examples(path) for name, path in files.items() if path}
     if spec.examples:
         given["data"] = [*spec.examples, *given.get("data", [])]
     if not given:
         raise DataError("no examples are given; use --data FILE, or --train/--dev/--test")
     if kind not in SEARCHES:
-        return data_files.whole([example for examples in given.values() for example in examples])
+        return splitting.whole([example for examples in given.values() for example in examples])
     if given.keys() == {"test"}:
         raise DataError("--test alone is not enough for a search; give --data or --dev too")
     data, train, dev, test = (given.get(name) for name in files)
     must = data_files.read_examples(spec.must_pass) if spec.must_pass else ()
-    return data_files.split(data=data, train=train, dev=dev, test=test, must=must, seed=spec.seed)
+    if most_test and data is None:
+        raise DataError(f"--test {most_test} takes test rows from --data, which is not given; name a file of test rows")
+    return splitting.split(data=data, train=train, dev=dev, test=test, must=must, seed=spec.seed, most_test=most_test)

@@ -12,13 +12,11 @@ import anyio
 
 from lpo_agent.core.events import PhaseStarted, SplitTested
 from lpo_agent.core.scores import paired, summarize
-from lpo_agent.errors import BudgetExceeded
 from lpo_agent.search.scoring import until_spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lpo_agent.core.budget import Reservation
     from lpo_agent.core.events import Event
     from lpo_agent.search.methods.base import PhasedSearch
     from lpo_agent.search.outcome import SearchOutcome, SearchTask
@@ -45,13 +43,8 @@ class Coordinator:
 
         Raises RequestFailed for failures that all later calls would have too, and TooManyUnscored.
         """
-        hold = self._put_aside()
-        try:
-            with self._scope:
-                self._spent(await until_spent(self._method.search))
-        finally:
-            if hold is not None:
-                self._task.ledger.release(hold)
+        with self._task.put_aside(), self._scope:
+            self._spent(await until_spent(self._method.search))
         self._spent(await until_spent(self._method.confirm))
         self._spent(await until_spent(self._test))
         if self.outcome.stopped_by is None:
@@ -67,16 +60,9 @@ class Coordinator:
         """Store the reason why a phase ended early; the reason of the last such phase is reported."""
         self.outcome.stopped_by = reason or self.outcome.stopped_by
 
-    def _put_aside(self) -> Reservation | None:
-        cost = self._task.end_cost
-        try:
-            return self._task.ledger.reserve(calls=cost.calls, tokens=cost.tokens, usd=cost.usd, aside=True)
-        except BudgetExceeded:
-            return None  # the budget is too small for the test: use all of it for the search
-
     async def _test(self) -> None:
         """Score the seed and the best prompt on the test split, which has not been used before."""
-        test, seed, best = self._task.test, self.outcome.seed, self.outcome.best
+        test, seed, best = self._task.test[: self.outcome.tested], self.outcome.seed, self.outcome.best
         if not test:
             return
         self._emit(PhaseStarted(phase="test", total=len(test) * (1 + (best is not seed))))

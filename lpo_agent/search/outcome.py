@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lpo_agent.core.events import SeedScored
 from lpo_agent.core.scores import paired, summarize
+from lpo_agent.errors import BudgetExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from lpo_agent.core.budget import Ledger
     from lpo_agent.core.events import Event
     from lpo_agent.core.messages import Row
     from lpo_agent.core.places import PlaceRecord
-    from lpo_agent.core.result import EditResult, FrontPoint
+    from lpo_agent.core.result import EditResult, FaultCounts, FrontPoint
     from lpo_agent.core.scores import Score
     from lpo_agent.search.candidates import Candidate
     from lpo_agent.search.plan import EndCost
@@ -30,8 +32,9 @@ class SearchOutcome:
     best mean score up to then) on the split of the plan's ``chosen_on``, with calls counted as if made one after
     another. ``scorings`` (pairs of prompt and row) and ``optimizer_calls``: the counts of the search, None if they
     are not counted. ``confirmation``: chosen prompt minus seed on the dev items kept for confirmation.
-    ``records``: statistics of edited places. ``stopped_by``: why a phase ended early. ``remarks``: notes for
-    the reader of the result.
+    ``records``: statistics of edited places. ``faults``: what is wrong with the seed prompt's first answers.
+    ``stopped_by``: why a phase ended early. ``ended``: why the search ended by itself. ``tested``: on how many of the
+    test rows the test is, if not on all. ``remarks``: notes for the reader of the result.
     """
 
     seed: Candidate
@@ -52,6 +55,9 @@ class SearchOutcome:
     remarks: list[str] = field(default_factory=list)
     scorings: int | None = None
     optimizer_calls: int | None = None
+    faults: FaultCounts | None = None
+    ended: str | None = None
+    tested: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,23 @@ class SearchTask:
     calls_each: int = 1
     must_pass: Sequence[Row] = ()
     class_gate: float | None = None
+
+    @contextmanager
+    def put_aside(self, calls: int | None = None) -> Iterator[None]:
+        """Keep what this many calls of the end cost, at most (None: all), while the block is active.
+
+        If the budget is too small for that, nothing is kept, and all of it is for the search.
+        """
+        cost = self.end_cost if calls is None else self.end_cost.part(min(calls, self.end_cost.calls))
+        try:
+            hold = self.ledger.reserve(calls=cost.calls, tokens=cost.tokens, usd=cost.usd, aside=True)
+        except BudgetExceeded:
+            hold = None
+        try:
+            yield
+        finally:
+            if hold is not None:
+                self.ledger.release(hold)
 
 
 async def score_seed(scoring: Scoring, task: SearchTask, outcome: SearchOutcome, emit: Callable[[Event], None]) -> None:

@@ -11,10 +11,11 @@ class Plan:
     """The numbers of a search.
 
     Search: a method that is ``fitted`` to its budget spends ``search`` calls of task and optimizer model, in at most
-    ``steps`` steps (0: as many as these calls can pay for) of ``rounds`` rounds. In each round, each of ``branches``
-    draws ``proposals`` sets of edits from a pool of ``pool`` edits or more. A set has at most ``size`` edits at first,
-    and is scored on ``look`` items. The seed prompt is scored on ``first_rung`` of the training items before the first
-    round, and at most ``last_rung`` training items are used (the panel). A marker marks ``marks`` spans.
+    ``steps`` steps (0: as many as these calls can pay for) of ``rounds`` rounds, after ``probe`` calls that chose the
+    method. In each round, each of ``branches`` draws ``proposals`` sets of edits from a pool of ``pool`` edits or more.
+    A set has at most ``size`` edits at first, and is scored on ``look`` items. The seed prompt is scored on
+    ``first_rung`` of the training items before the first round, and at most ``last_rung`` training items are used (the
+    panel). A marker marks ``marks`` spans.
 
     Analysis: ``failures`` and ``passes`` are the numbers of examples that the critic sees and that influence is
     measured on. With ``measures``, the influence of at most ``probes`` phrases is measured before a prompt is marked.
@@ -28,6 +29,7 @@ class Plan:
     """
 
     search: int = 0
+    probe: int = 0
     fitted: bool = False
     branches: int = 4
     steps: int = 3
@@ -62,3 +64,8 @@ class EndCost:
     calls: int
     tokens: int
     usd: float | None
+
+    def part(self, calls: int) -> EndCost:
+        """Return the cost of some of these calls."""
+        share = calls / self.calls if self.calls else 0.0
+        return EndCost(calls, round(self.tokens * share), None if self.usd is None else self.usd * share)

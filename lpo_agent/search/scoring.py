@@ -39,6 +39,10 @@ class OutcomeStore(Protocol):
         """Store an outcome, without waiting until it is written."""
         ...
 
+    def paid(self, rows: Iterable[Row]) -> int:
+        """Return how many outcomes of these rows, under any prompt, earlier sessions of this run stored."""
+        ...
+
 
 class Scoring:
     """Requests outcomes from the scorer, keeps them, and stops a run in which too many scorings fail.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lpo_agent.core import power
-from lpo_agent.core.result import PowerResult
+from lpo_agent.core.result import PlanResult, PowerResult
 from lpo_agent.search.candidates import Candidate
 from lpo_agent.search.plan import EndCost, Plan
 
@@ -60,34 +60,47 @@ def calls_each(task: Task) -> int:
     return 1 + task.extracts + (task.metric_name == "judge")
 
 
-def fit(task: Task, plan: Plan, budget: Budget) -> tuple[Task, Plan]:
+def fit(
+    task: Task, plan: Plan, budget: Budget, *, search_calls: int | None = None, probe: int = 0
+) -> tuple[Task, Plan]:
     """Fit the numbers of a run to its budget of calls, and add a note where dev or test items are left out.
 
-    A plan that is ``fitted`` is divided into shares for search, choice and test (see :func:`shares`). In others, first
-    the number of finalists is reduced, then dev and test items in proportion, so that 40 % of the calls are left for
-    the search.
+    ``search_calls``: a cap for search and choice together, to which the test comes in addition. ``probe``: calls that
+    are made before, to choose the method. A plan that is ``fitted`` is divided into shares for search, choice and test
+    (see :func:`shares`). In others, first the number of finalists is reduced, then dev and test items in proportion, so
+    that 40 % of the calls are left for the search.
     """
-    calls, each = budget.calls, calls_each(task)
-    if calls is not None:
-        task, plan = (_divided if plan.fitted else _reduced)(task, plan, calls)
+    calls = budget.calls
     if not plan.fitted:
-        return task, plan
+        return (task, plan) if calls is None else _reduced(task, plan, calls)
+    each = calls_each(task)
     a_step = each * plan.branches * plan.rounds * plan.proposals * plan.look
-    if calls is None:
+    if search_calls is not None:
+        task, plan = _divided(task, plan, search_calls - probe, tests=False)
+        search = search_calls - probe - each * choosing_items(task, plan)
+    elif calls is not None:
+        task, plan = _divided(task, plan, calls - probe)
+        search = calls - probe - each * (choosing_items(task, plan) + 2 * len(task.splits.test))
+    else:
         steps = plan.steps or STEPS
-        return task, replace(plan, steps=steps, search=each * plan.first_rung + steps * a_step)
-    left = calls - each * (choosing_items(task, plan) + 2 * len(task.splits.test))
-    search = max(each, left)
-    return task, replace(plan, steps=plan.steps or math.ceil(search / a_step), search=search)
+        return task, replace(plan, steps=steps, search=each * plan.first_rung + steps * a_step, probe=probe)
+    if search < each:
+        task = replace(task, notes=(*task.notes, "the calls do not pay for this plan, so the run will stop early"))
+    search = max(each, search)
+    return task, replace(plan, steps=plan.steps or math.ceil(search / a_step), search=search, probe=probe)
 
 
-def _divided(task: Task, plan: Plan, calls: int) -> tuple[Task, Plan]:
-    """Give the test at most half of the calls, and the choice at most a quarter of the others."""
-    splits, room = task.splits, calls // calls_each(task)
-    test = min(len(splits.test), room // 4)
-    rest = room - 2 * test
+def _divided(task: Task, plan: Plan, calls: int, *, tests: bool = True) -> tuple[Task, Plan]:
+    """Give the test at most half of the calls, and the choice at most a quarter of the others.
+
+    The must-pass rows are scored in any case. Without ``tests``, the test is paid apart and not cut.
+    """
+    splits, room, must = task.splits, max(0, calls) // calls_each(task), len(task.splits.must)
+    test = min(len(splits.test), max(0, room - 2 * must) // 4) if tests else len(splits.test)
+    rest = room - 2 * test if tests else room
     finalists = min(plan.finalists, max(1, rest // ROOM_PER_FINALIST))
-    dev = min(len(splits.dev), max(2, rest // 4 // (1 + finalists)))
+    spare = max(0, rest - must * (1 + finalists))
+    dev = min(len(splits.dev), max(2, spare // 4 // (1 + finalists)))
     return _cut(task, calls, dev, test), replace(plan, finalists=finalists)
 
 
@@ -108,21 +121,37 @@ def _cut(task: Task, calls: int, dev: int, test: int) -> Task:
     splits = task.splits
     if (dev, test) == (len(splits.dev), len(splits.test)):
         return task
-    paid = f"{dev} of {len(splits.dev)} dev and {test} of {len(splits.test)} test items"
-    note = f"a budget of {calls} calls pays for {paid}"
+    paid = [f"{dev} of {len(splits.dev)} dev items"] if dev < len(splits.dev) else []
+    paid += [f"{test} of {len(splits.test)} test items"] if test < len(splits.test) else []
+    more = " (--test N gives test items to train)" if test < len(splits.test) else ""
+    note = f"{calls} calls pay for {' and '.join(paid)}; the others are not used{more}"
     splits = replace(splits, dev=splits.dev[:dev], test=splits.test[:test])
     return replace(task, splits=splits, notes=(*task.notes, note))
 
 
+def plan_of(task: Task, plan: Plan) -> PlanResult:
+    """Return how the calls of a fitted plan are divided."""
+    each = calls_each(task)
+    return PlanResult(
+        probe=plan.probe,
+        search=plan.search,
+        choose=each * choosing_items(task, plan),
+        test=each * 2 * len(task.splits.test),
+    )
+
+
 def shares(task: Task, plan: Plan) -> str:
     """Return in words how the calls of a fitted plan are divided."""
-    choice, test = (calls_each(task) * items for items in (choosing_items(task, plan), 2 * len(task.splits.test)))
-    return f"of {plan.search + choice + test} calls: {plan.search} search, {choice} choice, {test} test"
+    found = plan_of(task, plan)
+    whole = found.probe + found.search + found.choose + found.test
+    probe = f"{found.probe} to choose the method, " if found.probe else ""
+    test = f"{found.test} test" if found.test else "no test"
+    return f"of {whole} calls: {probe}{found.search} search, {found.choose} choice, {test}"
 
 
-def power_of(task: Task, gain: float) -> PowerResult | None:
-    """Return which gain the test split can show, None without a test split."""
-    n = len(task.splits.test)
+def power_of(task: Task, gain: float, items: int | None = None) -> PowerResult | None:
+    """Return which gain the test split can show, or ``items`` of it; None without test items."""
+    n = len(task.splits.test) if items is None else items
     if not n:
         return None
     return PowerResult(
@@ -163,11 +192,11 @@ def choosing_items(task: Task, plan: Plan) -> int:
     return dev + dev * plan.finalists + must * (1 + plan.finalists)
 
 
-def end_cost(task: Task, plan: Plan, price: float | None) -> EndCost:
+def end_cost(task: Task, plan: Plan, price: float | None, paid: int = 0) -> EndCost:
     """Return the highest cost of the end of the run, without the seed's dev rows, which the search scores.
 
-    ``price``: USD for one scoring call, if known.
+    ``price``: USD for one scoring call, if known. ``paid``: answers of the end that an earlier session of the run got.
     """
     choice = choosing_items(task, plan) - len(task.splits.dev)
-    calls = calls_each(task) * (choice + 2 * len(task.splits.test))
+    calls = calls_each(task) * max(0, choice + 2 * len(task.splits.test) - paid)
     return EndCost(calls=calls, tokens=calls * call_tokens(task), usd=None if price is None else calls * price)

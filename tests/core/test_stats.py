@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lpo_agent.core.result import delta, verdict
 from lpo_agent.core.scores import Scored, Unscored, paired, summarize
-from lpo_agent.core.stats import log_e_value, mean_interval, paired_interval, paired_p_value
+from lpo_agent.core.stats import mean_interval, paired_interval, paired_p_value
 
 VALUES = st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=50)
 
@@ -50,27 +50,6 @@ def test_the_paired_test_is_wrong_at_most_as_often_as_it_says() -> None:
     rng = random.Random(7)
     wrong = sum(paired_p_value([rng.choice([-1, 0, 0, 1]) for _ in range(60)]) < 0.05 for _ in range(2000))
     assert wrong / 2000 < 0.05
-
-
-def test_evidence_is_rarely_strong_without_a_cause_however_often_one_looks() -> None:
-    rng, wrong = random.Random(3), 0
-    for _ in range(1000):
-        wins = losses = 0
-        for _ in range(100):
-            if rng.random() < 0.5:
-                wins += 1
-            else:
-                losses += 1
-            if log_e_value(wins, losses) >= math.log(20):
-                wrong += 1
-                break
-    assert wrong / 1000 < 0.05
-
-
-def test_evidence_grows_with_wins() -> None:
-    assert log_e_value(0, 0) == pytest.approx(0.0)
-    assert log_e_value(10, 0) > math.log(20) > log_e_value(4, 0)
-    assert log_e_value(0, 10) < 0
 
 
 def test_missing_items_leave_the_mean_and_the_pairs() -> None:

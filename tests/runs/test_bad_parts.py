@@ -110,7 +110,7 @@ async def test_a_run_whose_bus_is_bad_is_refused_however_it_is_opened(tmp_path: 
 @pytest.mark.parametrize(
     ("kind", "other", "says"),
     [
-        ("evalute", None, "^kind: 'evalute' is no kind of run; known are optimize, evaluate, compare, mark$"),
+        ("evalute", None, "^kind: 'evalute' is no kind of run; known are optimize, evaluate, compare, mark, headroom$"),
         ("compare", None, "^other_prompt: give the prompt to compare with$"),
         ("compare", " ", "^the prompt is empty$"),
         ("compare", "Say {inptu}", "^placeholder {inptu} names nothing in the data"),

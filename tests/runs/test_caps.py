@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lpo_agent import Run
 
 CAP = 150
+CONCURRENCY = 8
 FULL: dict[str, Any] = {
     "prompt": "Say it.\n\n{input}",
     "examples": [{"input": f"We sold {n} pears.", "target": str(n)} for n in range(100, 300)],
@@ -67,7 +68,7 @@ def environment(home: Path, provider: FakeServer) -> Environment:
 
 async def interrupt(run: Run[Any], back: HeldBack) -> None:
     """Cancel a run in the middle of its calls."""
-    await to_thread.run_sync(back.provider.wait_for_calls, back.hold + 1)
+    await to_thread.run_sync(back.provider.wait_for_calls, back.hold + CONCURRENCY)
     await run.cancel()
     back.let(20)
 
@@ -75,29 +76,29 @@ async def interrupt(run: Run[Any], back: HeldBack) -> None:
 @pytest.mark.anyio
 async def test_a_sessions_run_keeps_its_cap_over_many_resumes(tmp_path: Path, provider: FakeServer) -> None:
     env, back = environment(tmp_path, provider), HeldBack(provider, 30)
-    async with lpo_agent.open_session(model="openai:any", env=env, concurrency=8) as session:
+    async with lpo_agent.open_session(model="openai:any", env=env, concurrency=CONCURRENCY) as session:
         run = await session.start(lpo_agent.make_spec(FULL))
         await interrupt(run, back)
         await interrupt(await session.resume(run.run_id), back)
-    async with lpo_agent.open_session(model="openai:other", env=env, concurrency=8) as session:
+    async with lpo_agent.open_session(model="openai:other", env=env, concurrency=CONCURRENCY) as session:
         await interrupt(await session.resume(run.run_id), back)
     before, back.hold = len(provider.calls), 2 * CAP
     result: Any = await lpo_agent.resume(run.run_id, env=env)
-    assert before < len(provider.calls) <= result.usage.calls <= CAP
+    assert before < len(provider.calls) == result.usage.calls == CAP
 
 
 @pytest.mark.anyio
 async def test_a_stopped_run_keeps_its_cap_when_it_is_resumed(tmp_path: Path, provider: FakeServer) -> None:
     env, back = environment(tmp_path, provider), HeldBack(provider, 25)  # while the seed prompt is scored
-    async with lpo_agent.open_session(model="openai:any", env=env, concurrency=8) as session:
+    async with lpo_agent.open_session(model="openai:any", env=env, concurrency=CONCURRENCY) as session:
         run = await session.start(lpo_agent.make_spec(FULL))
-        await to_thread.run_sync(provider.wait_for_calls, back.hold + 1)
+        await to_thread.run_sync(provider.wait_for_calls, back.hold + CONCURRENCY)
         run.stop()
         back.hold = 2 * CAP
         provider.release()
         assert (await run.wait()).status == "stopped"
         again: Any = await (await session.resume(run.run_id)).wait()
-    assert len(provider.calls) <= again.usage.calls <= CAP  # calls that the stop cut off count too
+    assert again.usage.calls == len(provider.calls) == CAP  # calls that the stop cut off count too
 
 
 def test_a_cap_holds_for_a_run_whose_process_is_killed(tmp_path: Path, provider: FakeServer) -> None:
@@ -113,7 +114,7 @@ def test_a_cap_holds_for_a_run_whose_process_is_killed(tmp_path: Path, provider:
         words = [words[0], process.stdout.readline().strip()]
         if more == 2 * CAP:
             break
-        provider.wait_for_calls(back.hold + 1)
+        provider.wait_for_calls(back.hold + CONCURRENCY)  # all calls in progress, so that none is lost on its way
         process.send_signal(signal.SIGKILL)
         process.communicate()
         back.let(more)

@@ -59,6 +59,15 @@ async def test_the_result_has_the_found_prompt_and_its_evidence(tmp_path: Path) 
     assert result.verdict == "improved"
     assert result.best.edits
     assert all(edit.worth is not None and edit.n == 16 for edit in result.best.edits)
+    assert result.test_delta is not None
+    assert result.test_delta.ci95[0] > 0.3
+    for split in (result.seed, result.best):
+        assert split.dev is not None
+        assert split.test is not None
+        assert (split.dev.n, split.test.n) == (
+            24,
+            48,
+        )  # all of dev chose it, and all of test proves it
     assert max(span.gain for span in result.search.spans) > 0.05  # two edits that do the same are worth 0 one by one
     assert result.best.prompt in {point.prompt for point in result.front}
     search = result.search
@@ -71,7 +80,12 @@ async def test_the_result_has_the_found_prompt_and_its_evidence(tmp_path: Path) 
     ids = {event.parent for event in events if isinstance(event, StepStarted)} | {event.candidate for event in raced}
     assert {event.parent for event in raced} <= ids
     assert max(event.items for event in raced) <= 16
-    assert max(event.log_e for event in raced) > 0
+    chances = [event.chance for event in raced if event.chance is not None]
+    assert all(0 <= chance <= 1 for chance in chances)
+    assert max(chances) > 0.95
+    assert {event.log_e for event in raced} == {0.0}  # an adaptive search has no e-values to tell
+    assert result.plan is not None
+    assert result.plan.test == 96
 
 
 @pytest.mark.anyio

@@ -115,12 +115,23 @@ async def test_a_random_difference_is_not_reported_as_improvement(tmp_path: Path
 
 async def test_a_budget_of_calls_is_never_exceeded_and_the_end_is_reserved_first(tmp_path: Path) -> None:
     result, _ = await finish(tmp_path, budget={"calls": 200}, steps=50, model=model("capable"))
-    assert result.usage.calls <= 200
-    assert result.usage.calls >= 190
+    assert 190 <= result.usage.calls <= 200
+    assert result.plan is not None
+    assert result.plan.probe + result.plan.search + result.plan.choose + result.plan.test == 200
+    assert result.plan.test == 96
+    assert result.status == "completed"  # it was planned: the search ended with its calls, and the rest was paid for
+    assert "calls of the search are spent" in result.stop_reason
     assert result.verdict == "improved"
     for measured in (result.seed.test, result.best.test, result.test_delta):
         assert measured is not None
         assert measured.n == 48  # the whole test split
+
+
+async def test_a_budget_of_tokens_stops_the_search_and_the_reason_is_told(tmp_path: Path) -> None:
+    result, _ = await finish(tmp_path, method="local-search", steps=50, budget={"tokens": 9_000})
+    assert result.usage.input_tokens + result.usage.output_tokens <= 9_000
+    assert result.status == "stopped"
+    assert "budget of 9000 tokens is used up" in result.stop_reason
 
 
 async def test_a_budget_too_small_for_any_result_says_so(tmp_path: Path) -> None:

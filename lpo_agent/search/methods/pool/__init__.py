@@ -6,7 +6,6 @@ new text, beside the operators; ``local-search`` has the operators alone, so the
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -20,10 +19,10 @@ from lpo_agent.core import demos
 from lpo_agent.core.guards import Guards
 from lpo_agent.core.task_facts import task_facts
 from lpo_agent.plugins import OWN
-from lpo_agent.search.candidates import seed_of
 from lpo_agent.search.finalists import Finals
 from lpo_agent.search.methods.options import checked
 from lpo_agent.search.methods.pool import operators
+from lpo_agent.search.methods.pool.quick import operators_rng, quick_edits
 from lpo_agent.search.methods.pool.search import PoolSearch
 from lpo_agent.search.methods.pool.telling import Teller
 from lpo_agent.search.methods.pool.writing import EditWriter
@@ -114,19 +113,21 @@ class PoolMethod:
         task, plan, prompt = search.task, search.plan, search.task.prompt
         panel, shown = panel_of(task, plan)
         shown = demos.usable(shown)
-        rng = random.Random(seed_of(plan.seed, "operators"))
+        rng = operators_rng(plan.seed)
         facts = task_facts(task.splits.train, task.labels)
+        quick = [each.edit for each in quick_edits(prompt, facts, shown, plan.demos, plan.seed)]
         first = operators.interleaved(
             operators.insertions(prompt, facts, 1),
             operators.deletions(prompt, rng),
             operators.demonstrations(prompt, shown, plan.demos, rng),
         )
-        waiting = [*first, *operators.insertions(prompt, facts, 3), *operators.swaps(prompt, rng, 4)]
+        waiting = [*quick, *first, *operators.insertions(prompt, facts, 3), *operators.swaps(prompt, rng, 4)]
         finals = Finals(search.scoring, search.rows, search.outcome, panel, search.emit)
         alone = (plan.marker, plan.proposer) == ("influence", "operators")
         writer = None if alone else EditWriter(search.bus, plan, prompt, task.labels)
         teller = Teller(prompt, plan.branches, search.emit)
-        return PoolSearch(search, finals, panel, shown, Guards.of(prompt, panel), waiting, writer, teller)
+        guards = Guards.of(prompt, panel)
+        return PoolSearch(search, finals, panel, shown, guards, waiting, writer, teller, quick=len(quick))
 
 
 NUMBERS: Final = Plan(

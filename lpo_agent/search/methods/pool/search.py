@@ -8,20 +8,22 @@ Calls are counted as if none was known from an earlier session, so a resumed sea
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lpo_agent.core import demos
 from lpo_agent.core.editpool import compatible, compose
-from lpo_agent.core.events import PhaseStarted
+from lpo_agent.core.events import FaultsCounted, PhaseStarted
 from lpo_agent.core.factorial import EditSet, Factorial
 from lpo_agent.core.messages import Trace
 from lpo_agent.core.scores import Scored, values
 from lpo_agent.core.stats import mean
-from lpo_agent.errors import BudgetExceeded, EditRejected
+from lpo_agent.errors import EditRejected
 from lpo_agent.search.attribution import attribute, unmeasured
 from lpo_agent.search.candidates import Candidate, seed_of
+from lpo_agent.search.faults import count, form_of
+from lpo_agent.search.methods.pool import ending
 from lpo_agent.search.methods.pool.known import Known
 from lpo_agent.search.methods.pool.taking_apart import taken_apart
 from lpo_agent.search.methods.pool.telling import Trial, candidate_of, records, result_of
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 SEED: Final[EditSet] = frozenset()
 TRIES: Final = 12
 """Draws for each set of a round, until one is found that can be scored."""
+RESTING: Final = 4
+"""A source that rests for so many steps is not waited for."""
 CALLS_PER_EDIT: Final = 12
 """Calls of the search for which the pool takes one more edit, and the seed prompt's items grow by one."""
 CALLS_PER_ASK: Final = 25
@@ -52,8 +56,6 @@ MOST_SUGGESTED: Final = 16
 LEADERS: Final = 3
 KNOWN: Final = 6
 """Edits are written for one of so many best sets, one with so many answers to learn from."""
-PERFECT: Final = 40
-"""A prompt without a fault on so many items, or on the whole panel, ends the search."""
 
 
 @dataclass(slots=True)
@@ -62,7 +64,9 @@ class PoolSearch:
 
     ``panel``: the training rows that prompts may be scored on. ``shown``: those that may be demonstrations.
     ``waiting``: edits that are not in the pool yet. ``writer``: asks a model for edits, None without one. ``limit`` and
-    ``spent``: model calls of the search. ``suggested``: sets that a source wants to be scored as they are.
+    ``spent``: model calls of the search. ``suggested``: sets that a source wants to be scored as they are. ``quick``:
+    how many of the first edits are tried before all others. ``moved_at``: the calls when the incumbent changed last.
+    ``kept``: the finalists that calls are kept for at the end.
     """
 
     context: Search
@@ -73,13 +77,15 @@ class PoolSearch:
     waiting: list[PoolEdit]
     writer: EditWriter | None
     teller: Teller
+    quick: int = 0
+    kept: int = 1
     model: Factorial = field(default_factory=Factorial)
     limit: int = 0
     spent: int = 0
     asked: int = 0
+    moved_at: int = 0
     step: int = 0
     steps: int = 0
-    over: bool = False
     suggested: list[EditSet] = field(default_factory=list)
     written: dict[int, list[int]] = field(default_factory=dict)
     _prompts: dict[EditSet, Prompt | None] = field(default_factory=dict)
@@ -88,12 +94,24 @@ class PoolSearch:
         """Score sets of edits, round by round, until the calls of the search are spent or nothing is left to learn."""
         context, plan = self.context, self.context.plan
         context.emit(PhaseStarted(phase="search", total=plan.branches * plan.steps))
-        self._prompts[SEED], self.limit, self.steps = context.prompt, plan.search, plan.steps
+        self._prompts[SEED], self.limit = context.prompt, plan.search
+        self.steps = plan.steps if context.spec.steps is not None else plan.search
         rows = self.panel[: min(plan.first_rung, max(1, self.limit // context.rows.calls_each))]
         seed = partial(score_seed, context.scoring, context.rows, context.outcome, context.emit)
         await together([seed, partial(self._score, [Trial(SEED, context.prompt, rows)])])
         self.model.note(SEED, self._dev_scores(context.prompt))
+        self._look()
         await self._steps()
+
+    def _look(self) -> None:
+        """Tell what is wrong with the seed prompt's answers, and have the quick edits scored first."""
+        context = self.context
+        rows = [*self.panel, *context.rows.dev]
+        known = context.scoring.known(context.prompt.text, rows)
+        context.outcome.faults = count(form_of(context.task), [(row, known[row.id]) for row in rows if row.id in known])
+        context.emit(FaultsCounted(faults=context.outcome.faults))
+        self._admit()
+        self.suggested += [frozenset({number}) for number in range(min(self.quick, len(self.model.pool)))]
 
     async def _steps(self) -> None:
         try:
@@ -103,7 +121,7 @@ class PoolSearch:
             self._sum_up()
 
     def _goes_on(self) -> bool:
-        return not self.over and self.spent < self.limit
+        return self.context.outcome.ended is None and self.spent < self.limit
 
     async def _step(self) -> None:
         """Run the rounds of a step, and tell what came of it."""
@@ -113,14 +131,20 @@ class PoolSearch:
         trials: list[Trial] = []
         self.teller.begins(self.step, self._prompt(before))
         for number in range(self.context.plan.rounds):
-            if self._is_perfect(self.model.incumbent):
-                self.over = True
+            if right := self._all_right(self.model.incumbent):
+                self.context.outcome.ended = ending.perfect(right)
             if not self._goes_on():
                 break
             writes = self._asks()
             found, reason = await self._round(number, writes=writes)
             trials, skipped = [*trials, *found], skipped or reason
         self._tell(before, trials, skipped)
+        self.moved_at = self.spent if self.model.incumbent != before else self.moved_at
+        outcome = self.context.outcome
+        if ending.is_stalled(self.spent, self.moved_at):
+            outcome.ended = outcome.ended or ending.stalled(self.spent - self.moved_at)
+        if not self.waiting and self._rests() and ending.nothing_to_gain(self.model):
+            outcome.ended = outcome.ended or ending.CERTAIN
 
     def _asks(self) -> bool:
         """Return whether the writer is asked for edits now: if a source is due, and it was not asked too often."""
@@ -131,7 +155,8 @@ class PoolSearch:
         self._admit()
         rng = random.Random(seed_of(self.context.plan.seed, "round", self.step, number))
         trials, parent = self._trials(rng), self._explained()
-        self.over = not trials and not writes and not self.waiting
+        if not trials and not writes:
+            writes = not self._let_in_one()
         news: list[Written] = []
         works = [partial(self._score, trials)]
         await together([*works, partial(self._write, parent, news)] if writes else works)
@@ -144,6 +169,19 @@ class PoolSearch:
         best = (each for each in self.model.leaders(LEADERS) if len(self.model.scores.get(each, {})) >= KNOWN)
         return next(best, SEED)
 
+    def _let_in_one(self) -> bool:
+        """Let one more edit in where all sets of the pool were scored on all items.
+
+        Without one, end, or return False if a model is to be asked for edits at once.
+        """
+        if self.waiting:
+            self.model.add([self.waiting.pop(0)])
+        elif self._rests():
+            self.context.outcome.ended = ending.EXHAUSTED
+        else:
+            return False
+        return True
+
     def _admit(self) -> None:
         """Let edits into the pool, as many as the calls so far can tell apart."""
         room = self.context.plan.pool + self.spent // CALLS_PER_EDIT - len(self.model.pool)
@@ -151,10 +189,16 @@ class PoolSearch:
             self.model.add(self.waiting[:room])
             del self.waiting[:room]
 
-    def _is_perfect(self, chosen: EditSet) -> bool:
+    def _rests(self) -> bool:
+        """Return whether no source will write soon: there is none, or it was asked often without use."""
+        return self.writer is None or self.writer.rests_long(RESTING)
+
+    def _all_right(self, chosen: EditSet) -> int:
+        """Return on how many items a prompt was scored, if on enough and without a fault, else 0."""
         found = self.model.scores.get(chosen, {})
         on_panel = [found[row.id] for row in self.panel if row.id in found]
-        return len(on_panel) >= min(PERFECT, len(self.panel)) and min(on_panel, default=0.0) >= 1.0
+        enough = len(on_panel) >= min(ending.PERFECT, len(self.panel))
+        return len(on_panel) if enough and min(on_panel, default=0.0) >= 1.0 else 0
 
     def _trials(self, rng: random.Random) -> list[Trial]:
         """Return the sets of this round with their items, for each branch its proposals."""
@@ -197,7 +241,7 @@ class PoolSearch:
         """Return on how many items a set is scored: the incumbent on more, once it seems to be perfect."""
         found = self.model.scores.get(chosen, {})
         faultless = len(found) >= self.context.plan.first_rung and min(found.values()) >= 1.0
-        return PERFECT if faultless else self.context.plan.look
+        return ending.PERFECT if faultless else self.context.plan.look
 
     def _rows(self, chosen: EditSet, asked: set[str], rng: random.Random) -> list[Row]:
         """Return the rows that the set was not scored on, first those where most is known to compare with."""
@@ -243,7 +287,8 @@ class PoolSearch:
     async def _write(self, before: EditSet, news: list[Written]) -> None:
         assert self.writer is not None  # noqa: S101 - for the type checker
         parent = self._prompt(before)
-        known = Known(self.context.prompt, before, self.model)
+        scores = {chosen: dict(found) for chosen, found in self.model.scores.items()}  # others come in meanwhile
+        known = Known(self.context.prompt, before, replace(self.model, scores=scores))
         outcomes = self.context.scoring.known(parent.text, self.panel)
         traces = [Trace(row=row, result=o) for row in self.panel if isinstance(o := outcomes.get(row.id), Scored)]
         news.append(await self.writer.write(self.step, parent, traces, known))
@@ -301,27 +346,46 @@ class PoolSearch:
         outcome.records = records(self.model)
 
     async def confirm(self) -> None:
-        """Choose among the best sets by all that is known of them, with their scores on the whole dev split.
+        """Choose among the best sets by all that is known of them, with their scores on the whole dev split."""
+        await self._go_on()
+        outcome = self.context.outcome
+        if outcome.stopped_by is None and outcome.ended is None:
+            outcome.ended = ending.spent(self.limit) if self.spent >= self.limit else ending.ALL_STEPS
+        await self._choose(self._finalists()[: self.kept])
 
-        Calls that were put aside for more finalists than there are go to the search before.
+    async def _go_on(self) -> None:
+        """Search with the calls that were put aside for finalists that there are not.
+
+        Without any, the test would compare nothing. Then, if there is a cap on calls, half of those for the test go to
+        the search too, and a prompt that is found then is tested on half of the items.
         """
-        context, ledger = self.context, self.context.rows.ledger
-        each, dev = context.rows.calls_each, len(context.rows.dev)
-        test = 2 * each * len(context.rows.test)
-        spare = (context.plan.finalists - len(self._finalists())) * each * dev
-        if spare > 0 and not self.over and context.outcome.stopped_by is None and context.plan.fitted:
-            self.limit += spare
-            self.steps += spare if context.spec.steps is None else 0
-            try:
-                hold = ledger.reserve(calls=test + each * dev, aside=True)
-            except BudgetExceeded:
-                hold = None
-            try:
-                await self._steps()
-            finally:
-                if hold is not None:
-                    ledger.release(hold)
-        await self._choose(self._finalists()[: max(1, context.plan.finalists - (spare > 0))])
+        task, plan = self.context.rows, self.context.plan
+        each, a_finalist, found = task.calls_each, len(task.dev) + len(task.must_pass), len(self._finalists())
+        self.kept = max(1, found)
+        await self._extend(each * (plan.finalists - self.kept) * a_finalist, each * self.kept * a_finalist)
+        half = len(task.test) // 2
+        if half and self._could_go_on() and not self._finalists():
+            self.context.outcome.tested = len(task.test) - half
+            self.context.outcome.remarks.append(
+                f"no prompt seemed better, so calls of the test went to the search: {half} test items are unused"
+            )
+            await self._extend(2 * each * half, each * a_finalist)
+
+    def _could_go_on(self) -> bool:
+        """Return whether the search could use more calls, and has a cap on them."""
+        outcome, caps = self.context.outcome, self.context.spec.budget.calls is not None
+        return caps and outcome.ended is None and outcome.stopped_by is None and self.step < self.steps
+
+    async def _extend(self, calls: int, choice: int) -> None:
+        """Search with this many more calls, while ``choice`` calls and those of the test are put aside."""
+        context, outcome = self.context, self.context.outcome
+        if calls <= 0 or outcome.ended is not None or outcome.stopped_by is not None or not context.plan.fitted:
+            return
+        self.limit += calls
+        self.steps += calls if context.spec.steps is None else 0
+        test = 2 * context.rows.calls_each * len(context.rows.test[: outcome.tested])
+        with context.rows.put_aside(choice + test):
+            await self._steps()
 
     def _finalists(self) -> list[EditSet]:
         """Return the best sets that are thought to be better than the seed prompt and are local, as a proof shows."""

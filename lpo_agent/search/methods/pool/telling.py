@@ -10,9 +10,10 @@ from lpo_agent.core.editpool import compose, joined
 from lpo_agent.core.events import CandidateRaced, Marked, Proposed, StepFinished, StepStarted
 from lpo_agent.core.places import PlaceRecord
 from lpo_agent.core.result import EditResult
-from lpo_agent.core.stats import Z95, log_e_value, mean
+from lpo_agent.core.stats import Z95, mean
 from lpo_agent.core.text import MarkedPrompt, Replacement, splice
 from lpo_agent.search.candidates import Candidate
+from lpo_agent.search.methods.pool.ending import chance_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +86,6 @@ class Teller:
         """Tell what all scores of a set say, beside those of the incumbent on the same items."""
         found, old = model.scores[trial.chosen], model.scores.get(before, {})
         gains = [found[item] - old[item] for item in found if item in old]
-        wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
         average = mean(found.values())
         self.emit(
             CandidateRaced(
@@ -98,7 +98,7 @@ class Teller:
                 survived=trial.chosen == model.incumbent != before,
                 parent=compose(self.seed, [model.pool[n] for n in before]).id,
                 text=trial.prompt.text,
-                log_e=log_e_value(wins, losses) if wins >= losses else -log_e_value(losses, wins),
+                chance=chance_over(model, trial.chosen, before),
                 note=note_of(model, trial.chosen),
             )
         )

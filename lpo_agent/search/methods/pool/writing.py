@@ -123,6 +123,10 @@ class EditWriter:
         """The step in which a source is to be asked next."""
         return min(rest.due for rest in self.rests.values())
 
+    def rests_long(self, steps: int) -> bool:
+        """Return whether each source rests for so many steps or more, as its last edits brought nothing."""
+        return all(rest.steps >= steps for rest in self.rests.values())
+
     def heard(self, step: int, source: str, new: Sequence[PoolEdit]) -> None:
         """Set when to ask a source again: soon after new edits, otherwise after twice the rest of before."""
         rest = self.rests[source]
