@@ -55,6 +55,7 @@ class Factorial:
     posterior: Posterior = field(default_factory=lambda: fit([], {}, Variances()))
     _variances: Variances = field(default_factory=Variances)
     _sets: list[EditSet] = field(default_factory=list)
+    _observations: list[Observation] = field(default_factory=list)
 
     def add(self, edits: Sequence[PoolEdit]) -> int:
         """Add edits to the pool, each once; return how many were new."""
@@ -76,7 +77,7 @@ class Factorial:
         """Fit the posterior around the incumbent, and then take the best known set as the incumbent."""
         ranked = sorted(self.scores, key=lambda each: (-len(self.scores[each]), sorted(each)))
         self._sets = [each for each in ranked if each and len(self.scores[each]) >= OFTEN][:MOST_PACKAGES]
-        observations = [
+        self._observations = observations = [
             Observation(self.terms(chosen), item, score, self._weight(chosen))
             for chosen, found in self.scores.items()
             for item, score in found.items()
@@ -113,16 +114,24 @@ class Factorial:
 
     def chance(self, number: int) -> float:
         """Return the probability that an edit of the pool, alone, is worth more than nothing."""
-        contrast = dict.fromkeys(self.terms(frozenset({number})), 1.0)
-        return NormalDist().cdf(
-            self.posterior.mean(contrast) / math.sqrt(max(1e-12, self.posterior.variance(contrast)))
-        )
+        expected = self.worth(frozenset({number}))
+        return NormalDist().cdf(expected / math.sqrt(max(1e-12, self._variance(number))))
+
+    def _variance(self, number: int) -> float:
+        """Return the variance of the worth of one edit alone."""
+        return self.posterior.variance(dict.fromkeys(self.terms(frozenset({number})), 1.0))
 
     def share(self, chosen: EditSet, members: EditSet) -> tuple[float, float]:
         """Return what some edits of a set are expected to add to it, and the standard deviation of that."""
-        held = dict.fromkeys(self.terms(chosen), 1.0)
-        contrast = {term: 1.0 for term in held if term not in self.terms(chosen - members)}
-        return self.posterior.mean(contrast), math.sqrt(self.posterior.variance(contrast))
+        contrast = self._contrast(chosen, chosen - members)
+        expected = math.fsum(sign * self.posterior.mean((term,)) for term, sign in contrast.items())
+        variance = max(self.posterior.variance(contrast), self.posterior.clustered(contrast, self._observations))
+        return expected, math.sqrt(variance)
+
+    def _contrast(self, chosen: EditSet, other: EditSet) -> dict[Term, float]:
+        """Return the terms in which two sets differ, those of ``other`` with a minus."""
+        one, two = dict.fromkeys(self.terms(chosen), 1.0), dict.fromkeys(self.terms(other), -1.0)
+        return {term: sign for term, sign in (one | two).items() if (term in one) != (term in two)}
 
     def numbers(self, edits: Sequence[PoolEdit]) -> EditSet:
         """Return the set of these edits of the pool."""
@@ -144,7 +153,11 @@ class Factorial:
 
     def leaner(self, chosen: EditSet) -> EditSet:
         """Return a set without the edit that adds least to it: whether it does is seen when both were scored."""
-        return chosen - {min(chosen, key=lambda n: (self.share(chosen, frozenset({n}))[0], n))} if chosen else chosen
+        return chosen - {min(chosen, key=lambda n: (self._adds(chosen, n), n))} if chosen else chosen
+
+    def _adds(self, chosen: EditSet, number: int) -> float:
+        held = self.terms(chosen - {number})
+        return self.posterior.mean([term for term in self.terms(chosen) if term not in held])
 
     def draw(self, rng: random.Random, most: int, scale: float = 1.0) -> EditSet:
         """Draw a set of at most ``most`` edits: the best one under effects that are drawn from the posterior."""
@@ -153,7 +166,7 @@ class Factorial:
 
     def expected(self, most: int) -> EditSet:
         """Return the set of at most ``most`` edits that is best as far as is known, by careful estimates of effects."""
-        doubt = {n: CAUTION * self.share(frozenset({n}), frozenset({n}))[1] for n in range(len(self.pool))}
+        doubt = {n: CAUTION * math.sqrt(self._variance(n)) for n in range(len(self.pool))}
         return self.best(lambda term: self.posterior.mean((term,)), most, doubt)
 
     def best(self, effect: Callable[[Term], float], most: int, doubt: Mapping[int, float] | None = None) -> EditSet:

@@ -97,6 +97,48 @@ class Posterior:
         half = forward(self.factor, vector)
         return math.fsum(each * each for each in half) + apart
 
+    def spread(self) -> dict[Term, float]:
+        """Return the variance of the effect of each observed term."""
+        size = len(self.means)
+        found = [0.0] * size
+        for at in range(size):
+            column: list[float] = [1.0 / self.factor[at][at]]
+            for row in self.factor[at + 1 :]:
+                column.append(-sum(map(mul, row[at:-1], column)) / row[-1])
+            found[at] = math.fsum(each * each for each in column)
+        return {term: found[at] for term, at in self.terms.items()}
+
+    def clustered(self, contrast: Mapping[Term, float], observations: Sequence[Observation]) -> float:
+        """Return the variance of a weighted sum of effects as the scatter between items shows it.
+
+        An edit helps with some items and not with others, so many scores of one item tell less than as many items.
+        This is the variance that is robust to clusters (Liang and Zeger 1986), with the prior's part added.
+        """
+        vector = [0.0] * len(self.means)
+        for term, weight in contrast.items():
+            if term in self.terms:
+                vector[self.terms[term]] += weight
+        pull = backward(self.factor, forward(self.factor, vector))
+        held = [Prior(*LEVEL), *(self.priors[term] for term in self.terms)]
+        found = math.fsum(each * each / prior.variance for each, prior in zip(pull, held, strict=True))
+        groups = _by_item(observations)
+        for group in groups.values():
+            found += self._moved(group, pull) ** 2 * len(groups) / max(1, len(groups) - 1)
+        unseen = ((t, w) for t, w in contrast.items() if t not in self.terms and t in self.priors)
+        return found + math.fsum(weight * weight * self.priors[term].variance for term, weight in unseen)
+
+    def _moved(self, group: Sequence[Observation], pull: Sequence[float]) -> float:
+        """Return by how much the scores of one item moved an estimate; ``pull``: what moves it by one."""
+        columns = [[0, *(self.terms[t] for t in each.terms if t in self.terms)] for each in group]
+        rest = [each.score - math.fsum(self.means[c] for c in cs) for each, cs in zip(group, columns, strict=True)]
+        total = math.fsum(each.weight for each in group)
+        weighted = math.fsum(each.weight * r for each, r in zip(group, rest, strict=True))
+        own = weighted * self.variances.items / (self.variances.noise + total * self.variances.items)
+        return math.fsum(
+            each.weight * (r - own) * math.fsum(pull[c] for c in cs)
+            for each, r, cs in zip(group, rest, columns, strict=True)
+        ) / self.variances.noise
+
     def interval(self, term: Term, z: float = 1.6448536269514722) -> tuple[float, float]:
         """Return the central interval of a term's effect; its default covers 90 %."""
         centre, half = self._mean(term), z * math.sqrt(self.variance({term: 1.0}))
