@@ -24,7 +24,7 @@ import json
 import math
 import re
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist, mean
 from typing import TYPE_CHECKING, Any, Final
@@ -55,7 +55,11 @@ SHORT: Final = "Have a look at the thing below, and tell me in a few words what 
 LONG: Final = "\n".join(
     f"Rule {number}: when the {noun} is {state}, note it and go on." if number != 17 else "Rule 17: never give a reply."
     for number, (noun, state) in enumerate(
-        ((noun, state) for noun in ("order", "parcel", "letter", "bill", "visit") for state in "late lost open paid new old".split()),
+        (
+            (noun, state)
+            for noun in ("order", "parcel", "letter", "bill", "visit")
+            for state in ("late", "lost", "open", "paid", "new", "old")
+        ),
         start=1,
     )
 )
@@ -110,14 +114,18 @@ def true_score(kind: str, land: int, text: str) -> float:
     held = [each for each in added if each in text] + (["example"] if "Example:" in text else [])
     effects = [effect(kind, land, each) * _place(kind, land, each, text) for each in held]
     effects += [effect(kind, land, each) for each in phrased if each not in text]
-    base = {"labels": 0.25, "rare": 0.45, "harmful": 0.6}.get(kind, (0.1, 0.3, 0.5)[int(3 * chance("base", kind, land))])
+    base = {"labels": 0.25, "rare": 0.45, "harmful": 0.6}.get(
+        kind, (0.1, 0.3, 0.5)[int(3 * chance("base", kind, land))]
+    )
     gains, harms = math.fsum(max(0.0, e) for e in effects), math.fsum(min(0.0, e) for e in effects)
     if kind in {"saturating", "labels", "graded"}:
         gains = 0.5 * math.tanh(2 * gains)
     if kind == "pair":
         gains = 0.3 * all(each in text for each in pair(land))
     if kind == "single":
-        gains = 0.15 * (sorted((*added, *phrased))[int(chance("one", land) * len(added + phrased))] in _changes(kind, text))
+        gains = 0.15 * (
+            sorted((*added, *phrased))[int(chance("one", land) * len(added + phrased))] in _changes(kind, text)
+        )
     if kind == "long":
         gains = 0.4 * (FAULT not in text)
     return min(0.97, max(0.02, base + gains + harms))
@@ -151,7 +159,9 @@ def answer(call: Call) -> str:
     item, kind, land = int(found[1]), found[2], int(found[3])
     prompt = text[: found.start()] + "{input}" + text[found.end() :]
     score = true_score(kind, land, prompt)
-    hard, luck = (NORMAL.inv_cdf(0.001 + 0.998 * chance(*key)) for key in (("item", item, kind, land), ("luck", item, prompt)))
+    hard, luck = (
+        NORMAL.inv_cdf(0.001 + 0.998 * chance(*key)) for key in (("item", item, kind, land), ("luck", item, prompt))
+    )
     if kind == "graded":
         return f"{min(1.0, max(0.0, score + 0.15 * hard + 0.1 * luck)):.3f}"
     wanted, known = target(kind, land, item), labels(kind)
@@ -211,7 +221,8 @@ def look(kind: str, land: int, result: RunResult, search: PoolSearch, found: Fou
         found.kept.append(abs(truth - edit.worth) <= Z90 / Z95 * (edit.ci95[1] - edit.ci95[0]) / 2)
         found.excess.append(edit.worth - truth)
     model = search.model
-    chosen = next((each for each, prompt in search._prompts.items() if prompt is not None and prompt.text == end), frozenset())
+    made = {compose(seed, [model.pool[n] for n in each]).text: each for each in model.scores}
+    chosen = made.get(end, frozenset())
     for number in sorted({n for each in model.scores for n in each}):
         rest = chosen - {number}
         if not compatible([model.pool[n] for n in rest], model.pool[number]):
@@ -233,26 +244,31 @@ async def searches(kind: str, lands: Sequence[int], calls: int, sizes: Sequence[
     """Run one search on each land of a kind."""
     found = Found()
     model = ScriptedModel(answer, "lands")
-    method = Kept(LOCAL_SEARCH.name, LOCAL_SEARCH.numbers, LOCAL_SEARCH.proposer)
+    method: Any = Kept(LOCAL_SEARCH.name, LOCAL_SEARCH.numbers, LOCAL_SEARCH.proposer)
     metric = graded if kind == "graded" else "exact"
     async with open_session(env=Environment(home), model=model, cache=False) as session:
         for land in lands:
             result = await session.optimize(
-                seed_prompt(kind), [], metric=metric, method=method, seed=land, budget={"calls": calls},
+                seed_prompt(kind),
+                [],
+                metric=metric,
+                method=method,
+                seed=land,
+                budget={"calls": calls},
                 **splits(kind, land, sizes, home),
             )
             look(kind, land, result, method.last[0], found)
     return found
 
 
-def splits(kind: str, land: int, sizes: Sequence[int], home: Path) -> dict[str, Path]:
+def splits(kind: str, land: int, sizes: Sequence[int], home: Path) -> dict[str, Any]:
     """Write the rows of a land as files of train, dev and test rows."""
-    start, found = 0, {}
+    start, found = 0, dict[str, Any]()
     for name, size in zip(("train", "dev", "test"), sizes, strict=True):
         numbers = range(start, start + size)
         rows = [{"input": f"item {n} of {kind} {land}", "target": target(kind, land, n)} for n in numbers]
-        found[name] = home / f"{name}.jsonl"
-        found[name].write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        found[name] = path = home / f"{name}.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
         start += size
     return found
 

@@ -44,6 +44,8 @@ TRIES: Final = 12
 """Draws for each set of a round, until one is found that can be scored."""
 CALLS_PER_EDIT: Final = 12
 """Calls of the search for which the pool takes one more edit, and the seed prompt's items grow by one."""
+PROVING: Final = 0.85
+"""After this share of the search, each edit of the incumbent is left out, to see whether it adds to the others."""
 PERFECT: Final = 40
 """A prompt without a fault on so many items, or on the whole panel, ends the search."""
 
@@ -167,10 +169,13 @@ class PoolSearch:
     def _draw(self, number: int, rng: random.Random) -> EditSet:
         """Return the set of a place in the round: first the best guess, then one of the leaders, then draws."""
         most = max(self.context.plan.size, len(self.model.incumbent) + 2)
+        incumbent = self.model.incumbent
+        if incumbent and self.spent > PROVING * self.limit:
+            return incumbent - {rng.choice([*sorted(incumbent), -1])}
         if number == 0:
             return self.model.expected(most)
         if number == 1:
-            leaner = self.model.leaner(self.model.incumbent)
+            leaner = self.model.leaner(incumbent)
             return rng.choice([*self.model.leaders(2), leaner, leaner])
         if self.suggested:
             return self.suggested.pop(0)
