@@ -69,6 +69,15 @@ def test_every_operator_changes_only_its_place_and_comes_from_train() -> None:
         assert child.placeholders == SEED.placeholders
 
 
+def test_whole_sentences_of_a_long_prompt_are_left_out_and_a_short_one_has_phrases_only() -> None:
+    long = Prompt(text="\n".join(f"Rule {n}: do a thing." for n in range(12)) + "\n{input}")
+    found = operators.sentence_deletions(long)
+    assert [each.span.of(long.text).strip() for each in found] == [f"Rule {n}: do a thing." for n in range(12)]
+    for each in found:
+        assert compose(long, [each]).placeholders == long.placeholders
+    assert operators.sentence_deletions(SEED) == []
+
+
 class Shuffled:
     """Answers after a random number of turns of the event loop, so that replies come in any order."""
 

@@ -113,9 +113,10 @@ class PoolMethod:
         shown = demos.usable(shown)
         rng = random.Random(seed_of(plan.seed, "operators"))
         facts = task_facts(task.splits.train, task.labels)
+        sentences = operators.sentence_deletions(prompt)
         first = operators.interleaved(
             operators.insertions(prompt, facts, 1),
-            operators.deletions(prompt),
+            [*sentences, *operators.deletions(prompt)],
             operators.demonstrations(prompt, shown, plan.demos, rng),
         )
         waiting = [*first, *operators.insertions(prompt, facts, 3), *operators.swaps(prompt, rng, 4)]
@@ -123,7 +124,9 @@ class PoolMethod:
         alone = (plan.marker, plan.proposer) == ("influence", "operators")
         writer = None if alone else EditWriter(search.bus, plan, prompt)
         teller = Teller(prompt, plan.branches, search.emit)
-        return PoolSearch(search, finals, panel, shown, Guards.of(prompt, panel), waiting, writer, teller)
+        return PoolSearch(
+            search, finals, panel, shown, Guards.of(prompt, panel), waiting, writer, teller, room=len(sentences)
+        )
 
 
 NUMBERS: Final = Plan(

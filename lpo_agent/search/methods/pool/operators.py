@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lpo_agent.core.task_facts import TaskFacts
     from lpo_agent.core.text import Prompt
 
+LONG: Final = 10
+"""A prompt of more sentences than that is long: whole sentences are left out first, then phrases."""
 SHOWN: Final = (2, 1, 4)
 """How many demonstrations an edit puts in; it is one edit, because examples work together."""
 
@@ -83,6 +85,18 @@ def deletions(prompt: Prompt) -> list[PoolEdit]:
         )
         found.append(PoolEdit(cut, "", "delete"))
     return found
+
+
+def sentence_deletions(prompt: Prompt) -> list[PoolEdit]:
+    """Return for a long prompt the edits that leave out one sentence each, none for a short one."""
+    text, found = prompt.text, []
+    points = [each for each in insertion_points(prompt) if text[each.start - 1 : each.start] != ":"]
+    for one, other in pairwise(points):
+        if any(region.start <= one.start and other.end <= region.end for region in prompt.free_spans()):
+            blank = len(text[one.start : other.end]) - len(text[one.start : other.end].lstrip())
+            if text[one.start + blank : other.end].strip(" \t\n.:!?-*#"):
+                found.append(PoolEdit(Span(one.start, other.end), "", "cut sentence"))
+    return found if len(found) > LONG else []
 
 
 def swaps(prompt: Prompt, rng: random.Random, most: int) -> list[PoolEdit]:

@@ -56,7 +56,8 @@ class PoolSearch:
 
     ``panel``: the training rows that prompts may be scored on. ``shown``: those that may be demonstrations.
     ``waiting``: edits that are not in the pool yet. ``writer``: asks a model for edits, None without one. ``limit`` and
-    ``spent``: model calls of the search. ``suggested``: sets that a source wants to be scored as they are.
+    ``spent``: model calls of the search. ``room``: edits that a pool may hold more, for a long prompt.
+    ``suggested``: sets that a source wants to be scored as they are.
     """
 
     context: Search
@@ -68,6 +69,7 @@ class PoolSearch:
     writer: EditWriter | None
     teller: Teller
     model: Factorial = field(default_factory=Factorial)
+    room: int = 0
     limit: int = 0
     spent: int = 0
     asked: int = 0
@@ -131,7 +133,7 @@ class PoolSearch:
 
     def _admit(self) -> None:
         """Let edits into the pool, as many as the calls so far can tell apart."""
-        room = self.context.plan.pool + self.spent // CALLS_PER_EDIT - len(self.model.pool)
+        room = self.context.plan.pool + self.room + self.spent // CALLS_PER_EDIT - len(self.model.pool)
         if room > 0:
             self.model.add(self.waiting[:room])
             del self.waiting[:room]
