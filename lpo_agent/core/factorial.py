@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import combinations
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,7 @@ from lpo_agent.core.posterior import Observation, Posterior, Prior, Term, Varian
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 EditSet = frozenset[int]
 """Numbers of edits in the pool; the empty set is the seed prompt."""
@@ -29,9 +30,11 @@ TEXT: Final = Prior(-0.005, 0.08**2)
 THEME: Final = Prior(0.0, 0.10**2)
 PACKAGE: Final = Prior(0.0, 0.06**2)
 """Prior of what a pair of edits, or a whole prompt, adds to the sum of its edits."""
+GROUPS: Final = {"edit": "single", "text": "single", "theme": "single", "pair": "package", "set": "package"}
+"""Terms whose variances are estimated together."""
 PRIORS: Final[Mapping[str, Prior]] = {"edit": EDIT, "text": TEXT, "theme": THEME, "pair": PACKAGE, "set": PACKAGE}
 OFTEN: Final = 3
-"""Scores of a whole prompt, or of two edits together, from which on they have a term of their own."""
+"""Scores of a whole prompt from which on it has a term of its own."""
 ASSUMED: Final = 10
 """Edits for which the assumed mean of a source's edits counts."""
 MARGIN: Final = 0.01
@@ -41,6 +44,13 @@ CAUTION: Final = 0.7
 WORD: Final = 0.0002
 """What a word must be worth: the cost of a longer prompt, in points of score."""
 MOST_PACKAGES: Final = 12
+"""Whole prompts, and also pairs of edits, that have a term of their own at most."""
+TOGETHER: Final = 6
+"""Scores of two edits together from which on the pair has a term of its own."""
+RENEWED: Final = 1.2
+"""The variances of effects are estimated anew when there are this many times more scores."""
+KNOWN: Final = 12
+"""Effects for which the assumed variances of effects count."""
 NEAR: Final = 3
 """Edits by which a set must differ from the incumbent for its scores to count half."""
 
@@ -55,6 +65,10 @@ class Factorial:
     posterior: Posterior = field(default_factory=lambda: fit([], {}, Variances()))
     _variances: Variances = field(default_factory=Variances)
     _sets: list[EditSet] = field(default_factory=list)
+    _pairs: dict[EditSet, Term] = field(default_factory=dict)
+    _scales: dict[str, float] = field(default_factory=dict)
+    _renewed_at: int = 12
+    _observations: list[Observation] = field(default_factory=list)
 
     def add(self, edits: Sequence[PoolEdit]) -> int:
         """Add edits to the pool, each once; return how many were new."""
@@ -70,30 +84,64 @@ class Factorial:
     def terms(self, chosen: EditSet) -> tuple[Term, ...]:
         """Return the terms of the model that a set holds; two edits of one theme hold it once."""
         own = dict.fromkeys(term for number in sorted(chosen) for term in self.pool[number].terms)
-        return (*own, ("set", tuple(sorted(chosen)))) if chosen in self._sets else tuple(own)
+        pairs = tuple(term for pair, term in self._pairs.items() if pair <= chosen)
+        whole = (set_term(chosen),) if chosen in self._sets else ()
+        return (*own, *pairs, *whole)
 
     def refit(self) -> None:
         """Fit the posterior around the incumbent, and then take the best known set as the incumbent."""
         ranked = sorted(self.scores, key=lambda each: (-len(self.scores[each]), sorted(each)))
         self._sets = [each for each in ranked if each and len(self.scores[each]) >= OFTEN][:MOST_PACKAGES]
-        observations = [
-            Observation(self.terms(chosen), item, score, self._weight(chosen))
-            for chosen, found in self.scores.items()
-            for item, score in found.items()
-        ]
-        priors = self._priors()
-        self.posterior = fit(observations, priors, self._variances)
-        self._variances = variances_of(observations, self.posterior)
+        self._pairs = {pair: ("pair", *sorted(pair)) for pair in self._often_together()}
+        self._observations = list(self._observed())
+        self.posterior = fit(self._observations, self._priors(), self._variances)
+        self._variances = variances_of(self._observations, self.posterior)
+        if len(self._observations) >= RENEWED * self._renewed_at:
+            self._renewed_at = len(self._observations)
+            self._scales = self._scaled()
         self.incumbent = self.leaders(1)[0]
+
+    def _observed(self) -> Iterator[Observation]:
+        for chosen, found in self.scores.items():
+            terms, weight = self.terms(chosen), self._weight(chosen)
+            yield from (Observation(terms, item, score, weight) for item, score in found.items())
+
+    def _often_together(self) -> list[EditSet]:
+        """Return the pairs of edits that were scored together most often, in several sets of different edits."""
+        counts: dict[EditSet, list[int]] = {}
+        for chosen, found in self.scores.items():
+            for pair in combinations(sorted(chosen), 2):
+                count = counts.setdefault(frozenset(pair), [0, 0])
+                count[0] += len(found)
+                count[1] += 1
+        often = [pair for pair, (scores, sets) in counts.items() if scores >= TOGETHER and sets > 1]
+        return sorted(often, key=lambda pair: (-counts[pair][0], sorted(pair)))[:MOST_PACKAGES]
 
     def _priors(self) -> dict[Term, Prior]:
         """Return the prior of each term; that of an edit has the mean that the edits of its source showed so far."""
         credit = self._credit()
         found: dict[Term, Prior] = {}
         for each in self.pool:
-            found |= {term: PRIORS[str(term[0])] for term in each.terms}
-            found[each.terms[0]] = Prior(credit.get(each.source, EDIT.mean), EDIT.variance)
-        return found | {("set", tuple(sorted(each))): PACKAGE for each in self._sets}
+            found |= {term: self._prior(str(term[0])) for term in each.terms}
+            found[each.terms[0]] = self._prior("edit", credit.get(each.source))
+        found |= dict.fromkeys(self._pairs.values(), self._prior("pair"))
+        return found | dict.fromkeys(map(set_term, self._sets), self._prior("set"))
+
+    def _prior(self, kind: str, mean: float | None = None) -> Prior:
+        assumed = PRIORS[kind]
+        return Prior(assumed.mean if mean is None else mean, assumed.variance * self._scales.get(GROUPS[kind], 1.0))
+
+    def _scaled(self) -> dict[str, float]:
+        """Return for the two groups of terms how large effects vary, relative to what was assumed.
+
+        An empirical Bayes estimate (one step of the EM algorithm: Dempster, Laird and Rubin 1977), shrunk to 1.
+        """
+        found = {group: [1.0] * KNOWN for group in GROUPS.values()}
+        for term, variance in self.posterior.spread().items():
+            kind, prior = str(term[0]), self.posterior.priors[term]
+            square = (self.posterior.mean((term,)) - prior.mean) ** 2 + variance
+            found[GROUPS[kind]].append(square / PRIORS[kind].variance)
+        return {group: math.fsum(squares) / len(squares) for group, squares in found.items()}
 
     def _credit(self) -> dict[str, float]:
         """Return by source the mean worth of its edits that were scored, shrunk to that of an edit without credit."""
@@ -113,16 +161,24 @@ class Factorial:
 
     def chance(self, number: int) -> float:
         """Return the probability that an edit of the pool, alone, is worth more than nothing."""
-        contrast = dict.fromkeys(self.terms(frozenset({number})), 1.0)
-        return NormalDist().cdf(
-            self.posterior.mean(contrast) / math.sqrt(max(1e-12, self.posterior.variance(contrast)))
-        )
+        expected = self.worth(frozenset({number}))
+        return NormalDist().cdf(expected / math.sqrt(max(1e-12, self._variance(number))))
+
+    def _variance(self, number: int) -> float:
+        """Return the variance of the worth of one edit alone."""
+        return self.posterior.variance(dict.fromkeys(self.terms(frozenset({number})), 1.0))
 
     def share(self, chosen: EditSet, members: EditSet) -> tuple[float, float]:
         """Return what some edits of a set are expected to add to it, and the standard deviation of that."""
-        held = dict.fromkeys(self.terms(chosen), 1.0)
-        contrast = {term: 1.0 for term in held if term not in self.terms(chosen - members)}
-        return self.posterior.mean(contrast), math.sqrt(self.posterior.variance(contrast))
+        contrast = self._contrast(chosen, chosen - members)
+        expected = math.fsum(sign * self.posterior.mean((term,)) for term, sign in contrast.items())
+        variance = max(self.posterior.variance(contrast), self.posterior.clustered(contrast, self._observations))
+        return expected, math.sqrt(variance)
+
+    def _contrast(self, chosen: EditSet, other: EditSet) -> dict[Term, float]:
+        """Return the terms in which two sets differ, those of ``other`` with a minus."""
+        one, two = dict.fromkeys(self.terms(chosen), 1.0), dict.fromkeys(self.terms(other), -1.0)
+        return {term: sign for term, sign in (one | two).items() if (term in one) != (term in two)}
 
     def numbers(self, edits: Sequence[PoolEdit]) -> EditSet:
         """Return the set of these edits of the pool."""
@@ -144,7 +200,11 @@ class Factorial:
 
     def leaner(self, chosen: EditSet) -> EditSet:
         """Return a set without the edit that adds least to it: whether it does is seen when both were scored."""
-        return chosen - {min(chosen, key=lambda n: (self.share(chosen, frozenset({n}))[0], n))} if chosen else chosen
+        return chosen - {min(chosen, key=lambda n: (self._adds(chosen, n), n))} if chosen else chosen
+
+    def _adds(self, chosen: EditSet, number: int) -> float:
+        held = self.terms(chosen - {number})
+        return self.posterior.mean([term for term in self.terms(chosen) if term not in held])
 
     def draw(self, rng: random.Random, most: int, scale: float = 1.0) -> EditSet:
         """Draw a set of at most ``most`` edits: the best one under effects that are drawn from the posterior."""
@@ -153,7 +213,7 @@ class Factorial:
 
     def expected(self, most: int) -> EditSet:
         """Return the set of at most ``most`` edits that is best as far as is known, by careful estimates of effects."""
-        doubt = {n: CAUTION * self.share(frozenset({n}), frozenset({n}))[1] for n in range(len(self.pool))}
+        doubt = {n: CAUTION * math.sqrt(self._variance(n)) for n in range(len(self.pool))}
         return self.best(lambda term: self.posterior.mean((term,)), most, doubt)
 
     def best(self, effect: Callable[[Term], float], most: int, doubt: Mapping[int, float] | None = None) -> EditSet:
@@ -162,16 +222,38 @@ class Factorial:
         ``doubt``: by edit, what is taken off its effect.
         """
         off = {n: self.cost(n) + (doubt[n] if doubt else 0.0) for n in range(len(self.pool))}
-        chosen: list[int] = []
+        chosen: frozenset[int] = frozenset()
         held: set[Term] = set()
-        left = {number: each.terms for number, each in enumerate(self.pool)}
-        while left and len(chosen) < most:
-            gains = {n: sum(effect(t) for t in terms if t not in held) - off[n] for n, terms in left.items()}
-            number = max(gains, key=lambda n: (gains[n], -n))
-            if gains[number] <= 0:
+        left = [*(frozenset({n}) for n in off), *self._pairs]
+        while left:
+            adds = {each: self._new_terms(chosen, each, held) for each in left}
+            gains = {each: sum(map(effect, adds[each])) - sum(off[n] for n in each - chosen) for each in left}
+            first = max(left, key=lambda each: (gains[each], [-n for n in sorted(each)]))
+            if gains[first] <= 0:
                 break
-            chosen.append(number)
-            held.update(left.pop(number))
-            taken = [self.pool[n] for n in chosen]
-            left = {n: terms for n, terms in left.items() if compatible(taken[-1:], self.pool[n])}
-        return frozenset(chosen)
+            chosen |= first
+            held.update(adds[first])
+            left = [each for each in left if self._fits(chosen, each, most)]
+        return chosen
+
+    def _new_terms(self, chosen: EditSet, added: EditSet, held: Collection[Term]) -> list[Term]:
+        """Return the terms, of edits and of pairs, that a set gets with more edits."""
+        own = dict.fromkeys(term for n in sorted(added) for term in self.pool[n].terms)
+        both = chosen | added
+        pairs = [term for pair, term in self._pairs.items() if pair & added and pair <= both]
+        return [term for term in (*own, *pairs) if term not in held]
+
+    def _fits(self, chosen: EditSet, added: EditSet, most: int) -> bool:
+        """Return whether edits can be added to a set of at most ``most`` edits."""
+        new = sorted(added - chosen)
+        taken = [self.pool[n] for n in sorted(chosen)]
+        for number in new:
+            if not compatible(taken, self.pool[number]):
+                return False
+            taken.append(self.pool[number])
+        return bool(new) and len(taken) <= most
+
+
+def set_term(chosen: EditSet) -> Term:
+    """Return the term of a whole prompt."""
+    return ("set", tuple(sorted(chosen)))

@@ -53,6 +53,7 @@ _STUTTER = (
     re.compile(r"(?<=[^\s.])[ \t]?\.[ \t]+\.(?![ \t]*\.|\w|/)"),
     re.compile(r"[,\u060c][ \t]*\.(?![ \t]*\.|\w|/)|\uff0c\u3002|\u3002\uff0c"),
 )
+_SENTENCE = re.compile(r"[^.!?:\n]*\w[ \t]+\w[^.!?:\n]*[.!?](?=\s|$)")
 _PAIRS = ("()", "[]", "{}", "\uff08\uff09", "\u300c\u300d", "\u300e\u300f", "\u3010\u3011", "\u300a\u300b")
 _QUOTES = ('"', "\u201c\u201d\u201e\u201f", "\u00ab\u00bb", "`")
 _ESCAPES = re.compile(r"\\(?:left|right)?[()\[\]{}\"`.|]")
@@ -170,6 +171,8 @@ def _flaws(text: str) -> dict[str, str]:
         for match in _DOUBLED.finditer(prose)
         if match[1].casefold() not in _MAY_DOUBLE
     }
+    sentences = Counter(" ".join(match[0].casefold().split()) for match in _SENTENCE.finditer(prose))
+    found |= {f"again {each}": "a sentence stands twice" for each, count in sentences.items() if count > 1}
     found |= {f"stutter {n}": "punctuation is doubled" for n, mark in enumerate(_STUTTER) if mark.search(prose)}
     if len(_FENCE.findall(text)) % 2:
         found["fence"] = "a code fence is not closed"

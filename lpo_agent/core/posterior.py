@@ -97,6 +97,46 @@ class Posterior:
         half = forward(self.factor, vector)
         return math.fsum(each * each for each in half) + apart
 
+    def spread(self) -> dict[Term, float]:
+        """Return the variance of the effect of each observed term."""
+        size = len(self.means)
+        found = [0.0] * size
+        for at in range(size):
+            column: list[float] = [1.0 / self.factor[at][at]]
+            for row in self.factor[at + 1 :]:
+                column.append(-sum(map(mul, row[at:-1], column)) / row[-1])
+            found[at] = math.fsum(each * each for each in column)
+        return {term: found[at] for term, at in self.terms.items()}
+
+    def clustered(self, contrast: Mapping[Term, float], observations: Sequence[Observation]) -> float:
+        """Return the variance of a weighted sum of effects as the scatter between items shows it.
+
+        An edit helps with some items and not with others, so many scores of one item tell less than as many items.
+        This is the variance that is robust to clusters (Liang and Zeger 1986), with the prior's part added.
+        """
+        vector = [0.0] * len(self.means)
+        for term, weight in contrast.items():
+            if term in self.terms:
+                vector[self.terms[term]] += weight
+        pull = backward(self.factor, forward(self.factor, vector))
+        held = [Prior(*LEVEL), *(self.priors[term] for term in self.terms)]
+        found = math.fsum(each * each / prior.variance for each, prior in zip(pull, held, strict=True))
+        groups = _by_item(observations)
+        for group in groups.values():
+            found += self._moved(group, pull) ** 2 * len(groups) / max(1, len(groups) - 1)
+        unseen = ((t, w) for t, w in contrast.items() if t not in self.terms and t in self.priors)
+        return found + math.fsum(weight * weight * self.priors[term].variance for term, weight in unseen)
+
+    def _moved(self, group: Sequence[Observation], pull: Sequence[float]) -> float:
+        """Return by how much the scores of one item moved an estimate; ``pull``: what moves it by one."""
+        rest = [each.score - self.level - self.mean(each.terms) for each in group]
+        pulls = [pull[0] + math.fsum(pull[self.terms[t]] for t in each.terms if t in self.terms) for each in group]
+        total = math.fsum(each.weight for each in group)
+        weighted = math.fsum(each.weight * r for each, r in zip(group, rest, strict=True))
+        own = weighted * self.variances.items / (self.variances.noise + total * self.variances.items)
+        moved = (each.weight * (r - own) * p for each, r, p in zip(group, rest, pulls, strict=True))
+        return math.fsum(moved) / self.variances.noise
+
     def interval(self, term: Term, z: float = 1.6448536269514722) -> tuple[float, float]:
         """Return the central interval of a term's effect; its default covers 90 %."""
         centre, half = self._mean(term), z * math.sqrt(self.variance({term: 1.0}))
@@ -123,8 +163,8 @@ def fit(observations: Sequence[Observation], priors: Mapping[Term, Prior], varia
     for at, prior in enumerate([Prior(*LEVEL), *(priors[term] for term in terms)]):
         precision[at][at] = 1.0 / prior.variance
         right[at] = prior.mean / prior.variance
-    for group in _by_item(observations).values():
-        _add_item(precision, right, group, terms, variances)
+    _add_scores(precision, right, observations, terms, variances.noise)
+    _take_off_items(precision, right, observations, terms, variances)
     factor = cholesky(precision)
     means = backward(factor, forward(factor, right))
     return Posterior(terms, means, factor, means[0], variances, priors)
@@ -137,33 +177,54 @@ def _by_item(observations: Sequence[Observation]) -> dict[str, list[Observation]
     return groups
 
 
-def _add_item(
+def _add_scores(
     precision: list[list[float]],
     right: list[float],
-    group: Sequence[Observation],
+    observations: Sequence[Observation],
+    terms: Mapping[Term, int],
+    noise: float,
+) -> None:
+    """Add the scores, as if items had no effects; scores of one prompt are added up first."""
+    sums: dict[tuple[tuple[Term, ...], float], list[float]] = {}
+    for each in observations:
+        total = sums.setdefault((each.terms, each.weight), [0.0, 0.0])
+        total[0] += each.weight / noise
+        total[1] += each.weight * each.score / noise
+    for (held, _), (weight, scored) in sums.items():
+        row = [0, *(terms[t] for t in held if t in terms)]
+        for one in row:
+            right[one] += scored
+            line = precision[one]
+            for other in row:
+                line[other] += weight
+
+
+def _take_off_items(
+    precision: list[list[float]],
+    right: list[float],
+    observations: Sequence[Observation],
     terms: Mapping[Term, int],
     variances: Variances,
 ) -> None:
-    """Add one item's scores, with the item's effect integrated out (by the Sherman-Morrison formula)."""
-    rows = [([0, *(terms[t] for t in each.terms if t in terms)], each.score, each.weight) for each in group]
-    total = math.fsum(weight for _, _, weight in rows)
-    shared = variances.items / (variances.noise + total * variances.items)
-    sums: dict[int, float] = {}
-    scored = 0.0
-    for columns, score, weight in rows:
-        scored += weight * score
-        for one in columns:
-            sums[one] = sums.get(one, 0.0) + weight
-            right[one] += weight * score / variances.noise
-            line = precision[one]
-            for other in columns:
-                line[other] += weight / variances.noise
-    scale = shared / variances.noise
-    for one, amount in sums.items():
-        line, times = precision[one], scale * amount
-        right[one] -= times * scored
-        for other, another in sums.items():
-            line[other] -= times * another
+    """Integrate the items' effects out (by the Sherman-Morrison formula for each item)."""
+    groups = list(_by_item(observations).values())
+    columns = [[0.0] * len(groups) for _ in right]
+    scored = []
+    for number, group in enumerate(groups):
+        total = math.fsum(each.weight for each in group)
+        scale = math.sqrt(variances.items / (variances.noise + total * variances.items) / variances.noise)
+        scored.append(scale * math.fsum(each.weight * each.score for each in group))
+        columns[0][number] = scale * total
+        for each in group:
+            pull = scale * each.weight
+            for term in each.terms:
+                if term in terms:
+                    columns[terms[term]][number] += pull
+    for one, column in enumerate(columns):
+        right[one] -= sum(map(mul, column, scored))
+        line = precision[one]
+        for other in range(one + 1):
+            line[other] -= sum(map(mul, column, columns[other]))
 
 
 def variances_of(observations: Sequence[Observation], posterior: Posterior) -> Variances:

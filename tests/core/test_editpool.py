@@ -109,3 +109,34 @@ def test_the_incumbent_is_the_best_set_that_was_scored_as_a_whole() -> None:
     worth, error = model.share(frozenset({0}), frozenset({0}))
     assert worth == model.worth(frozenset({0}))
     assert 0 < error < 0.2
+
+
+def test_two_edits_that_pay_only_together_are_chosen_together() -> None:
+    rng = random.Random(4)
+    model = Factorial()
+    model.add([edit(n, n, f" {n}.", core=str(n), stacks=True) for n in range(12)])
+    items = [str(n) for n in range(24)]
+    model.note(frozenset(), {item: float(rng.random() < 0.4) for item in items})
+    for other in range(2, 12):
+        for chosen, score in (({0, 1, other}, 0.9), ({0, other}, 0.35), ({1, other}, 0.35)):
+            found = {item: float(rng.random() < score) for item in rng.sample(items, 6)}
+            model.note(frozenset(chosen), found)
+    model.refit()
+    assert {0, 1} <= model.expected(4)
+    assert model.worth(frozenset({0, 1})) > 0.05 + sum(model.worth(frozenset({n})) for n in (0, 1))
+    effects = {"edit": -0.02, "pair": 0.3}
+    assert model.best(lambda term: effects.get(str(term[0]), 0.0) if term != ("pair", 0, 2) else 0.0, 2) == {0, 1}
+
+
+def test_the_worth_of_an_edit_counts_each_item_once_however_often_it_was_scored() -> None:
+    errors = []
+    for repeats in (1, 8):
+        model = Factorial()
+        model.add([edit(n, n, f" {n}.", core=str(n), stacks=True) for n in range(9)])
+        for number in range(repeats):
+            extra = frozenset({number}) if number else frozenset()
+            model.note(extra, {str(item): 0.0 for item in range(6)})
+            model.note(extra | {8}, {str(item): float(item < 3) for item in range(6)})
+        model.refit()
+        errors.append(model.share(frozenset({8}), frozenset({8}))[1])
+    assert errors[1] > 0.5 * errors[0]

@@ -200,3 +200,12 @@ def test_rows_are_read_once_and_a_prompt_is_checked_without_them(monkeypatch: py
     assert guard.refuse(f"{SEED} Be brief.") is None
     assert guard.refuse(f"{inputs[77][40:90]}\n{SEED}") is not None
     assert len(read) == 2
+
+
+def test_no_sentence_stands_twice_unless_it_did_in_the_seed_prompt() -> None:
+    seed = Prompt(text="Read the note. Sort it.\nNote: {input}\nAnswer: no\nAnswer: no")
+    guards = Guards.of(seed, ())
+    assert guards.refuse("Read the note. Be brief. Sort it. be  brief.\nNote: {input}") == "a sentence stands twice"
+    assert guards.refuse("Read the note. Be brief. Sort it.\nNote: {input}\nAnswer: no\nAnswer: no") is None
+    twice = Prompt(text="Be brief. Read the note. Be brief.\n{input}")
+    assert Guards.of(twice, ()).refuse("Be brief. Read the note well. Be brief.\n{input}") is None

@@ -235,6 +235,15 @@ async def test_calls_kept_for_a_test_that_would_compare_nothing_go_to_the_search
     assert result.power.test_n == result.seed.test.n
 
 
+def test_whole_sentences_of_a_long_prompt_are_left_out_and_a_short_one_has_phrases_only() -> None:
+    long = Prompt(text="\n".join(f"Rule {n}: do a thing." for n in range(12)) + "\n{input}")
+    found = operators.sentence_deletions(long)
+    assert [each.span.of(long.text).strip() for each in found] == [f"Rule {n}: do a thing." for n in range(12)]
+    for each in found:
+        assert compose(long, [each]).placeholders == long.placeholders
+    assert operators.sentence_deletions(SEED) == []
+
+
 class Shuffled:
     """Answers after a random number of turns of the event loop, so that replies come in any order."""
 

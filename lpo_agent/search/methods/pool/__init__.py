@@ -116,9 +116,10 @@ class PoolMethod:
         rng = operators_rng(plan.seed)
         facts = task_facts(task.splits.train, task.labels)
         quick = [each.edit for each in quick_edits(prompt, facts, shown, plan.demos, plan.seed)]
+        deletions = operators.deletions(prompt, rng)
         first = operators.interleaved(
             operators.insertions(prompt, facts, 1),
-            operators.deletions(prompt, rng),
+            deletions,
             operators.demonstrations(prompt, shown, plan.demos, rng),
         )
         waiting = [*quick, *first, *operators.insertions(prompt, facts, 3), *operators.swaps(prompt, rng, 4)]
@@ -126,8 +127,8 @@ class PoolMethod:
         alone = (plan.marker, plan.proposer) == ("influence", "operators")
         writer = None if alone else EditWriter(search.bus, plan, prompt, task.labels)
         teller = Teller(prompt, plan.branches, search.emit)
-        guards = Guards.of(prompt, panel)
-        return PoolSearch(search, finals, panel, shown, guards, waiting, writer, teller, quick=len(quick))
+        guards, room = Guards.of(prompt, panel), sum(each.source == operators.SENTENCE for each in deletions)
+        return PoolSearch(search, finals, panel, shown, guards, waiting, writer, teller, quick=len(quick), room=room)
 
 
 NUMBERS: Final = Plan(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from lpo_agent.core import demos
 from lpo_agent.core.editpool import PoolEdit, fitted
 from lpo_agent.core.fragments import fragments_of
-from lpo_agent.core.influence import insertion_points, phrases, sentences
+from lpo_agent.core.influence import insertion_points, phrases
 from lpo_agent.core.text import PLACEHOLDER, Span
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from lpo_agent.core.task_facts import TaskFacts
     from lpo_agent.core.text import Prompt
 
+LONG: Final = 10
+"""A prompt of more sentences than that is long: whole sentences are left out first, then phrases."""
+SENTENCE: Final = "cut sentence"
+"""The source of edits that leave out a sentence."""
 SHOWN: Final = (2, 1, 4)
 """How many demonstrations an edit puts in; it is one edit, because examples work together."""
 MANY_PHRASES: Final = 120
@@ -78,22 +82,34 @@ def insertion(prompt: Prompt, fragment: Fragment, place: Span) -> PoolEdit:
 
 
 def deletions(prompt: Prompt, rng: random.Random) -> list[PoolEdit]:
-    """Return the edits that leave out one phrase each, with the blank after it.
+    """Return the edits that leave out a sentence of a long prompt, or a phrase, with the blank after it.
 
-    In a prompt with very many phrases, some of its sentences are left out instead, at random: one phrase of a thousand
-    is hardly ever worth its trials, and the edits of other sources would wait for all of them.
+    Of a prompt with very many phrases only some sentences are left out, drawn at random: one phrase of a thousand is
+    hardly ever worth its trials, and the edits of other sources would wait for all of them.
     """
-    text, found, spans = prompt.text, [], phrases(prompt)
+    whole, spans = sentence_deletions(prompt), phrases(prompt)
     if len(spans) > MANY_PHRASES:
-        whole = sentences(prompt)
-        spans = sorted(rng.sample(whole, min(SAMPLED, len(whole))))
-    for span in spans:
-        end = span.end + (text[span.end : span.end + 1] == " ")
-        cut = (
-            Span(span.start, end) if any(r.start <= span.start and end <= r.end for r in prompt.free_spans()) else span
-        )
-        found.append(PoolEdit(cut, "", "delete"))
-    return found
+        return sorted(rng.sample(whole, min(SAMPLED, len(whole))), key=lambda each: each.span)
+    return [*whole, *(_without(prompt, span) for span in spans)]
+
+
+def _without(prompt: Prompt, span: Span) -> PoolEdit:
+    """Return the edit that leaves a phrase out, with the blank after it where that may be edited too."""
+    end = span.end + (prompt.text[span.end : span.end + 1] == " ")
+    free = any(region.start <= span.start and end <= region.end for region in prompt.free_spans())
+    return PoolEdit(Span(span.start, end) if free else span, "", "delete")
+
+
+def sentence_deletions(prompt: Prompt) -> list[PoolEdit]:
+    """Return for a long prompt the edits that leave out one sentence each, none for a short one."""
+    text, found = prompt.text, []
+    points = [each for each in insertion_points(prompt) if text[each.start - 1 : each.start] != ":"]
+    for one, other in pairwise(points):
+        if any(region.start <= one.start and other.end <= region.end for region in prompt.free_spans()):
+            blank = len(text[one.start : other.end]) - len(text[one.start : other.end].lstrip())
+            if text[one.start + blank : other.end].strip(" \t\n.:!?-*#"):
+                found.append(PoolEdit(Span(one.start, other.end), "", SENTENCE))
+    return found if len(found) > LONG else []
 
 
 def swaps(prompt: Prompt, rng: random.Random, most: int) -> list[PoolEdit]:

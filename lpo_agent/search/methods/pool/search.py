@@ -56,6 +56,8 @@ MOST_SUGGESTED: Final = 16
 LEADERS: Final = 3
 KNOWN: Final = 6
 """Edits are written for one of so many best sets, one with so many answers to learn from."""
+PROVING: Final = 0.85
+"""After this share of the search, each edit of the incumbent is left out, to see whether it adds to the others."""
 
 
 @dataclass(slots=True)
@@ -64,9 +66,10 @@ class PoolSearch:
 
     ``panel``: the training rows that prompts may be scored on. ``shown``: those that may be demonstrations.
     ``waiting``: edits that are not in the pool yet. ``writer``: asks a model for edits, None without one. ``limit`` and
-    ``spent``: model calls of the search. ``suggested``: sets that a source wants to be scored as they are. ``quick``:
-    how many of the first edits are tried before all others. ``moved_at``: the calls when the incumbent changed last.
-    ``kept``: the finalists that calls are kept for at the end.
+    ``spent``: model calls of the search. ``room``: edits that a pool may hold more, for a long prompt. ``suggested``:
+    sets that a source wants to be scored as they are. ``quick``: how many of the first edits are tried before all
+    others. ``moved_at``: the calls when the incumbent changed last. ``kept``: the finalists that calls are kept for at
+    the end.
     """
 
     context: Search
@@ -80,6 +83,7 @@ class PoolSearch:
     quick: int = 0
     kept: int = 1
     model: Factorial = field(default_factory=Factorial)
+    room: int = 0
     limit: int = 0
     spent: int = 0
     asked: int = 0
@@ -184,7 +188,7 @@ class PoolSearch:
 
     def _admit(self) -> None:
         """Let edits into the pool, as many as the calls so far can tell apart."""
-        room = self.context.plan.pool + self.spent // CALLS_PER_EDIT - len(self.model.pool)
+        room = self.context.plan.pool + self.room + self.spent // CALLS_PER_EDIT - len(self.model.pool)
         if room > 0:
             self.model.add(self.waiting[:room])
             del self.waiting[:room]
@@ -228,10 +232,13 @@ class PoolSearch:
     def _draw(self, number: int, rng: random.Random) -> EditSet:
         """Return the set of a place in the round: first the best guess, then one of the leaders, then draws."""
         most = max(self.context.plan.size, len(self.model.incumbent) + 2)
+        incumbent = self.model.incumbent
+        if incumbent and self.spent > PROVING * self.limit:
+            return incumbent - {rng.choice([*sorted(incumbent), -1])}
         if number == 0:
             return self.model.expected(most)
         if number == 1:
-            leaner = self.model.leaner(self.model.incumbent)
+            leaner = self.model.leaner(incumbent)
             return rng.choice([*self.model.leaders(2), leaner, leaner])
         if self.suggested and number % 2 == 0:  # the other half are draws, which may combine what was suggested
             return self.suggested.pop(0)
