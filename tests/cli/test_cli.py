@@ -242,7 +242,7 @@ def test_every_option_of_a_search_can_be_given_and_reaches_the_spec(home: Path) 
     words += ["--budget-tokens", "9", "--budget-seconds", "3", "--locality", "enforce", "--marker", "llm"]
     words += ["--placement", "after", "--bus", "nats://h:1", "--proposer", "operators"]
     words += ["--model", "openai:x", "--optimizer-model", "openai:y", "--base-url", "http://a"]
-    words += ["--optimizer-base-url", "http://b"]
+    words += ["--optimizer-base-url", "http://b", "--optimizer-max-tokens", "99"]
     given = vars(args.build_parser().parse_args(words))
     assert {found.name for found in options_of(RunSpec) if "optimize" in found.commands} <= given.keys()
     spec = options.spec(options.settings(given))
