@@ -45,7 +45,7 @@ TRIES: Final = 12
 CALLS_PER_EDIT: Final = 12
 """Calls of the search for which the pool takes one more edit, and the seed prompt's items grow by one."""
 PROVING: Final = 0.85
-"""After this share of the search, each edit of the incumbent is left out, to see whether it adds to the others."""
+"""After this share of the search, edits of the incumbent are left out one at a time, to see what they add."""
 PERFECT: Final = 40
 """A prompt without a fault on so many items, or on the whole panel, ends the search."""
 
