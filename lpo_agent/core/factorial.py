@@ -169,11 +169,15 @@ class Factorial:
         return self.posterior.variance(dict.fromkeys(self.terms(frozenset({number})), 1.0))
 
     def share(self, chosen: EditSet, members: EditSet) -> tuple[float, float]:
-        """Return what some edits of a set are expected to add to it, and the standard deviation of that."""
+        """Return what some edits of a set are expected to add to it, and the standard deviation of that.
+
+        A whole prompt differs from the sum of its edits, also one without a term of its own for that.
+        """
         contrast = self._contrast(chosen, chosen - members)
         expected = math.fsum(sign * self.posterior.mean((term,)) for term, sign in contrast.items())
         variance = max(self.posterior.variance(contrast), self.posterior.clustered(contrast, self._observations))
-        return expected, math.sqrt(variance)
+        without_term = sum(bool(each) and each not in self._sets for each in (chosen, chosen - members))
+        return expected, math.sqrt(variance + without_term * self._prior("set").variance)
 
     def _contrast(self, chosen: EditSet, other: EditSet) -> dict[Term, float]:
         """Return the terms in which two sets differ, those of ``other`` with a minus."""

@@ -16,12 +16,14 @@ from lpo_agent.agents.briefing import briefing
 from lpo_agent.agents.critic import CountingCritic, Critic
 from lpo_agent.agents.rewriting import Inducer
 from lpo_agent.core import demos
+from lpo_agent.core.factorial import Factorial
 from lpo_agent.core.guards import Guards
 from lpo_agent.core.task_facts import task_facts
 from lpo_agent.plugins import OWN
 from lpo_agent.search.finalists import Finals
 from lpo_agent.search.methods.options import checked
 from lpo_agent.search.methods.pool import operators
+from lpo_agent.search.methods.pool.prompts import SetPrompts
 from lpo_agent.search.methods.pool.quick import operators_rng, quick_edits
 from lpo_agent.search.methods.pool.search import PoolSearch
 from lpo_agent.search.methods.pool.telling import Teller
@@ -127,8 +129,10 @@ class PoolMethod:
         alone = (plan.marker, plan.proposer) == ("influence", "operators")
         writer = None if alone else EditWriter(search.bus, plan, prompt, task.labels)
         teller = Teller(prompt, plan.branches, search.emit)
-        guards, room = Guards.of(prompt, panel), sum(each.source == operators.SENTENCE for each in deletions)
-        return PoolSearch(search, finals, panel, shown, guards, waiting, writer, teller, quick=len(quick), room=room)
+        model, blocks = Factorial(), frozenset(map(demos.block_text, shown))
+        prompts = SetPrompts(prompt, model, Guards.of(prompt, panel), blocks, teller)
+        room = sum(each.source == operators.SENTENCE for each in deletions)
+        return PoolSearch(search, finals, panel, waiting, prompts, model, writer, teller, quick=len(quick), room=room)
 
 
 NUMBERS: Final = Plan(

@@ -12,19 +12,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from lpo_agent.core import demos
-from lpo_agent.core.editpool import compatible, compose
+from lpo_agent.core.editpool import compatible
 from lpo_agent.core.events import FaultsCounted, PhaseStarted
-from lpo_agent.core.factorial import EditSet, Factorial
 from lpo_agent.core.messages import Trace
 from lpo_agent.core.scores import Scored, values
 from lpo_agent.core.stats import mean
-from lpo_agent.errors import EditRejected
 from lpo_agent.search.attribution import attribute, unmeasured
 from lpo_agent.search.candidates import Candidate, seed_of
 from lpo_agent.search.faults import count, form_of
 from lpo_agent.search.methods.pool import ending
 from lpo_agent.search.methods.pool.known import Known
+from lpo_agent.search.methods.pool.prompts import SEED, SetPrompts
 from lpo_agent.search.methods.pool.taking_apart import taken_apart
 from lpo_agent.search.methods.pool.telling import Trial, candidate_of, records, result_of
 from lpo_agent.search.outcome import score_seed
@@ -34,15 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lpo_agent.core.editpool import PoolEdit
-    from lpo_agent.core.guards import Guards
+    from lpo_agent.core.factorial import EditSet, Factorial
     from lpo_agent.core.messages import Row
-    from lpo_agent.core.text import Prompt
     from lpo_agent.search.context import Search
     from lpo_agent.search.finalists import Finals
     from lpo_agent.search.methods.pool.telling import Teller
     from lpo_agent.search.methods.pool.writing import EditWriter, Written
 
-SEED: Final[EditSet] = frozenset()
 TRIES: Final = 12
 """Draws for each set of a round, until one is found that can be scored."""
 RESTING: Final = 4
@@ -56,33 +52,32 @@ MOST_SUGGESTED: Final = 16
 LEADERS: Final = 3
 KNOWN: Final = 6
 """Edits are written for one of so many best sets, one with so many answers to learn from."""
-PROVING: Final = 0.85
-"""After this share of the search, each edit of the incumbent is left out, to see whether it adds to the others."""
+PROVING: Final = 0.95
+"""After this share of the search, edits of the incumbent are left out one at a time, to see what they add."""
 
 
 @dataclass(slots=True)
 class PoolSearch:
     """Implements :class:`lpo_agent.search.methods.base.PhasedSearch`.
 
-    ``panel``: the training rows that prompts may be scored on. ``shown``: those that may be demonstrations.
-    ``waiting``: edits that are not in the pool yet. ``writer``: asks a model for edits, None without one. ``limit`` and
-    ``spent``: model calls of the search. ``room``: edits that a pool may hold more, for a long prompt. ``suggested``:
-    sets that a source wants to be scored as they are. ``quick``: how many of the first edits are tried before all
-    others. ``moved_at``: the calls when the incumbent changed last. ``kept``: the finalists that calls are kept for at
-    the end.
+    ``panel``: the training rows that prompts may be scored on. ``waiting``: edits that are not in the pool yet.
+    ``prompts``: the prompts of sets of edits. ``model``: the pool and what is known of it. ``writer``: asks a model for
+    edits, None without one. ``limit`` and ``spent``: model calls of the search. ``room``: edits that a pool may hold
+    more, for a long prompt. ``suggested``: sets that a source wants to be scored as they are. ``quick``: how many of
+    the first edits are tried before all others. ``moved_at``: the calls when the incumbent changed last. ``kept``: the
+    finalists that calls are kept for at the end.
     """
 
     context: Search
     finals: Finals
     panel: Sequence[Row]
-    shown: Sequence[Row]
-    guards: Guards
     waiting: list[PoolEdit]
+    prompts: SetPrompts
+    model: Factorial
     writer: EditWriter | None
     teller: Teller
     quick: int = 0
     kept: int = 1
-    model: Factorial = field(default_factory=Factorial)
     room: int = 0
     limit: int = 0
     spent: int = 0
@@ -91,19 +86,17 @@ class PoolSearch:
     step: int = 0
     steps: int = 0
     suggested: list[EditSet] = field(default_factory=list)
-    written: dict[int, list[int]] = field(default_factory=dict)
-    _prompts: dict[EditSet, Prompt | None] = field(default_factory=dict)
 
     async def search(self) -> None:
         """Score sets of edits, round by round, until the calls of the search are spent or nothing is left to learn."""
         context, plan = self.context, self.context.plan
         context.emit(PhaseStarted(phase="search", total=plan.branches * plan.steps))
-        self._prompts[SEED], self.limit = context.prompt, plan.search
+        self.limit = plan.search
         self.steps = plan.steps if context.spec.steps is not None else plan.search
         rows = self.panel[: min(plan.first_rung, max(1, self.limit // context.rows.calls_each))]
         seed = partial(score_seed, context.scoring, context.rows, context.outcome, context.emit)
         await together([seed, partial(self._score, [Trial(SEED, context.prompt, rows)])])
-        self.model.note(SEED, self._dev_scores(context.prompt))
+        self.model.note(SEED, self._dev_scores(SEED))
         self._look()
         await self._steps()
 
@@ -133,7 +126,7 @@ class PoolSearch:
         self.model.refit()
         before, skipped = self.model.incumbent, None
         trials: list[Trial] = []
-        self.teller.begins(self.step, self._prompt(before))
+        self.teller.begins(self.step, self.prompts.of(before))
         for number in range(self.context.plan.rounds):
             if right := self._all_right(self.model.incumbent):
                 self.context.outcome.ended = ending.perfect(right)
@@ -151,7 +144,7 @@ class PoolSearch:
             outcome.ended = outcome.ended or ending.CERTAIN
 
     def _asks(self) -> bool:
-        """Return whether the writer is asked for edits now: if a source is due, and it was not asked too often."""
+        """Return whether the writer is asked now: if a source is due, and it was not asked too often."""
         return self.writer is not None and self.step >= self.writer.due and CALLS_PER_ASK * self.asked <= self.spent
 
     async def _round(self, number: int, *, writes: bool) -> tuple[list[Trial], str | None]:
@@ -221,7 +214,7 @@ class PoolSearch:
         """Draw a set that can be scored, None if there seems to be none."""
         for attempt in range(TRIES):
             chosen = self._draw(number if attempt == 0 else 2, rng)
-            prompt = self._admitted(chosen)
+            prompt = self.prompts.admitted(chosen, self.step)
             if prompt is None:
                 continue
             rows = self._rows(chosen, asked.get(chosen, set()), rng)[: min(self._count(chosen), left)]
@@ -231,8 +224,8 @@ class PoolSearch:
 
     def _draw(self, number: int, rng: random.Random) -> EditSet:
         """Return the set of a place in the round: first the best guess, then one of the leaders, then draws."""
-        most = max(self.context.plan.size, len(self.model.incumbent) + 2)
         incumbent = self.model.incumbent
+        most = max(self.context.plan.size, len(incumbent) + 2)
         if incumbent and self.spent > PROVING * self.limit:
             return incumbent - {rng.choice([*sorted(incumbent), -1])}
         if number == 0:
@@ -260,27 +253,6 @@ class PoolSearch:
         order = {row.id: (-(row.id in incumbent) - (row.id in seed), rng.random()) for row in left}
         return sorted(left, key=lambda row: order[row.id])
 
-    def _admitted(self, chosen: EditSet) -> Prompt | None:
-        """Return the prompt of a set, None if it may not be used; what became of it is told once."""
-        if chosen not in self._prompts:
-            prompt, lost = self._composed(chosen)
-            self.teller.proposed(self.step, prompt, lost)
-            self._prompts[chosen] = None if lost else prompt
-        return self._prompts[chosen]
-
-    def _composed(self, chosen: EditSet) -> tuple[Prompt | None, str | None]:
-        """Return the prompt of a set, or why it may not be used."""
-        try:
-            prompt = compose(self.context.prompt, [self.model.pool[n] for n in chosen])
-        except EditRejected as exc:
-            return None, str(exc)
-        if not prompt.text.strip():
-            return None, "the prompt would be empty"
-        return prompt, self.guards.refuse(prompt.text, frozenset(map(demos.block_text, self.shown)))
-
-    def _prompt(self, chosen: EditSet) -> Prompt:
-        return self._prompts[chosen] or self.context.prompt
-
     async def _score(self, trials: Sequence[Trial]) -> None:
         """Score all trials; what is known when the budget ends is booked too."""
         each, scoring = self.context.rows.calls_each, self.context.scoring
@@ -293,7 +265,7 @@ class PoolSearch:
 
     async def _write(self, before: EditSet, news: list[Written]) -> None:
         assert self.writer is not None  # noqa: S101 - for the type checker
-        parent = self._prompt(before)
+        parent = self.prompts.of(before)
         scores = {chosen: dict(found) for chosen, found in self.model.scores.items()}  # others come in meanwhile
         known = Known(self.context.prompt, before, replace(self.model, scores=scores))
         outcomes = self.context.scoring.known(parent.text, self.panel)
@@ -325,8 +297,8 @@ class PoolSearch:
         self.suggested = self.suggested[-MOST_SUGGESTED:]
         return self.model.pool[size:]
 
-    def _dev_scores(self, prompt: Prompt) -> dict[str, float]:
-        return values(self.context.scoring.known(prompt.text, self.context.rows.dev))
+    def _dev_scores(self, chosen: EditSet) -> dict[str, float]:
+        return values(self.context.scoring.known(self.prompts.of(chosen).text, self.context.rows.dev))
 
     def _tell(self, before: EditSet, trials: Sequence[Trial], skipped: str | None) -> None:
         outcome, after = self.context.outcome, self.model.incumbent
@@ -337,7 +309,7 @@ class PoolSearch:
             outcome.curve.append((self.spent, best if outcome.curve else start))
         if skipped:
             outcome.skipped.append(skipped)
-        moved = (self._prompt(after), mean(found.values())) if after != before else None
+        moved = (self.prompts.of(after), mean(found.values())) if after != before else None
         for trial in {(t.branch, t.chosen): t for t in trials if t.chosen}.values():
             self.teller.raced(self.step, trial, self.model, before)
         self.teller.ends(self.step, moved, skipped)
@@ -402,11 +374,11 @@ class PoolSearch:
         return [each for each in better if self.context.checks.admits(self._candidate(each))]
 
     async def _choose(self, best: Sequence[EditSet]) -> None:
-        sets = {self._prompt(each).text: each for each in best}
+        sets = {self.prompts.of(each).text: each for each in best}
 
         def choose(admitted: Sequence[Candidate]) -> Candidate | None:
             for chosen in best:
-                self.model.note(chosen, self._dev_scores(self._prompt(chosen)))
+                self.model.note(chosen, self._dev_scores(chosen))
             self.model.refit()
             worth = {each.prompt.text: self.model.value(sets[each.prompt.text]) for each in admitted}
             first = max(admitted, key=lambda each: worth[each.prompt.text], default=None)
