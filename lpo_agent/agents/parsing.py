@@ -86,7 +86,7 @@ def slot_options(reply: str, slots: int) -> list[dict[int, str]]:
     return options
 
 
-_PROMPT = re.compile(r"<prompt>(.*?)</prompt>", re.DOTALL)
+_PROMPT = re.compile(r"<prompt>(.*?)</prompt>", re.DOTALL | re.IGNORECASE)
 _REASON = re.compile(r"<reason>(.*?)</reason>", re.DOTALL)
 _PAIR = re.compile(r"<edit>.*?</edit>", re.DOTALL)
 
@@ -147,6 +147,19 @@ def new_prompts(reply: str) -> list[str]:
     if not texts:
         raise ReplyError("the new prompt is empty")
     return texts
+
+
+def tagged_prompts(reply: str) -> list[str]:
+    """Return the new prompts between ``<prompt>`` tags, or in a code fence if there is one and no tags.
+
+    Raises ReplyError for a reply without them: what a model says about a prompt must not become one.
+    """
+    if _PROMPT.search(reply):
+        return new_prompts(reply)
+    fences = [match[2].strip() for match in _FENCE.finditer(reply) if match[2].strip()]
+    if len(fences) != 1:
+        raise ReplyError("it holds no new prompt between <prompt> and </prompt>")
+    return fences
 
 
 def _unwrapped(reply: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from lpo_agent.agents.base import REPLY_TOKENS
 from lpo_agent.agents.briefing import briefing
-from lpo_agent.agents.parsing import new_prompts, slot_options
+from lpo_agent.agents.parsing import slot_options, tagged_prompts
 from lpo_agent.agents.quoting import protected
 from lpo_agent.agents.rendering import several, show_traces
 from lpo_agent.core.editpool import fitted
@@ -132,7 +132,7 @@ def _texts(reply: str, ask: ProposeAsk) -> list[Proposal]:
     A weak model often writes the instruction alone, without the placeholders: it takes the place of the old one.
     """
     found, reason = [], "it holds no new prompt"
-    for text in new_prompts(reply):
+    for text in tagged_prompts(reply):
         for attempt in (text, _around(ask.marked.prompt, text)):
             try:
                 rewritten(ask.marked.prompt, attempt)

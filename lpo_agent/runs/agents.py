@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -14,6 +14,7 @@ from lpo_agent.agents.team import Models, OwnAgents, Team
 from lpo_agent.bus.memory import MemoryBus
 from lpo_agent.core.task_facts import task_facts
 from lpo_agent.metrics import as_metric
+from lpo_agent.models.providers.base import split_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from lpo_agent.spec import RunSpec
 
 MEMORY = "memory"
+LOCAL_REPLY_TOKENS: Final = 600
+"""The longest reply of an embedded model that optimizes; small models tend to repeat themselves up to the limit."""
 
 
 def setting_of(spec: RunSpec, task: Task, plan: Plan, method: str) -> AgentSetting:
@@ -46,11 +49,17 @@ def setting_of(spec: RunSpec, task: Task, plan: Plan, method: str) -> AgentSetti
         extract=spec.extract,
         extract_tokens=spec.extract_tokens,
         optimizer_temperature=spec.optimizer_temperature,
-        reply_tokens=spec.optimizer_max_tokens or REPLY_TOKENS,
+        reply_tokens=spec.optimizer_max_tokens or (LOCAL_REPLY_TOKENS if is_embedded(spec) else REPLY_TOKENS),
         facts=task_facts(task.splits.train, task.labels),
         full=_full(spec, task),
         limits=(spec.rpm, spec.tpm, spec.input_tpm, spec.output_tpm),
     )
+
+
+def is_embedded(spec: RunSpec) -> bool:
+    """Return whether the optimizer model runs on this machine, where each token of a reply takes time."""
+    name = spec.optimizer_model or spec.model
+    return isinstance(name, str) and split_model(name)[0] == "local"
 
 
 def _full(spec: RunSpec, task: Task) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lpo_agent.core.messages import MARK, PROPOSE, Critique, MarkAsk, ProposeAsk
 from lpo_agent.core.text import MarkedPrompt, Prompt, rewritten, splice
 from lpo_agent.errors import EditRejected, ReplyError, RequestFailed, RequestRejected
 from lpo_agent.plugins import AUTO
-from lpo_agent.runs.agents import open_agents, setting_of
+from lpo_agent.runs.agents import is_embedded, open_agents, setting_of
 from lpo_agent.search.methods.base import METHODS
 from lpo_agent.search.methods.choosing import full
 from lpo_agent.search.scoring import TIMEOUT
@@ -24,6 +24,9 @@ SAMPLE = Prompt(text="Read the note below and say which country it comes from.\n
 FAULT = Critique(text="The answers are whole sentences, but only the name of the country is wanted.")
 MOST_TAGGED = 0.7
 """The share of the sample's words that may be marked; a model that marks more does not choose."""
+
+EMBEDDED: Final = 250
+"""The longest reply of an embedded model in the probe, in tokens; edits of the sample take about 150."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,9 @@ async def choose_method(context: RunContext, wanted: str, why: str = "asked for"
         return MethodChoice("lpo", "marker and proposer are the caller's")
     spec, lpo = context.spec, full(METHODS.load("lpo"))
     plan = lpo.plan(spec.model_copy(update={"marker": "llm", "proposer": "llm", "method_options": {}}))
-    setting = setting_of(spec, context.task, plan, "lpo").model_copy(update={"optimizer_temperature": 0.0})
+    setting = setting_of(spec, context.task, plan, "lpo")
+    reply_tokens = min(setting.reply_tokens, EMBEDDED) if is_embedded(spec) else setting.reply_tokens
+    setting = setting.model_copy(update={"optimizer_temperature": 0.0, "reply_tokens": reply_tokens})
     name = spec.optimizer_model or spec.model
     async with open_agents(context, setting, lpo, built_in=True) as bus:
         cannot_mark = await _unable(_marks, bus)

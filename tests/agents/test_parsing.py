@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpo_agent.agents.parsing import slot_options, tagged_spans
+from lpo_agent.agents.parsing import slot_options, tagged_prompts, tagged_spans
 from lpo_agent.core.text import TAG, Prompt, Span
 from lpo_agent.errors import ReplyError
 
@@ -75,3 +75,11 @@ def test_options_fill_slots_by_number() -> None:
 def test_a_reply_without_options_is_refused(reply: str) -> None:
     with pytest.raises(ReplyError, match="option"):
         slot_options(reply, 2)
+
+
+def test_what_a_model_says_about_a_prompt_becomes_none() -> None:
+    assert tagged_prompts("Sure!\n<PROMPT>\nSay it.\n</PROMPT>\nIt is shorter.") == ["Say it."]
+    assert tagged_prompts("Here it is:\n```\nSay it.\n```\nIt is shorter.") == ["Say it."]
+    for chatter in ("Say it in one word.", "", "```\na\n```\nor\n```\nb\n```", "<prompt>Say it and"):
+        with pytest.raises(ReplyError, match="<prompt>"):
+            tagged_prompts(chatter)
