@@ -105,10 +105,14 @@ def describe(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one 
 
 def _started(event: RunStarted) -> str:
     optimizer = "" if event.optimizer_model == event.model else f", optimizer {event.optimizer_model}"
+    if event.search_calls is None:
+        shape = words.shape(event.branches, event.steps)
+    else:
+        shape = f"{words.count(event.search_calls, 'call')} for the search"
     return (
         f"run {event.run_id}: method {event.method} ({words.one_line(event.why)}), model {event.model}{optimizer}, "
         f"metric {event.metric}, {event.train} train, {event.dev} dev and {event.test} test items, "
-        f"{words.shape(event.branches, event.steps)}"
+        f"{shape}"
     )
 
 

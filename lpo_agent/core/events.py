@@ -32,6 +32,7 @@ class RunStarted(Event):
     """The run is set up; no model has been called yet.
 
     ``why``: the reason why this method was chosen. ``chosen_on``: the split that the method selects prompts on.
+    ``search_calls``: the calls of the search, for methods that are fitted to them instead of a number of steps.
     """
 
     type: Literal["run_started"] = "run_started"
@@ -46,6 +47,7 @@ class RunStarted(Event):
     test: int
     branches: int
     steps: int
+    search_calls: int | None = None
     seed_prompt: str
     chosen_on: Literal["train", "dev"] = "train"
 

@@ -123,6 +123,7 @@ def _started(context: RunContext, task: Task, plan: Plan, choice: MethodChoice) 
         test=len(task.splits.test),
         branches=plan.branches,
         steps=plan.steps,
+        search_calls=plan.search if plan.fitted and spec.steps is None else None,
         seed_prompt=task.prompt.text,
         chosen_on=plan.chosen_on,
     )

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from lpo_agent.core.edits import edits_between, reverted
+from lpo_agent.core.events import PhaseStarted
 from lpo_agent.core.result import EditResult
 from lpo_agent.core.scores import paired
 from lpo_agent.core.stats import paired_interval
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lpo_agent.core.edits import Edit
     from lpo_agent.core.messages import Row
     from lpo_agent.core.text import Prompt
+    from lpo_agent.search.context import Search
     from lpo_agent.search.scoring import Scoring
 
 
@@ -26,6 +28,16 @@ def unmeasured(seed: Prompt, text: str) -> tuple[EditResult, ...]:
         return tuple(_result(seed, edit) for edit in edits_between(seed, text))
     except EditRejected:
         return ()
+
+
+async def explain(context: Search, rows: Sequence[Row]) -> None:
+    """Measure the worth of each edit of the best prompt on the first of ``rows``, if the budget has room for it."""
+    outcome, plan = context.outcome, context.plan
+    edits = min(plan.explained, len(unmeasured(context.prompt, outcome.best.prompt.text)))
+    rows = rows[: plan.explained_on]
+    if edits and outcome.best is not outcome.seed and context.rows.can_pay((edits + 1) * len(rows)):
+        context.emit(PhaseStarted(phase="explain", total=edits * len(rows)))
+        outcome.edits = await attribute(context.scoring, context.prompt, outcome.best.prompt.text, rows, plan.explained)
 
 
 async def attribute(

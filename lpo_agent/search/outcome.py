@@ -95,6 +95,15 @@ class SearchTask:
             if hold is not None:
                 self.ledger.release(hold)
 
+    def can_pay(self, scorings: int) -> bool:
+        """Return whether the budget has room for this many scorings, at the highest cost that one may have."""
+        cost = self.end_cost.part(self.calls_each * scorings)
+        try:
+            self.ledger.check(calls=cost.calls, tokens=cost.tokens, usd=cost.usd)
+        except BudgetExceeded:
+            return False
+        return True
+
 
 async def score_seed(scoring: Scoring, task: SearchTask, outcome: SearchOutcome, emit: Callable[[Event], None]) -> None:
     """Score the seed prompt on the dev split, once; a partial score is stored if the budget is spent."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -54,10 +55,26 @@ class Raw:
     def settled(self, task_id: str) -> dict[str, Any]:
         """Return the task once it has ended; between looks, the server waits for its only run to end."""
         while (task := self.ask("tasks/get", taskId=task_id))["status"] in {"working", "input_required"}:
-            (run,) = self.ask("tools/call", SILENT, name="list_runs", arguments={})["structuredContent"]["runs"]
-            arguments = {"run_id": run["run_id"], "wait_seconds": 0.2}
-            self.ask("tools/call", SILENT, name="get_run", arguments=arguments)
+            for run in self.runs():
+                arguments = {"run_id": run["run_id"], "wait_seconds": 0.2}
+                self.ask("tools/call", SILENT, name="get_run", arguments=arguments)
         return task
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Return the server's runs; a task is there a moment before its run."""
+        found: list[dict[str, Any]] = self.ask("tools/call", SILENT, name="list_runs", arguments={})[
+            "structuredContent"
+        ]["runs"]
+        return found
+
+    def running(self) -> bool:
+        """Wait until the server's only run is running; return False if it is not after a minute."""
+        until = time.monotonic() + 60
+        while [run["status"] for run in self.runs()] != ["running"]:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        return True
 
 
 @contextmanager
@@ -112,10 +129,10 @@ def test_a_quick_call_is_no_task(tmp_path: Path) -> None:
 def test_the_run_of_a_cancelled_task_continues(tmp_path: Path, provider: FakeServer) -> None:
     with holding(tmp_path, provider) as raw:
         task = raw.optimize(**held.RUN)
+        assert raw.running()
         assert raw.ask("tasks/cancel", taskId=task["taskId"])["resultType"] == "complete"
         assert raw.settled(task["taskId"])["status"] == "cancelled"
-        (line,) = raw.ask("tools/call", SILENT, name="list_runs", arguments={})["structuredContent"]["runs"]
-        assert line["status"] == "running"
+        assert raw.running()
 
 
 def test_unknown_tasks_are_not_found(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpo_agent.core.events import PhaseStarted
 from lpo_agent.errors import ConfigError, LpoError, leaves
-from lpo_agent.search.attribution import attribute, unmeasured
+from lpo_agent.search.attribution import explain
 from lpo_agent.search.candidates import Candidate
 from lpo_agent.search.finalists import Finals
 from lpo_agent.search.outcome import score_seed
@@ -55,12 +55,8 @@ class OwnSearch:
         await finals.settle(self.finalists[: plan.finalists])
 
     async def explain(self) -> None:
-        """Measure the worth of each edit of the best prompt."""
-        context, plan = self.context, self.context.plan
-        outcome, rows = context.outcome, context.train[: plan.explained_on]
-        if outcome.best is not outcome.seed and unmeasured(context.prompt, outcome.best.prompt.text):
-            text = outcome.best.prompt.text
-            outcome.edits = await attribute(context.scoring, context.prompt, text, rows, plan.explained)
+        """Measure the worth of each edit of the best prompt, if enough calls are left."""
+        await explain(self.context, self.context.train)
 
 
 def as_candidates(found: Any, name: str) -> list[Candidate]:

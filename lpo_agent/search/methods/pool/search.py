@@ -17,7 +17,7 @@ from lpo_agent.core.events import FaultsCounted, PhaseStarted
 from lpo_agent.core.messages import Trace
 from lpo_agent.core.scores import Scored, values
 from lpo_agent.core.stats import mean
-from lpo_agent.search.attribution import attribute, unmeasured
+from lpo_agent.search.attribution import explain
 from lpo_agent.search.candidates import Candidate, seed_of
 from lpo_agent.search.faults import count, form_of
 from lpo_agent.search.methods.pool import ending
@@ -90,7 +90,7 @@ class PoolSearch:
     async def search(self) -> None:
         """Score sets of edits, round by round, until the calls of the search are spent or nothing is left to learn."""
         context, plan = self.context, self.context.plan
-        context.emit(PhaseStarted(phase="search", total=plan.branches * plan.steps))
+        context.emit(PhaseStarted(phase="search"))
         self.limit = plan.search
         self.steps = plan.steps if context.spec.steps is not None else plan.search
         rows = self.panel[: min(plan.first_rung, max(1, self.limit // context.rows.calls_each))]
@@ -390,12 +390,9 @@ class PoolSearch:
             outcome.edits = result_of(self.model, sets[outcome.best.prompt.text], self.context.prompt)
 
     async def explain(self) -> None:
-        """Measure the worth of each edit of the best prompt, if calls are left; else the posterior has told it."""
-        context, plan = self.context, self.context.plan
-        outcome, rows = context.outcome, self.panel[: plan.explained_on]
-        if outcome.best is outcome.seed or plan.explained == 0:
-            return
-        text = outcome.best.prompt.text
-        edits = min(plan.explained, len(unmeasured(context.prompt, text)))
-        context.emit(PhaseStarted(phase="explain", total=edits * len(rows)))
-        outcome.edits = await attribute(context.scoring, context.prompt, text, rows, plan.explained)
+        """Measure the worth of each edit of the best prompt, if enough calls are left; else the posterior has told it.
+
+        It is measured first on items that the prompt was not scored on, so not on those that selected it.
+        """
+        known = self.context.scoring.known(self.context.outcome.best.prompt.text, self.panel)
+        await explain(self.context, sorted(self.panel, key=lambda row: row.id in known))
