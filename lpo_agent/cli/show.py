@@ -256,12 +256,17 @@ def _quoted(text: str, span: MarkSpan) -> str:
     return repr(words.visible(span.text))
 
 
+def _size(plan: PlanEstimate) -> str:
+    if plan.search_calls is not None:
+        return f"{words.count(plan.search_calls, 'call')} for the search"
+    return f"{words.shape(plan.branches, plan.steps)}, {words.count(plan.proposals, 'proposal')} each"
+
+
 def show_estimate(out: Console, plan: PlanEstimate) -> None:
     """Print the plan of a `--dry-run`."""
     _heading(out, "Plan (no model was called)")
     if plan.kind == "optimize":
-        shape = words.shape(plan.branches, plan.steps)
-        _line(out, f"method {plan.method}: {shape}, {words.count(plan.proposals, 'proposal')} each")
+        _line(out, f"method {plan.method}: {_size(plan)}")
         _line(out, f"{plan.train} train, {plan.dev} dev and {plan.test} test items")
         _line(out, f"{plan.calls_low:,} to {plan.calls_high:,} calls")
     else:

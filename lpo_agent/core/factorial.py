@@ -206,6 +206,16 @@ class Factorial:
         """Return a set without the edit that adds least to it: whether it does is seen when both were scored."""
         return chosen - {min(chosen, key=lambda n: (self._adds(chosen, n), n))} if chosen else chosen
 
+    def pruned(self, chosen: EditSet) -> EditSet:
+        """Return a set without the edits that are not expected to add what they cost, one at a time."""
+        while chosen:
+            gains = {n: self._adds(chosen, n) - self.cost(n) for n in sorted(chosen)}
+            least = min(gains, key=lambda n: gains[n])
+            if gains[least] >= 0:
+                break
+            chosen -= {least}
+        return chosen
+
     def _adds(self, chosen: EditSet, number: int) -> float:
         held = self.terms(chosen - {number})
         return self.posterior.mean([term for term in self.terms(chosen) if term not in held])

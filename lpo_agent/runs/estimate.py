@@ -25,7 +25,7 @@ class PlanEstimate(BaseModel):
     """The estimate of `--dry-run`: between ``calls_low`` and ``calls_high`` calls; tokens and cost are for the latter.
 
     ``usd`` and ``seconds`` are None if the price, or the speed, is not known. Branches, steps and proposals are 0 for
-    runs that are not a search.
+    runs that are not a search. ``search_calls``: the calls of the search, for methods that are fitted to them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +35,7 @@ class PlanEstimate(BaseModel):
     branches: int = 0
     steps: int = 0
     proposals: int = 0
+    search_calls: int | None = None
     train: int
     dev: int
     test: int
@@ -60,10 +61,12 @@ def plan_run(spec: RunSpec, kind: Kind = "optimize", own: OwnParts | None = None
     method = method_of(own, settled(spec.method))
     task, plan = fit(task, method.plan(spec), spec.budget, probe=probe_calls(spec, own))
     task = warn_of_few(task, spec.gain)
-    if plan.fitted and kind == "optimize":
+    divided = plan.fitted and kind == "optimize"
+    if divided:
         task = replace(task, notes=(shares(task, plan), *task.notes))
     found = _estimate(spec, kind, task, *method.calls(spec, task, plan))
-    return found.model_copy(update={"branches": plan.branches, "steps": plan.steps, "proposals": plan.proposals})
+    size = {"branches": plan.branches, "steps": plan.steps, "proposals": plan.proposals}
+    return found.model_copy(update=size | {"search_calls": plan.search if divided and spec.steps is None else None})
 
 
 def estimate_calls(spec: RunSpec, task: Task, search_calls: int | None = None) -> tuple[int, int]:

@@ -52,8 +52,8 @@ MOST_SUGGESTED: Final = 16
 LEADERS: Final = 3
 KNOWN: Final = 6
 """Edits are written for one of so many best sets, one with so many answers to learn from."""
-PROVING: Final = 0.95
-"""After this share of the search, edits of the incumbent are left out one at a time, to see what they add."""
+PROVING: Final = 0.9
+"""After this share of the search, edits of the incumbent are left out, those that seem useless and one at a time."""
 
 
 @dataclass(slots=True)
@@ -227,7 +227,8 @@ class PoolSearch:
         incumbent = self.model.incumbent
         most = max(self.context.plan.size, len(incumbent) + 2)
         if incumbent and self.spent > PROVING * self.limit:
-            return incumbent - {rng.choice([*sorted(incumbent), -1])}
+            pruned = self.model.pruned(incumbent)
+            return pruned if number % 2 and pruned else incumbent - {rng.choice([*sorted(incumbent), -1])}
         if number == 0:
             return self.model.expected(most)
         if number == 1:
