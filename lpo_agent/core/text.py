@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from lpo_agent.errors import EditRejected, MarkupError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 PLACEHOLDER = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")
 ESCAPED = re.compile(r"\{\{([A-Za-z_]\w*)\}\}")
@@ -249,6 +249,11 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     ``{{name}}`` becomes the text ``{name}``. Raises KeyError for a placeholder without a value.
     """
     return _FILL.sub(lambda m: f"{{{m[1]}}}" if m[1] else values[m[2]], text)
+
+
+def with_literal_names(text: str, names: Collection[str]) -> str:
+    """Return the text with braces doubled around all names but these, so that only these are placeholders."""
+    return _FILL.sub(lambda m: m[0] if m[1] or m[2] in names else f"{{{m[0]}}}", text)
 
 
 def splice(marked: MarkedPrompt, replacements: Sequence[Replacement]) -> Prompt:

@@ -122,6 +122,17 @@ async def test_a_search_ends_at_the_cap_with_the_best_prompt_that_was_reported(t
     assert row.usage.calls == CALLS + 2 * 30 - (CALLS - 30 - 20)  # of the calls after the report, 20 are different
 
 
+async def test_names_in_braces_that_a_model_invents_are_text(tmp_path: Path, programs: Path) -> None:
+    invented = SEARCH.replace("the number.", "the number as {second_letter}.")
+    (programs / "run_gepa.py").write_text(PROGRAM + invented, encoding="utf-8")
+    row = await one(tmp_path)
+    assert (row.status, row.prompt) == (
+        "completed",
+        "Give the number, the number, the number as {{second_letter}}.\n\n{input}",
+    )
+    assert row.test is not None
+
+
 async def test_the_seed_prompt_is_the_result_of_a_search_that_the_cap_ends_early(
     tmp_path: Path, programs: Path
 ) -> None:

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lpo_agent.bench.peers.http_server import Reply, Request, serve_json
 from lpo_agent.core.messages import ScoreAsk
 from lpo_agent.core.scores import Scored
+from lpo_agent.core.text import with_literal_names
 from lpo_agent.errors import BudgetExceeded, MetricError, ProviderError
 from lpo_agent.models.base import Call, Completion, Turn
 
@@ -166,7 +167,8 @@ class Endpoint:
         row = self.rows.get(asked.row)
         if row is None:
             return _refused(400, f"row: there is no row {asked.row!r}")
-        outcome = (await self.scorer.score(ScoreAsk(text=asked.prompt, row=row))).outcome
+        prompt = with_literal_names(asked.prompt, row.variables)
+        outcome = (await self.scorer.score(ScoreAsk(text=prompt, row=row))).outcome
         if isinstance(outcome, Scored):
             return Reply(200, {"output": outcome.output, "score": outcome.value, "feedback": outcome.feedback})
         return Reply(200, {"output": "", "score": None, "feedback": outcome.reason})
@@ -182,7 +184,10 @@ class Endpoint:
         return Reply(200, {"score": judged.value, "feedback": judged.feedback})
 
     async def _report(self, told: Report) -> Reply:
-        self.reports.append(told.model_copy(update={"calls": self.meter.taken}))
+        """Keep a prompt; a model may have put names in braces into it that no row has a value for."""
+        names = {name for row in self.rows.values() for name in row.variables}
+        prompt = with_literal_names(told.prompt, names)
+        self.reports.append(told.model_copy(update={"calls": self.meter.taken, "prompt": prompt}))
         return Reply(200, {"calls": self.meter.taken})
 
     async def _outputs(self, told: _Outputs) -> Reply:
