@@ -10,7 +10,7 @@ from lpo_agent.core import choosing
 from lpo_agent.core.choosing import Finalist
 from lpo_agent.core.events import FinalistScored, PhaseStarted
 from lpo_agent.core.result import FrontPoint
-from lpo_agent.core.scores import Scored, summarize, values
+from lpo_agent.core.scores import Scored, paired, summarize, values
 from lpo_agent.search.outcome import score_seed
 from lpo_agent.search.scoring import together
 
@@ -84,6 +84,12 @@ class Finals:
             outcome.remarks.append(f"a finalist is out: it lost {lost:.2f} in one class, where {gate} is allowed")
             return False
         return True
+
+    def holds_on_dev(self, candidate: Candidate) -> bool:
+        """Return whether a prompt is not worse than the seed prompt on dev, whose rows did not select it."""
+        dev = self.task.dev
+        new, old = (self.scoring.known(each.prompt.text, dev) for each in (candidate, self.outcome.seed))
+        return sum(paired(new, old, [row.id for row in dev])) >= 0
 
     def _known(self, candidate: Candidate, rows: Sequence[Row]) -> Mapping[str, float]:
         return values(self.scoring.known(candidate.prompt.text, rows))

@@ -77,6 +77,17 @@ async def test_one_that_does_worse_than_the_seed_is_not_the_answer() -> None:
     assert outcome.best is SEED
 
 
+async def test_a_prompt_holds_on_dev_if_it_is_not_worse_there_than_the_seed_prompt() -> None:
+    outcome = SearchOutcome(SEED, SEED)
+    task = SearchTask((), rows("dev", 20), (), Ledger(Budget()), EndCost(0, 0, None))
+    right = {SEED.prompt.text: 10, SHORT.prompt.text: 10, LONG.prompt.text: 9}
+    async with served(lambda text, n: n < right[text], []) as scoring:
+        await scoring.score_all(right, task.dev)
+        finals = Finals(scoring, task, outcome, (), lambda _: None)
+        assert finals.holds_on_dev(SHORT)
+        assert not finals.holds_on_dev(LONG)
+
+
 async def test_a_search_may_choose_by_all_that_it_knows() -> None:
     asked: list[tuple[str, str]] = []
     outcome = SearchOutcome(SEED, SEED)

@@ -382,8 +382,8 @@ class PoolSearch:
                 self.model.note(chosen, self._dev_scores(chosen))
             self.model.refit()
             worth = {each.prompt.text: self.model.value(sets[each.prompt.text]) for each in admitted}
-            first = max(admitted, key=lambda each: worth[each.prompt.text], default=None)
-            return first if first is not None and worth[first.prompt.text] > 0 else None
+            found = [each for each in admitted if worth[each.prompt.text] > 0 and self.finals.holds_on_dev(each)]
+            return max(found, key=lambda each: worth[each.prompt.text], default=None)
 
         await self.finals.settle([self._candidate(each) for each in best], choose)
         outcome = self.context.outcome
