@@ -6,6 +6,7 @@ The command line, the TOML file, the arguments of MCP tools, ``lpo_agent/options
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -236,7 +237,8 @@ class RunSpec(OptionModel):
     def _read_test(cls, given: Any) -> Any:
         if given == "none":
             return 0
-        found = int(given) if isinstance(given, str) and given.isascii() and given.isdigit() else given
+        is_number = isinstance(given, str) and re.fullmatch(r"[+-]?[0-9]+", given)
+        found = int(given) if is_number else Path(given) if isinstance(given, str) else given
         if isinstance(found, bool) or (isinstance(found, int) and found < 0):
             raise ValueError("write none, a file, or a number of items")
         return found

@@ -166,6 +166,14 @@ def test_names_that_a_package_may_add_are_checked_when_a_run_is_planned(given: d
         plan_run(spec)
 
 
+def test_the_test_option_takes_none_a_number_or_a_file() -> None:
+    read = {given: make_spec({**RUN, "test": given}).test for given in ("none", "0", "12", "3.5", "rows.jsonl")}
+    assert read == {"none": 0, "0": 0, "12": 12, "3.5": Path("3.5"), "rows.jsonl": Path("rows.jsonl")}
+    for given in ("-5", -5, True):
+        with pytest.raises(ConfigError, match=r"test.*write none, a file, or a number of items"):
+            make_spec({**RUN, "test": given})
+
+
 def test_a_bad_cap_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match=r"^--budget-usd: input should be greater than 0 \(got -1\)$"):
         Budget(usd=-1)
